@@ -1,0 +1,1 @@
+//! Corsac: one router for WAMP and MQTT.
