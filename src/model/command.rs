@@ -1,0 +1,405 @@
+//! What a session asks of its realm.
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::publication::{Passthru, Properties};
+use super::{
+    ErrorUri, Filter, InvocationId, PacketId, Payload, Principal, Publication, Qos, Reason, RegistrationId, RequestId, SessionId,
+    SubscriptionId, Topic,
+};
+
+/// One request of a connection; the gate has validated its form, the router decides.
+#[derive(Debug)]
+pub enum Command {
+    /// First command of a connection: open or resume a session.
+    Open(Box<Open>),
+    /// Publish one message.
+    Publish {
+        /// The message, not yet shared with anybody.
+        publication: Arc<Publication>,
+        /// How the publisher wants to be answered.
+        acknowledge: Acknowledge,
+        /// What most publications do not have.
+        options: Option<Box<PublishOptions>>,
+    },
+    /// Subscribe to topics and serve procedures; answered by one `Delivery::Subscribed`.
+    Subscribe {
+        /// Echoed in the answer.
+        request: RequestId,
+        /// What is asked for, in order.
+        entries: Vec<SubscribeEntry>,
+    },
+    /// Give up by filter, as MQTT names it; answered by one `Delivery::Unsubscribed`.
+    Unsubscribe {
+        /// Echoed in the answer.
+        request: RequestId,
+        /// What to give up, in order.
+        entries: Vec<UnsubscribeEntry>,
+    },
+    /// Progress of QoS > 0 deliveries, all of one read batch.
+    Acknowledge(Vec<Acknowledgement>),
+    /// The publisher's PUBREL: ends the use of a packet id, answered by `Delivery::Completed`.
+    Release(PacketId),
+    /// Call a procedure.
+    Call(Box<Call>),
+    /// Cancel a call of this session.
+    Cancel {
+        /// The call's request.
+        request: RequestId,
+        /// What happens to the callee.
+        mode: CancelMode,
+    },
+    /// Answer of a callee.
+    Yield(Box<Yield>),
+    /// Change the session's expiry and will before the end, then end (DISCONNECT, GOODBYE).
+    Close(Close),
+    /// The socket is gone, or the gate ended the connection for this reason.
+    Lost(Reason),
+}
+
+/// How a publisher (or MQTT caller) is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Acknowledge {
+    /// Not at all.
+    None,
+    /// MQTT QoS 1: PUBACK with this id.
+    AtLeastOnce(PacketId),
+    /// MQTT QoS 2: PUBREC with this id, recognised again until released.
+    ExactlyOnce(PacketId),
+    /// WAMP `acknowledge: true`: PUBLISHED or ERROR with this request.
+    Request(RequestId),
+}
+
+/// Rare options of a publication (WAMP: Advanced, Publisher Exclusion, Subscriber Black- and Whitelisting).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PublishOptions {
+    /// Do not deliver to the publisher itself: WAMP's default is true, MQTT's false.
+    pub exclude_me: bool,
+    /// Show the publisher to subscribers.
+    pub disclose_me: bool,
+    /// Deliver only to receivers inside each list that is present.
+    pub eligible: Option<Audience>,
+    /// Deliver to nobody inside these lists.
+    pub exclude: Option<Audience>,
+}
+
+impl Default for PublishOptions {
+    fn default() -> Self {
+        PublishOptions { exclude_me: true, disclose_me: false, eligible: None, exclude: None }
+    }
+}
+
+/// Lists of sessions, each absent or possibly empty.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Audience {
+    /// By session id.
+    pub sessions: Option<Vec<SessionId>>,
+    /// By authid.
+    pub authids: Option<Vec<Box<str>>>,
+    /// By authrole.
+    pub authroles: Option<Vec<Box<str>>>,
+}
+
+/// Opens a session.
+#[derive(Debug)]
+pub struct Open {
+    /// The session id to use if a new session begins: random in 1..=2^53 (WAMP: global scope).
+    pub session: SessionId,
+    /// What the client speaks.
+    pub protocol: Protocol,
+    /// How it is connected.
+    pub transport: Transport,
+    /// Who it is.
+    pub principal: Arc<Principal>,
+    /// MQTT's client id, which names the session; WAMP sessions have none.
+    pub client_id: Option<Box<str>>,
+    /// Forget an earlier session of this client id.
+    pub clean_start: bool,
+    /// Seconds the session outlives its connection: 0 ends with it, `u32::MAX` never ends.
+    pub expiry_s: u32,
+    /// QoS > 0 publications the client takes unacknowledged.
+    pub receive_maximum: u16,
+    /// Published when the session ends without a goodbye.
+    pub will: Option<Will>,
+    /// What the client announced (WAMP features that change what the router sends).
+    pub features: Features,
+}
+
+/// What a connection speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// MQTT 3.1
+    Mqtt31,
+    /// MQTT 3.1.1
+    Mqtt311,
+    /// MQTT 5.0
+    Mqtt5,
+    /// WAMP v2
+    Wamp,
+}
+
+impl Protocol {
+    /// True for every MQTT version.
+    pub fn is_mqtt(self) -> bool {
+        !matches!(self, Protocol::Wamp)
+    }
+}
+
+/// How a client is connected, as shown to others.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Transport {
+    /// The peer's address.
+    pub peer: Box<str>,
+    /// `tcp`, `websocket` or `rawsocket`.
+    pub kind: &'static str,
+}
+
+/// Client features that the router must respect (WAMP: `HELLO.Details.roles`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Features {
+    /// Callee can be sent INTERRUPT.
+    pub callee_canceling: bool,
+    /// Callee understands `receive_progress` and sends progressive results.
+    pub callee_progress: bool,
+    /// Callee enforces `timeout` itself when it is forwarded.
+    pub callee_timeout: bool,
+}
+
+/// A will (MQTT) or testament (WAMP).
+#[derive(Clone, Debug)]
+pub struct Will {
+    /// What is published.
+    pub publication: Arc<Publication>,
+    /// Seconds to wait for the session to come back first.
+    pub delay_s: u32,
+}
+
+/// One thing asked for by a SUBSCRIBE.
+#[derive(Clone, Debug)]
+pub enum SubscribeEntry {
+    /// Events of topics.
+    Topic {
+        /// Which topics.
+        filter: Filter,
+        /// The group that shares this subscription, if any.
+        share: Option<Box<str>>,
+        /// How to deliver.
+        options: SubscribeOptions,
+    },
+    /// Invocations of procedures.
+    Procedure {
+        /// Which procedures.
+        filter: Filter,
+        /// How to serve.
+        options: RegisterOptions,
+    },
+    /// Refused by the gate already; keeps its place in the answer.
+    Refused(Reason),
+}
+
+/// How events are delivered to one subscriber.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SubscribeOptions {
+    /// The most that is granted; WAMP subscribers take QoS 0.
+    pub qos: Qos,
+    /// Nothing that this session published.
+    pub no_local: bool,
+    /// Keep the RETAIN flag of the publication.
+    pub retain_as_published: bool,
+    /// When retained messages are sent at subscribing.
+    pub retain_handling: RetainHandling,
+    /// MQTT 5 subscription identifier, 1..=268,435,455.
+    pub identifier: Option<u32>,
+}
+
+/// MQTT 5 retain handling.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum RetainHandling {
+    /// At every SUBSCRIBE (0).
+    #[default]
+    Always,
+    /// Only if the subscription is new (1).
+    IfNew,
+    /// Never (2); also WAMP without `get_retained`.
+    Never,
+}
+
+/// How a procedure is served.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RegisterOptions {
+    /// How several callees share the procedure.
+    pub invoke: InvokePolicy,
+    /// The callee wants to know its callers.
+    pub disclose_caller: bool,
+    /// The callee takes over `timeout` (WAMP: Call Timeout, `forward_timeout`).
+    pub forward_timeout: bool,
+    /// How invocations reach the callee.
+    pub form: CalleeForm,
+    /// For invocations as publications: the most QoS that is granted.
+    pub qos: Qos,
+}
+
+/// How an invocation is put to the callee.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum CalleeForm {
+    /// As WAMP INVOCATION.
+    #[default]
+    Invocation,
+    /// As a publication on `$callee/<procedure>` with a response topic (MQTT 5).
+    Publication,
+    /// As a publication on `$callee/<procedure>/$id/<invocation>` (MQTT 3.1.1).
+    PublicationById,
+}
+
+/// Which of several callees takes a call (WAMP: Advanced, Shared Registration).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum InvokePolicy {
+    /// One callee only.
+    #[default]
+    Single,
+    /// In turn.
+    RoundRobin,
+    /// By chance.
+    Random,
+    /// The one that registered first.
+    First,
+    /// The one that registered last.
+    Last,
+}
+
+/// One thing given up.
+#[derive(Clone, Debug)]
+pub enum UnsubscribeEntry {
+    /// A subscription by filter and group.
+    Topic {
+        /// Which topics.
+        filter: Filter,
+        /// The group.
+        share: Option<Box<str>>,
+    },
+    /// A registration by filter, served in this form.
+    Procedure {
+        /// Which procedures.
+        filter: Filter,
+        /// In which form.
+        form: CalleeForm,
+    },
+    /// A subscription by id.
+    Subscription(SubscriptionId),
+    /// A registration by id.
+    Registration(RegistrationId),
+    /// Not a filter that could have been subscribed.
+    Refused(Reason),
+}
+
+/// One step of a QoS > 0 delivery, said by the receiver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Acknowledgement {
+    /// Which delivery.
+    pub packet_id: PacketId,
+    /// Which step.
+    pub step: AcknowledgeStep,
+}
+
+/// The receiver's steps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AcknowledgeStep {
+    /// PUBACK: QoS 1 is done.
+    Acknowledged,
+    /// PUBREC: QoS 2 is received; PUBREL is owed.
+    Received,
+    /// PUBREC with an error: QoS 2 is over.
+    Rejected,
+    /// PUBCOMP: QoS 2 is done.
+    Completed,
+}
+
+/// A call.
+#[derive(Debug)]
+pub struct Call {
+    /// Where the answer goes.
+    pub reply: ReplyTo,
+    /// For MQTT callers: how the PUBLISH that carried the call is acknowledged.
+    pub acknowledge: Acknowledge,
+    /// What is called.
+    pub procedure: Topic,
+    /// With what.
+    pub payload: Payload,
+    /// Time limit in milliseconds; 0 = none.
+    pub timeout_ms: u64,
+    /// The caller takes progressive results.
+    pub receive_progress: bool,
+    /// Show the caller to the callee.
+    pub disclose_me: bool,
+    /// Properties that travel with the call.
+    pub properties: Option<Box<Properties>>,
+}
+
+/// Where the answer of a call goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ReplyTo {
+    /// To the caller, under its request id.
+    Request(RequestId),
+    /// As publications on this topic (MQTT 5), with the correlation data of the call.
+    Topic {
+        /// Response topic.
+        topic: Topic,
+        /// Echoed.
+        correlation_data: Option<Bytes>,
+    },
+    /// As publications on `$reply/<call id>/result`, `/progress`, `/error` (MQTT 3.1.1).
+    CallId(Box<str>),
+}
+
+/// What happens to the callee of a canceled call (WAMP: Advanced, Call Canceling).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum CancelMode {
+    /// The callee is not told; the caller is answered at once.
+    Skip,
+    /// The callee is told, the caller waits for its answer.
+    Kill,
+    /// The callee is told, the caller is answered at once.
+    #[default]
+    KillNoWait,
+}
+
+/// A callee's answer.
+#[derive(Debug)]
+pub struct Yield {
+    /// For MQTT callees: how the PUBLISH that carried the answer is acknowledged.
+    pub acknowledge: Acknowledge,
+    /// Which invocation.
+    pub invocation: InvocationId,
+    /// What it says.
+    pub outcome: Outcome,
+    /// The body.
+    pub payload: Payload,
+    /// Properties that travel with the answer.
+    pub properties: Option<Box<Properties>>,
+}
+
+/// The kind of an answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// One of several results; more follow.
+    Progress,
+    /// The result.
+    Result,
+    /// An error.
+    Error(ErrorUri),
+}
+
+/// A goodbye.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Close {
+    /// New expiry of the session, where the client changes it [MQTT-3.14.2.2.2].
+    pub expiry_s: Option<u32>,
+    /// Publish the will all the same (DISCONNECT 0x04).
+    pub with_will: bool,
+}
+
+/// Passthru of a message, if any.
+pub fn passthru(properties: &Option<Box<Properties>>) -> Option<&Passthru> {
+    properties.as_ref().and_then(|p| p.passthru.as_deref())
+}

@@ -1,0 +1,120 @@
+//! What a realm sends to a connection; its gate encodes it.
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::command::{CancelMode, Outcome};
+use super::publication::{Properties, Publisher};
+use super::{
+    ErrorUri, InvocationId, PacketId, Payload, Publication, PublicationId, Qos, Reason, RegistrationId, RequestId, SessionId,
+    SubscriptionId, Topic,
+};
+
+/// One thing to tell a client.
+#[derive(Debug)]
+pub enum Delivery {
+    /// The session is open.
+    Opened {
+        /// Its id.
+        session: SessionId,
+        /// It existed before.
+        session_present: bool,
+    },
+    /// The session was not opened; the connection ends.
+    Refused(Reason),
+    /// A publication, as one event per receiver (MQTT) or per subscription (WAMP).
+    Event(Event),
+    /// PUBREL for a delivery that the receiver has said to have [MQTT-4.3.3-8].
+    Release(PacketId),
+    /// QoS 1 publication taken (PUBACK), or refused.
+    Acknowledged(PacketId, Result<(), Reason>),
+    /// QoS 2 publication taken (PUBREC), or refused.
+    Received(PacketId, Result<(), Reason>),
+    /// QoS 2 publication over (PUBCOMP), or unknown.
+    Completed(PacketId, Result<(), Reason>),
+    /// WAMP PUBLISHED, or its ERROR.
+    Published(RequestId, Result<PublicationId, Reason>),
+    /// Answer to `Command::Subscribe`, entry by entry.
+    Subscribed(RequestId, Vec<Result<Granted, Reason>>),
+    /// Answer to `Command::Unsubscribe`, entry by entry.
+    Unsubscribed(RequestId, Vec<Result<(), Reason>>),
+    /// A call for a WAMP callee.
+    Invocation(Box<Invocation>),
+    /// The callee should stop.
+    Interrupt {
+        /// Which invocation.
+        invocation: InvocationId,
+        /// How the call was canceled.
+        mode: CancelMode,
+        /// Why: `Canceled` or `Timeout`.
+        reason: Reason,
+    },
+    /// An answer for a WAMP caller.
+    Answer(Box<Answer>),
+    /// A request of a WAMP client that cannot be done: CALL or CANCEL refused by the router.
+    CallRefused(RequestId, ErrorUri),
+    /// The router ends the connection.
+    Close(Reason),
+}
+
+/// A publication on its way to one receiver.
+#[derive(Debug)]
+pub struct Event {
+    /// What was published.
+    pub publication: Arc<Publication>,
+    /// QoS of this delivery: the smaller of published and granted.
+    pub qos: Qos,
+    /// RETAIN flag of this delivery.
+    pub retain: bool,
+    /// Sent before.
+    pub duplicate: bool,
+    /// The topic was not subscribed by its name alone: WAMP details must name it.
+    pub by_pattern: bool,
+    /// Present for QoS > 0.
+    pub packet_id: Option<PacketId>,
+    /// WAMP: the one subscription. MQTT 5: the subscription identifiers, if any.
+    pub subscriptions: SmallVec<[u64; 2]>,
+}
+
+/// A granted subscription or registration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Granted {
+    /// Events will come under this id with at most this QoS.
+    Subscription(SubscriptionId, Qos),
+    /// Invocations will come under this id.
+    Registration(RegistrationId, Qos),
+}
+
+/// A call, as put to a WAMP callee.
+#[derive(Debug)]
+pub struct Invocation {
+    /// The callee's number for it.
+    pub id: InvocationId,
+    /// The registration that it fits.
+    pub registration: RegistrationId,
+    /// The procedure called, where the registration is a pattern.
+    pub procedure: Option<Topic>,
+    /// With what.
+    pub payload: Payload,
+    /// The caller, if disclosed.
+    pub caller: Option<Publisher>,
+    /// The caller takes progressive results.
+    pub receive_progress: bool,
+    /// Time limit that the callee asked to enforce, in milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// Properties that travel with the call.
+    pub properties: Option<Box<Properties>>,
+}
+
+/// A result, progress or error, as put to a WAMP caller.
+#[derive(Debug)]
+pub struct Answer {
+    /// The call's request.
+    pub request: RequestId,
+    /// What it is.
+    pub outcome: Outcome,
+    /// The body.
+    pub payload: Payload,
+    /// Properties that travel with the answer.
+    pub properties: Option<Box<Properties>>,
+}

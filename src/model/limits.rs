@@ -1,0 +1,97 @@
+//! Every bound in one place (LIMITS.md); each is a key of the configuration.
+
+/// Bounds of one router process; units at the end of names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Largest packet or message before authentication, in bytes.
+    pub max_packet_before_auth_bytes: usize,
+    /// Largest packet or message after authentication, in bytes.
+    pub max_packet_bytes: usize,
+    /// Largest head of an HTTP request, in bytes.
+    pub max_http_head_bytes: usize,
+    /// Time to CONNECT or HELLO.
+    pub open_timeout_ms: u64,
+    /// Time to finish a started packet.
+    pub packet_timeout_ms: u64,
+    /// Longest keep-alive that is accepted, in seconds; 0 = any.
+    pub max_keep_alive_s: u16,
+    /// Connections in all.
+    pub max_connections: usize,
+    /// Connections from one address.
+    pub max_connections_per_address: usize,
+    /// New connections per second from one address; loopback is exempt unless `limit_loopback`.
+    pub max_connection_rate_per_address: u32,
+    /// Apply the per-address bounds to loopback too.
+    pub limit_loopback: bool,
+    /// Levels of a topic or filter.
+    pub max_topic_levels: usize,
+    /// Subscriptions of a session.
+    pub max_subscriptions_per_session: usize,
+    /// Registrations of a session.
+    pub max_registrations_per_session: usize,
+    /// Calls of a session that wait for an answer, and invocations of a callee.
+    pub max_pending_calls_per_session: usize,
+    /// Subscriptions with wildcards of a session.
+    pub max_wildcards_per_session: usize,
+    /// Subscriptions with wildcards of a realm.
+    pub max_wildcards_per_realm: usize,
+    /// Bytes waiting for one connection's socket.
+    pub max_outbox_bytes: usize,
+    /// How long a full outbox may pace a publisher at a time.
+    pub pace_ms: u64,
+    /// Without a byte taken by the socket for this long, a connection with a full outbox is closed.
+    pub stalled_outbox_timeout_ms: u64,
+    /// Receive Maximum: QoS > 0 publications a client may have unacknowledged.
+    pub receive_maximum: u16,
+    /// Topic aliases a client may use; and the most that we use towards it.
+    pub topic_alias_maximum: u16,
+    /// Retained messages of a realm.
+    pub max_retained: usize,
+    /// Bytes of retained messages of a realm.
+    pub max_retained_bytes: usize,
+    /// Bytes waiting in a session for acknowledgements or for its client to come back.
+    pub max_session_queue_bytes: usize,
+    /// Messages waiting in a session.
+    pub max_session_queue: usize,
+    /// Sessions of a realm whose client is away.
+    pub max_stored_sessions: usize,
+    /// Longest session expiry, in seconds; `u32::MAX` = any.
+    pub max_session_expiry_s: u32,
+    /// Realms created on first use.
+    pub max_auto_realms: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_packet_before_auth_bytes: 64 * 1024,
+            max_packet_bytes: 16 * 1024 * 1024,
+            max_http_head_bytes: 16 * 1024,
+            open_timeout_ms: 10_000,
+            packet_timeout_ms: 30_000,
+            max_keep_alive_s: 0,
+            max_connections: 100_000,
+            max_connections_per_address: 1_000,
+            max_connection_rate_per_address: 100,
+            limit_loopback: false,
+            max_topic_levels: 128,
+            max_subscriptions_per_session: 10_000,
+            max_registrations_per_session: 10_000,
+            max_pending_calls_per_session: 10_000,
+            max_wildcards_per_session: 1_000,
+            max_wildcards_per_realm: 1_000_000,
+            max_outbox_bytes: 4 * 1024 * 1024,
+            pace_ms: 50,
+            stalled_outbox_timeout_ms: 30_000,
+            receive_maximum: 1_024,
+            topic_alias_maximum: 16,
+            max_retained: 1_000_000,
+            max_retained_bytes: 1024 * 1024 * 1024,
+            max_session_queue_bytes: 64 * 1024 * 1024,
+            max_session_queue: 100_000,
+            max_stored_sessions: 100_000,
+            max_session_expiry_s: u32::MAX,
+            max_auto_realms: 1_000,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What a message carries: the bytes that arrived and how they are encoded; converted only at the receiver's gate.
+use bytes::Bytes;
+
+/// A WAMP serialization.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Encoding {
+    /// `wamp.2.json`
+    Json,
+    /// `wamp.2.msgpack`
+    MsgPack,
+    /// `wamp.2.cbor`
+    Cbor,
+}
+
+/// The body of a publication, call, result or error, as it arrived.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Payload {
+    /// An MQTT application message: any bytes.
+    Bytes(Bytes),
+    /// WAMP arguments, each still encoded: `args` one list, `kwargs` one dictionary; empty bytes = absent.
+    Args {
+        /// How both parts are encoded.
+        encoding: Encoding,
+        /// One encoded list, or no bytes.
+        args: Bytes,
+        /// One encoded dictionary, or no bytes.
+        kwargs: Bytes,
+    },
+}
+
+impl Payload {
+    /// A payload without content.
+    pub const EMPTY: Payload = Payload::Bytes(Bytes::new());
+
+    /// Bytes held, for the accounting of queues.
+    pub fn len(&self) -> usize {
+        match self {
+            Payload::Bytes(bytes) => bytes.len(),
+            Payload::Args { args, kwargs, .. } => args.len() + kwargs.len(),
+        }
+    }
+
+    /// True for zero bytes, or neither args nor kwargs: what clears a retained message (MAPPING: an empty value).
+    /// An encoded empty list is no argument too.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Payload::Bytes(bytes) => bytes.is_empty(),
+            Payload::Args { args, kwargs, .. } => is_empty_container(args) && is_empty_container(kwargs),
+        }
+    }
+}
+
+/// `[]` / `{}` in JSON (without inner space), a zero-length fixarray / fixmap in MsgPack and CBOR, or nothing.
+fn is_empty_container(encoded: &[u8]) -> bool {
+    matches!(encoded, [] | b"[]" | b"{}" | [0x90] | [0x80] | [0xA0])
+}

@@ -1,0 +1,125 @@
+//! An immutable message as it was published; shared by every receiver.
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::{Payload, Principal, PublicationId, Qos, SessionId, Topic};
+
+/// One published message. The gate fills it; the router completes `id` and `publisher` before anybody else sees it.
+#[derive(Debug)]
+pub struct Publication {
+    /// Unique in the realm; zero until the router has assigned it.
+    pub id: PublicationId,
+    /// Where it was published.
+    pub topic: Topic,
+    /// What it says.
+    pub payload: Payload,
+    /// The publisher's QoS.
+    pub qos: Qos,
+    /// Published with RETAIN / `retain: true`.
+    pub retain: bool,
+    /// When it stops being worth delivering, in milliseconds since the Unix epoch (MQTT 5 message expiry, WAMP `expiry_s`).
+    pub expires_at_ms: Option<u64>,
+    /// The publisher, where it is disclosed to subscribers.
+    pub publisher: Option<Publisher>,
+    /// Everything that most messages do not have.
+    pub properties: Option<Box<Properties>>,
+    /// Conversions made for receivers of another encoding, each made once.
+    pub conversions: Conversions,
+}
+
+/// A disclosed publisher or caller (WAMP: Publisher Identification, Caller Identification).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Publisher {
+    /// Its session.
+    pub session: SessionId,
+    /// Who it is.
+    pub principal: Arc<Principal>,
+}
+
+/// Properties that travel with a message unaltered.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Properties {
+    /// MQTT 5 content type.
+    pub content_type: Option<Box<str>>,
+    /// MQTT 5 payload format indicator 1: the payload is UTF-8 text.
+    pub payload_is_utf8: bool,
+    /// MQTT 5 response topic, in MQTT spelling.
+    pub response_topic: Option<Box<str>>,
+    /// MQTT 5 correlation data.
+    pub correlation_data: Option<Bytes>,
+    /// MQTT 5 user properties in their order.
+    pub user: Vec<(Box<str>, Box<str>)>,
+    /// WAMP payload passthru attributes.
+    pub passthru: Option<Box<Passthru>>,
+}
+
+/// WAMP payload passthru mode (`ppt_*`): carried, never interpreted.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Passthru {
+    /// `ppt_scheme`
+    pub scheme: Box<str>,
+    /// `ppt_serializer`
+    pub serializer: Option<Box<str>>,
+    /// `ppt_cipher`
+    pub cipher: Option<Box<str>>,
+    /// `ppt_keyid`
+    pub keyid: Option<Box<str>>,
+}
+
+/// One slot per target form of a payload: WAMP JSON, MsgPack, CBOR, and MQTT bytes.
+/// The gates fill them, each at most once, however many receivers share the publication.
+#[derive(Debug, Default)]
+pub struct Conversions(OnceLock<Box<[OnceLock<Payload>; 4]>>);
+
+impl Conversions {
+    /// The payload in the form of `slot` (0..4), made by `convert` on first use.
+    pub fn converted(&self, slot: usize, convert: impl FnOnce() -> Payload) -> Payload {
+        let slots = self.0.get_or_init(Box::default);
+        match slots.get(slot) {
+            Some(cell) => cell.get_or_init(convert).clone(),
+            None => convert(),
+        }
+    }
+}
+
+impl Publication {
+    /// A publication with nothing but a topic and a payload.
+    pub fn new(topic: Topic, payload: Payload, qos: Qos) -> Self {
+        Publication {
+            id: PublicationId(0),
+            topic,
+            payload,
+            qos,
+            retain: false,
+            expires_at_ms: None,
+            publisher: None,
+            properties: None,
+            conversions: Conversions::default(),
+        }
+    }
+
+    /// True once its lifetime is over at `now_ms` [MQTT-3.3.2-5].
+    pub fn is_expired(&self, now_ms: u64) -> bool {
+        self.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
+    }
+
+    /// What is left of its lifetime at `now_ms`, in whole seconds rounded up [MQTT-3.3.2-6].
+    pub fn remaining_s(&self, now_ms: u64) -> Option<u32> {
+        self.expires_at_ms.map(|at_ms| u32::try_from(at_ms.saturating_sub(now_ms).div_ceil(1000)).unwrap_or(u32::MAX))
+    }
+
+    /// Bytes this message pins in a queue: payload, topic and a fixed share for the rest.
+    pub fn weight(&self) -> usize {
+        let properties = self.properties.as_ref().map_or(0, |p| p.weight());
+        self.payload.len() + self.topic.as_mqtt().len() + properties + 64
+    }
+}
+
+impl Properties {
+    fn weight(&self) -> usize {
+        let text = |t: &Option<Box<str>>| t.as_ref().map_or(0, |t| t.len());
+        let user: usize = self.user.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
+        text(&self.content_type) + text(&self.response_topic) + self.correlation_data.as_ref().map_or(0, Bytes::len) + user
+    }
+}
