@@ -1,0 +1,109 @@
+//! The configuration: flags over environment over file over defaults, resolved into one plain [`Config`].
+mod environment;
+mod error;
+mod file;
+mod flags;
+mod limits;
+mod listener;
+mod nearest;
+mod resolve;
+mod settings;
+mod value;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::model::Limits;
+
+pub use error::{ConfigError, Place};
+pub use flags::Flags;
+pub use listener::{Listener, ListenerKind};
+
+/// What one router process runs from: every value decided and checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Where to listen, at least one. Port 0 lets the system choose.
+    pub listeners: Vec<Listener>,
+    /// Realms that exist from the start, at least one, without duplicates.
+    pub realms: Vec<String>,
+    /// The realm of MQTT clients that name none and whose listener names none.
+    pub default_realm: String,
+    /// Whether a realm that is not in `realms` comes into being when a client names it.
+    pub auto_create_realms: bool,
+    /// Whether clients may connect without credentials.
+    pub anonymous: bool,
+    /// Whether anonymous clients may connect from other machines.
+    pub allow_anonymous_remote: bool,
+    /// Origins whose pages may open a WebSocket besides those of the same host and of loopback (see `node::origin`).
+    pub allow_origins: Vec<String>,
+    /// MQTT filters whose SUBSCRIBE is refused, compared as text.
+    pub refused_filters: Vec<String>,
+    /// Keep everything in memory and write nothing.
+    pub memory: bool,
+    /// Where to write when `memory` is off.
+    pub data_dir: PathBuf,
+    /// A level (`info`) or a comma-separated list of `level` and `target=level`, as tracing-subscriber reads it.
+    pub log: String,
+    /// Every bound.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// Resolves the configuration of one process: reads the file that `--config` or `CORSAC_CONFIG` names, if any, and lays
+    /// `environment` (pairs of name and value; names that do not start with `CORSAC_` are passed over) and `flags` over it.
+    pub fn load(flags: &Flags, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Config, ConfigError> {
+        let variables = environment::variables(environment)?;
+        let mut settings = settings::Settings::default();
+        if let Some(path) = flags.config.clone().or_else(|| environment::config_path(&variables)) {
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| ConfigError::Unreadable { path: path.clone(), error: error.to_string() })?;
+            file::apply(&mut settings, &path.to_string_lossy(), &text)?;
+        }
+        environment::apply(&mut settings, &variables)?;
+        flags::apply(&mut settings, flags)?;
+        resolve::resolve(settings)
+    }
+
+    /// The values in effect, one a line: what `corsac check` prints.
+    pub fn summary(&self) -> String {
+        let mut lines: Vec<String> = self.listeners.iter().map(listener_line).collect();
+        let created = if self.auto_create_realms { " (others when a client names them)" } else { "" };
+        lines.push(format!("realms = {}{created}", self.realms.join(", ")));
+        lines.push(format!("default_realm = {}", self.default_realm));
+        lines.push(format!("anonymous = {}", self.anonymous));
+        let lists = [("allow_origins", &self.allow_origins), ("mqtt.refused_filters", &self.refused_filters)];
+        lines.extend(lists.iter().filter(|(_, list)| !list.is_empty()).map(|(key, list)| format!("{key} = {}", list.join(", "))));
+        lines.push(if self.memory { "memory = true".to_owned() } else { format!("data_dir = {}", self.data_dir.display()) });
+        lines.push(format!("log = {}", self.log));
+        lines.extend(limits::changed(&self.limits).into_iter().map(|line| format!("limits.{line}")));
+        lines.extend(self.warnings().into_iter().map(|warning| format!("warning: {warning}")));
+        lines.join("\n") + "\n"
+    }
+
+    /// What is allowed but hardly meant, one sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if !self.anonymous {
+            warnings.push("no client can connect: `anonymous = false`, and no users are configured".to_owned());
+        } else if self.listeners.iter().any(Listener::is_remote) {
+            warnings.push("anonymous clients of other machines may connect and use every realm".to_owned());
+        }
+        if self.allow_origins.iter().any(|origin| origin == "*") {
+            warnings.push("pages of every web site may connect (`allow_origins` holds `*`)".to_owned());
+        }
+        warnings
+    }
+}
+
+fn listener_line(listener: &Listener) -> String {
+    let paths = if listener.kind.speaks_http() {
+        format!(", WebSocket at {} (WAMP) and {} (MQTT)", listener.wamp_path, listener.mqtt_path)
+    } else {
+        String::new()
+    };
+    let realm = listener.realm.as_ref().map_or(String::new(), |realm| format!(", MQTT clients join {realm}"));
+    format!("listener {} {}{paths}{realm}", listener.address, listener.kind.name())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,210 @@
+//! The configuration while its layers are laid over one another: each key sets one field, later layers win.
+use std::path::PathBuf;
+
+use super::limits;
+use super::listener::{self, Listener, Placement};
+use super::value::{Problem, Value};
+use crate::model::Limits;
+use crate::node::origin;
+
+/// The keys outside the tables, as the file and (in capitals, after `CORSAC_`) the environment name them.
+pub(super) const KEYS: &[&str] = &[
+    "realms",
+    "default_realm",
+    "auto_create_realms",
+    "anonymous",
+    "allow_anonymous_remote",
+    "allow_origins",
+    "memory",
+    "data_dir",
+    "log",
+];
+
+/// The keys of the table `[mqtt]`.
+pub(super) const MQTT_KEYS: &[&str] = &["refused_filters"];
+
+/// What was set so far; `None` where the default depends on other keys.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Settings {
+    /// Whether a file was read.
+    pub from_file: bool,
+    /// `[[listeners]]` of the file.
+    pub listeners: Option<Vec<Listener>>,
+    /// Where `--http` or `CORSAC_HTTP` puts the listener that speaks HTTP.
+    pub http: Option<Placement>,
+    /// Where `--mqtt` or `CORSAC_MQTT` puts the MQTT listener.
+    pub mqtt: Option<Placement>,
+    pub realms: Vec<String>,
+    pub default_realm: Option<String>,
+    pub auto_create_realms: Option<bool>,
+    pub anonymous: bool,
+    pub allow_anonymous_remote: bool,
+    pub allow_origins: Vec<String>,
+    pub refused_filters: Vec<String>,
+    pub memory: bool,
+    pub data_dir: PathBuf,
+    pub log: String,
+    pub limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            from_file: false,
+            listeners: None,
+            http: None,
+            mqtt: None,
+            realms: Vec::new(),
+            default_realm: None,
+            auto_create_realms: None,
+            anonymous: true,
+            allow_anonymous_remote: false,
+            allow_origins: Vec::new(),
+            refused_filters: Vec::new(),
+            memory: false,
+            data_dir: PathBuf::from("corsac-data"),
+            log: "info".to_owned(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Sets the key `key` of the table `table` (`""` for the keys outside the tables); false if there is none.
+    pub(super) fn set(&mut self, table: &str, key: &str, value: Value) -> Result<bool, Problem> {
+        match (table, key) {
+            ("limits", name) => return limits::set(&mut self.limits, name, value),
+            ("mqtt", "refused_filters") => self.refused_filters = each(value, parse_filter)?,
+            ("", "realms") => self.realms = each(value, parse_realm)?,
+            ("", "default_realm") => self.default_realm = Some(parse_realm(value.text()?)?),
+            ("", "auto_create_realms") => self.auto_create_realms = Some(value.boolean()?),
+            ("", "anonymous") => self.anonymous = value.boolean()?,
+            ("", "allow_anonymous_remote") => self.allow_anonymous_remote = value.boolean()?,
+            ("", "allow_origins") => self.allow_origins = each(value, parse_origin)?,
+            ("", "memory") => self.memory = value.boolean()?,
+            ("", "data_dir") => self.data_dir = parse_directory(value.text()?)?,
+            ("", "log") => self.log = parse_log(value.text()?)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Sets where the listener that `--http` or `--mqtt` moves is put; false if `key` is neither `http` nor `mqtt`.
+    pub(super) fn place(&mut self, key: &str, value: Value) -> Result<bool, Problem> {
+        let slot = match key {
+            "http" => &mut self.http,
+            "mqtt" => &mut self.mqtt,
+            _ => return Ok(false),
+        };
+        *slot = Some(listener::parse_placement(&value.text()?)?);
+        Ok(true)
+    }
+}
+
+fn each(value: Value, parse: fn(String) -> Result<String, Problem>) -> Result<Vec<String>, Problem> {
+    value.texts()?.into_iter().map(parse).collect()
+}
+
+/// A realm is a loose URI (WAMP: Basic, URIs): no whitespace, no `#`, no empty component; and no control character.
+pub(super) fn parse_realm(text: String) -> Result<String, Problem> {
+    let bad = |c: char| c.is_whitespace() || c.is_control() || c == '#';
+    if text.len() > 255 || text.contains(bad) || text.split('.').any(str::is_empty) {
+        return Err(format!("cannot be {text:?}: a realm has no spaces, no #, nothing empty between dots, and 1 to 255 bytes"));
+    }
+    Ok(text)
+}
+
+/// A filter as MQTT spells it [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.3-1].
+fn parse_filter(text: String) -> Result<String, Problem> {
+    let levels: Vec<&str> = text.split('/').collect();
+    let last = levels.len() - 1; // split yields at least one
+    let wrong = |(at, level): (usize, &&str)| match *level {
+        "#" => at != last,
+        "+" => false,
+        level => level.contains(['+', '#', '\0']),
+    };
+    if text.is_empty() || text.len() > 65_535 || levels.iter().enumerate().any(wrong) {
+        return Err(format!("cannot hold {text:?}, which is no MQTT filter: + and # stand alone in a level, # in the last"));
+    }
+    Ok(text)
+}
+
+fn parse_origin(text: String) -> Result<String, Problem> {
+    if origin::is_origin(&text) {
+        return Ok(text);
+    }
+    Err(format!(
+        "cannot hold {text:?}: an origin is SCHEME://HOST or SCHEME://HOST:PORT and nothing behind it, \
+         as https://app.example.com; or null; or * for every origin"
+    ))
+}
+
+fn parse_directory(text: String) -> Result<PathBuf, Problem> {
+    if text.is_empty() { Err("must be a directory, not an empty text".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
+/// A level, or a list of `level` and `target=level`. Checked here because the log filter itself takes a misspelled level
+/// for a target and then logs everything of it.
+fn parse_log(text: String) -> Result<String, Problem> {
+    let is_level = |text: &str| LEVELS.contains(&text);
+    let is_target = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':'));
+    let is_directive = |part: &str| match part.split_once('=') {
+        Some((target, level)) => is_target(target) && is_level(level),
+        None => is_level(part),
+    };
+    if text.split(',').all(is_directive) {
+        return Ok(text);
+    }
+    Err(format!("must be one of {}, or a list as info,corsac::net=debug, not {text:?}", LEVELS.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_known() {
+        for key in KEYS {
+            // An integer fits none of them, so a known key answers with a problem and an unknown one with `false`.
+            assert!(Settings::default().set("", key, Value::Other("float")).is_err(), "{key}");
+        }
+        for key in MQTT_KEYS {
+            assert!(Settings::default().set("mqtt", key, Value::Other("float")).is_err(), "{key}");
+        }
+        assert_eq!(Settings::default().set("", "refused_filters", Value::Other("float")), Ok(false));
+        assert_eq!(Settings::default().place("log", Value::Text("off".into())), Ok(false));
+    }
+
+    #[test]
+    fn realms_are_loose_uris() {
+        for name in ["realm1", "com.example.factory", "a-b_c", "Zürich"] {
+            assert_eq!(parse_realm(name.into()), Ok(name.into()));
+        }
+        for name in ["", "a b", "a\"; DROP", "a..b", ".a", "a.", "a#", "a\0", "a\n"] {
+            assert!(parse_realm(name.into()).is_err(), "{name:?}");
+        }
+        assert!(parse_realm("x".repeat(256)).is_err());
+    }
+
+    #[test]
+    fn filters() {
+        for filter in ["a", "test/nosubscribe", "+/+", "#", "a/#", "/", "$SYS/#"] {
+            assert_eq!(parse_filter(filter.into()), Ok(filter.into()));
+        }
+        for filter in ["", "a#", "#/a", "a+/b", "a\0"] {
+            assert!(parse_filter(filter.into()).is_err(), "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn log_levels() {
+        for log in ["info", "off", "warn,corsac=trace", "corsac::net::websocket=debug,error"] {
+            assert_eq!(parse_log(log.into()), Ok(log.into()));
+        }
+        for log in ["", "inof", "INFO", "info,", "corsac", "corsac=", "=info", "corsac=inof", "corsac[span]=info"] {
+            assert!(parse_log(log.into()).is_err(), "{log:?}");
+        }
+    }
+}

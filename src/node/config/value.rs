@@ -1,0 +1,104 @@
+//! One configured value before its key gives it a type, and the conversions that a key may ask for.
+
+/// A value as it was written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Value {
+    /// Text of a file or a flag.
+    Text(String),
+    /// Untyped text of the environment: the key decides what it is.
+    Untyped(String),
+    /// An integer.
+    Integer(i64),
+    /// `true` or `false`.
+    Boolean(bool),
+    /// A list of texts.
+    Texts(Vec<String>),
+    /// Something that no key takes, by the name of its type.
+    Other(&'static str),
+}
+
+/// What is wrong with the value of a key, and what to write instead; follows the name of the key in a sentence.
+pub(super) type Problem = String;
+
+impl Value {
+    /// As text.
+    pub(super) fn text(self) -> Result<String, Problem> {
+        match self {
+            Value::Text(text) | Value::Untyped(text) => Ok(text),
+            other => Err(format!("must be a text in quotes, not {}", other.description())),
+        }
+    }
+
+    /// As `true` or `false`.
+    pub(super) fn boolean(self) -> Result<bool, Problem> {
+        match &self {
+            Value::Boolean(value) => return Ok(*value),
+            Value::Untyped(text) if text == "true" => return Ok(true),
+            Value::Untyped(text) if text == "false" => return Ok(false),
+            _ => {}
+        }
+        Err(format!("must be true or false, not {}", self.description()))
+    }
+
+    /// As an integer of type `T` that is at least `least`.
+    pub(super) fn number<T: TryFrom<u64>>(self, least: u64) -> Result<T, Problem> {
+        let number = match &self {
+            Value::Integer(number) => u64::try_from(*number).ok(),
+            Value::Untyped(text) => text.parse().ok(),
+            _ => None,
+        };
+        number.filter(|number| *number >= least).and_then(|number| T::try_from(number).ok()).ok_or_else(|| {
+            let most = u64::MAX >> (64 - 8 * size_of::<T>().min(8)); // T is one of the unsigned types
+            // A file holds integers up to 2^63 - 1 only.
+            let most = most.min(i64::MAX.unsigned_abs());
+            format!("must be an integer from {least} to {most}, not {}", self.description())
+        })
+    }
+
+    /// As a list of texts; the environment separates them by commas.
+    pub(super) fn texts(self) -> Result<Vec<String>, Problem> {
+        match self {
+            Value::Texts(texts) => Ok(texts),
+            Value::Untyped(text) => {
+                Ok(text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect())
+            }
+            other => Err(format!("must be a list of texts, as [\"…\", \"…\"], not {}", other.description())),
+        }
+    }
+
+    fn description(&self) -> String {
+        match self {
+            Value::Text(text) | Value::Untyped(text) => format!("{text:?}"),
+            Value::Integer(number) => number.to_string(),
+            Value::Boolean(value) => value.to_string(),
+            Value::Texts(_) => "a list".to_owned(),
+            Value::Other(kind) => format!("a value of type {kind}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_to_the_range_of_their_type() {
+        assert_eq!(Value::Integer(65_535).number::<u16>(0), Ok(65_535));
+        assert_eq!(Value::Integer(65_536).number::<u16>(1), Err("must be an integer from 1 to 65535, not 65536".to_owned()));
+        assert!(Value::Integer(-1).number::<u64>(0).is_err());
+        assert!(Value::Integer(0).number::<u32>(1).is_err());
+        assert_eq!(Value::Untyped("4294967295".into()).number::<u32>(0), Ok(u32::MAX));
+        assert!(Value::Untyped("1e3".into()).number::<u64>(0).is_err());
+        assert!(Value::Text("5".into()).number::<u64>(0).is_err());
+    }
+
+    #[test]
+    fn only_the_environment_is_untyped() {
+        assert_eq!(Value::Untyped("true".into()).boolean(), Ok(true));
+        assert!(Value::Text("true".into()).boolean().is_err());
+        assert!(Value::Untyped(String::new()).boolean().is_err());
+        assert_eq!(Value::Untyped("a, b,".into()).texts(), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        assert!(Value::Text("a,b".into()).texts().is_err());
+        assert!(Value::Integer(1).text().is_err());
+    }
+}
