@@ -1,0 +1,129 @@
+//! The real binary: what `corsac check` and `corsac run` accept, refuse and print.
+#![allow(clippy::expect_used)]
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Exit code, stdout and stderr of `corsac` with these arguments and no environment but `environment`.
+fn corsac(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_corsac"))
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .expect("the binary starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// A configuration file that is removed when this goes out of scope.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("corsac-{}-{name}.toml", std::process::id()));
+        std::fs::write(&path, text).expect("the file can be written");
+        File(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("UTF-8")
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn check_without_anything_shows_the_defaults() {
+    let (code, stdout, stderr) = corsac(&["check"], &[]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(stdout.starts_with("OK\n"), "{stdout}");
+    for expected in ["127.0.0.1:8080 auto", "/ws", "/mqtt", "127.0.0.1:1883 mqtt", "realms = realm1", "anonymous = true"] {
+        assert!(stdout.contains(expected), "{stdout}");
+    }
+}
+
+#[test]
+fn an_unknown_key_names_place_and_nearest() {
+    let file = File::new("unknown", "log = \"info\"\nlisen = \"127.0.0.1:1\"\n");
+    for command in ["check", "run"] {
+        let (code, stdout, stderr) = corsac(&[command, "--config", file.path()], &[]);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""));
+        let expected = format!("corsac: {}:2:1: unknown key `lisen`, did you mean `listeners`?\n", file.path());
+        assert_eq!(stderr, expected);
+    }
+}
+
+#[test]
+fn flags_override_environment_overrides_file() {
+    let file = File::new("precedence", "log = \"error\"\n[limits]\nmax_connections = 11\n");
+    let check = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let all: Vec<&str> = ["check", "--config", file.path()].iter().chain(arguments).copied().collect();
+        let (code, stdout, stderr) = corsac(&all, environment);
+        assert_eq!(code, Some(0), "{stderr}");
+        stdout
+    };
+    let stdout = check(&[], &[]);
+    assert!(stdout.contains("log = error") && stdout.contains("limits.max_connections = 11"), "{stdout}");
+    let environment = [("CORSAC_LOG", "warn"), ("CORSAC_LIMITS_MAX_CONNECTIONS", "12"), ("CORSAC_MQTT", "127.0.0.1:2883")];
+    let stdout = check(&[], &environment);
+    for expected in ["log = warn", "limits.max_connections = 12", "127.0.0.1:2883 mqtt"] {
+        assert!(stdout.contains(expected), "{stdout}");
+    }
+    let stdout = check(&["--log", "debug", "--mqtt", "127.0.0.1:3883", "--memory"], &environment);
+    for expected in ["log = debug", "limits.max_connections = 12", "127.0.0.1:3883 mqtt", "memory = true"] {
+        assert!(stdout.contains(expected), "{stdout}");
+    }
+}
+
+#[test]
+fn the_environment_may_name_the_file() {
+    let file = File::new("environment", "default_realm = \"factory\"\n");
+    let (code, stdout, _) = corsac(&["check"], &[("CORSAC_CONFIG", file.path())]);
+    assert_eq!(code, Some(0));
+    assert!(stdout.contains("realms = factory\n"), "{stdout}");
+}
+
+#[test]
+fn beyond_loopback_only_with_the_named_flag() {
+    for arguments in [&["run", "--http", "0.0.0.0:0"][..], &["--mqtt", "[::]:0"], &["check", "--http", "0.0.0.0:0"]] {
+        let (code, stdout, stderr) = corsac(arguments, &[]);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{arguments:?}");
+        assert!(stderr.contains("no users are configured") && stderr.contains("--allow-anonymous-remote"), "{stderr}");
+    }
+    let (code, stdout, _) = corsac(&["check", "--http", "0.0.0.0:0", "--allow-anonymous-remote"], &[]);
+    assert_eq!(code, Some(0));
+    assert!(stdout.contains("warning: anonymous clients of other machines"), "{stdout}");
+}
+
+#[test]
+fn wrong_values_and_files_are_named() {
+    for (arguments, environment, expected) in [
+        (&["check", "--http", "localhost"][..], &[][..], "--http must be ADDRESS:PORT"),
+        (&["check", "--log", "inof"], &[], "--log must be one of error, warn"),
+        (&["check", "--allow-origin", "example.com"], &[], "--allow-origin cannot hold \"example.com\""),
+        (&["check"], &[("CORSAC_MEMORI", "true")], "unknown environment variable `CORSAC_MEMORI`, did you mean `CORSAC_MEMORY`?"),
+        (&["check", "--config", "no/such.toml"], &[], "cannot read no/such.toml"),
+    ] {
+        let (code, _, stderr) = corsac(arguments, environment);
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.starts_with("corsac: ") && stderr.contains(expected), "{stderr}");
+    }
+}
+
+#[test]
+fn help_and_version() {
+    let (code, stdout, _) = corsac(&["--help"], &[]);
+    assert_eq!(code, Some(0));
+    for expected in ["run", "check", "--config", "--http", "--mqtt", "--allow-anonymous-remote", "--memory", "--data", "--log"] {
+        assert!(stdout.contains(expected), "{expected} {stdout}");
+    }
+    let (code, stdout, _) = corsac(&["--version"], &[]);
+    assert_eq!((code, stdout), (Some(0), format!("corsac {}\n", env!("CARGO_PKG_VERSION"))));
+    // Exit code 2 is a command line that cannot be parsed; 1 is a configuration or a run that failed.
+    let (code, _, stderr) = corsac(&["--lgo", "info"], &[]);
+    assert_eq!(code, Some(2), "{stderr}");
+}
