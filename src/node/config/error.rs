@@ -78,7 +78,7 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConfigError::Unreadable { path, error } => {
-                write!(f, "cannot read {}: {error}; check the path in --config or CORSAC_CONFIG", path.display())
+                write!(f, "cannot read {}: {error}; check the file that --config or CORSAC_CONFIG names", path.display())
             }
             ConfigError::Syntax { place, message } => write!(f, "{place}: not TOML: {message}; correct this line"),
             ConfigError::UnknownKey { place: Place::Variable(_), noun, key, advice } => {

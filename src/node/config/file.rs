@@ -130,7 +130,7 @@ impl File<'_> {
             let mut name = None;
             for (key, value) in in_order(table) {
                 match key.get_ref().as_ref() {
-                    "name" => name = Some(self.value(value, "realms.name", Value::text, settings::parse_realm)?),
+                    "name" => name = Some(self.text(value, "realms.name", settings::parse_realm)?),
                     _ => return Err(self.unknown("realms", key, REALM_KEYS)),
                 }
             }
@@ -147,16 +147,12 @@ impl File<'_> {
         let (mut address, mut kind, mut realm) = (None, ListenerKind::default(), None);
         let (mut wamp_path, mut mqtt_path, mut path_span) = (None, None, None);
         for (key, value) in in_order(table) {
-            let text = |name, parse: fn(String) -> Result<String, Problem>| self.value(value, name, Value::text, parse);
             match key.get_ref().as_ref() {
-                "address" => {
-                    let parse = |text: String| listener::parse_address(&text);
-                    address = Some(self.value(value, "listeners.address", Value::text, parse)?);
-                }
-                "kind" => kind = self.value(value, "listeners.kind", Value::text, |text| listener::parse_kind(&text))?,
-                "realm" => realm = Some(text("listeners.realm", settings::parse_realm)?),
-                "wamp_path" => wamp_path = Some(text("listeners.wamp_path", listener::parse_path)?),
-                "mqtt_path" => mqtt_path = Some(text("listeners.mqtt_path", listener::parse_path)?),
+                "address" => address = Some(self.text(value, "listeners.address", listener::parse_address)?),
+                "kind" => kind = self.text(value, "listeners.kind", listener::parse_kind)?,
+                "realm" => realm = Some(self.text(value, "listeners.realm", settings::parse_realm)?),
+                "wamp_path" => wamp_path = Some(self.text(value, "listeners.wamp_path", listener::parse_path)?),
+                "mqtt_path" => mqtt_path = Some(self.text(value, "listeners.mqtt_path", listener::parse_path)?),
                 _ => return Err(self.unknown("listeners", key, LISTENER_KEYS)),
             }
             if key.get_ref().ends_with("_path") {
@@ -165,13 +161,9 @@ impl File<'_> {
         }
         let address =
             address.ok_or_else(|| self.wrong(span, "listeners", "needs an address: add address = \"127.0.0.1:8080\""))?;
-        let default = Listener::new(kind, address);
-        let listener = Listener {
-            realm,
-            wamp_path: wamp_path.unwrap_or(default.wamp_path),
-            mqtt_path: mqtt_path.unwrap_or(default.mqtt_path),
-            ..Listener::new(kind, address)
-        };
+        let mut listener = Listener { realm, ..Listener::new(kind, address) };
+        listener.wamp_path = wamp_path.unwrap_or(listener.wamp_path);
+        listener.mqtt_path = mqtt_path.unwrap_or(listener.mqtt_path);
         match path_span {
             Some(span) if !kind.speaks_http() => {
                 Err(self.wrong(span, "listeners", format!("of kind {:?} open no WebSockets: remove the path", kind.name())))
@@ -183,14 +175,13 @@ impl File<'_> {
         }
     }
 
-    fn value<A, B>(
+    fn text<T>(
         &self,
         value: &Spanned<DeValue<'_>>,
         key: &str,
-        convert: fn(Value) -> Result<A, Problem>,
-        parse: impl Fn(A) -> Result<B, Problem>,
-    ) -> Result<B, ConfigError> {
-        convert(plain(value.get_ref())).and_then(parse).map_err(|problem| self.wrong(value.span(), key, problem))
+        parse: fn(String) -> Result<T, Problem>,
+    ) -> Result<T, ConfigError> {
+        plain(value.get_ref()).text().and_then(parse).map_err(|problem| self.wrong(value.span(), key, problem))
     }
 }
 

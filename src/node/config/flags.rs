@@ -20,8 +20,8 @@ pub struct Flags {
     /// Let anonymous clients of other machines connect
     #[arg(long)]
     pub allow_anonymous_remote: bool,
-    /// Let web pages of this origin connect, as https://app.example.com (repeatable)
-    #[arg(long = "allow-origin", value_name = "ORIGIN")]
+    /// Let web pages of this origin connect (repeatable)
+    #[arg(long = "allow-origin", value_name = "https://HOST")]
     pub allow_origins: Vec<String>,
     /// Keep everything in memory and write nothing
     #[arg(long, conflicts_with = "data")]

@@ -109,17 +109,17 @@ pub(super) enum Placement {
 }
 
 /// `ADDRESS:PORT` or `off`.
-pub(super) fn parse_placement(text: &str) -> Result<Placement, Problem> {
+pub(super) fn parse_placement(text: String) -> Result<Placement, Problem> {
     if text == "off" { Ok(Placement::Off) } else { parse_address(text).map(Placement::At) }
 }
 
 /// `ADDRESS:PORT`, `localhost:PORT`, or a port alone, which means 127.0.0.1. Other names are not resolved: which of
 /// several addresses was meant would be a guess.
-pub(super) fn parse_address(text: &str) -> Result<SocketAddr, Problem> {
+pub(super) fn parse_address(text: String) -> Result<SocketAddr, Problem> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(address);
     }
-    let port = text.strip_prefix("localhost:").unwrap_or(text);
+    let port = text.strip_prefix("localhost:").unwrap_or(&text);
     if let Some(port) = parse_port(port) {
         return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
     }
@@ -138,7 +138,7 @@ fn parse_port(text: &str) -> Option<u16> {
 }
 
 /// The kind of that name.
-pub(super) fn parse_kind(text: &str) -> Result<ListenerKind, Problem> {
+pub(super) fn parse_kind(text: String) -> Result<ListenerKind, Problem> {
     ListenerKind::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
         let names: Vec<_> = ListenerKind::ALL.iter().map(|kind| format!("{:?}", kind.name())).collect();
         format!("must be one of {}, not {text:?}", names.join(", "))
@@ -170,7 +170,7 @@ mod tests {
             ("localhost:80", "127.0.0.1:80"),
             ("9000", "127.0.0.1:9000"),
         ] {
-            assert_eq!(parse_address(text).map(|address| address.to_string()).as_deref(), Ok(expected), "{text}");
+            assert_eq!(parse_address(text.into()).map(|address| address.to_string()).as_deref(), Ok(expected), "{text}");
         }
         for (text, advice) in [
             ("*:8080", "0.0.0.0"),
@@ -186,9 +186,13 @@ mod tests {
             ("", "not a name"),
             ("99999", "not a name"),
         ] {
-            assert!(parse_address(text).is_err_and(|problem| problem.contains(advice)), "{text}: {:?}", parse_address(text));
+            assert!(
+                parse_address(text.into()).is_err_and(|problem| problem.contains(advice)),
+                "{text}: {:?}",
+                parse_address(text.into())
+            );
         }
-        assert_eq!(parse_placement("off"), Ok(Placement::Off));
+        assert_eq!(parse_placement("off".into()), Ok(Placement::Off));
     }
 
     #[test]
@@ -219,8 +223,8 @@ mod tests {
     #[test]
     fn kinds_by_name() {
         for kind in ListenerKind::ALL {
-            assert_eq!(parse_kind(kind.name()), Ok(kind));
+            assert_eq!(parse_kind(kind.name().into()), Ok(kind));
         }
-        assert!(parse_kind("Auto").is_err());
+        assert!(parse_kind("Auto".into()).is_err());
     }
 }

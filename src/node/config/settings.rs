@@ -96,7 +96,7 @@ impl Settings {
             "mqtt" => &mut self.mqtt,
             _ => return Ok(false),
         };
-        *slot = Some(listener::parse_placement(&value.text()?)?);
+        *slot = Some(listener::parse_placement(value.text()?)?);
         Ok(true)
     }
 }
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn every_key_is_known() {
         for key in KEYS {
-            // An integer fits none of them, so a known key answers with a problem and an unknown one with `false`.
+            // A float fits none of them, so a known key answers with a problem and an unknown one with `false`.
             assert!(Settings::default().set("", key, Value::Other("float")).is_err(), "{key}");
         }
         for key in MQTT_KEYS {
