@@ -26,6 +26,8 @@ pub enum Error {
     ReservedPacketType,
     /// A packet that only the other side may send (2.1.2).
     WrongDirection(PacketType),
+    /// PINGREQ or PINGRESP with a body (3.12.2, 3.13.2).
+    PingNotEmpty,
     /// The first packet of a client is not CONNECT [MQTT-3.1.0-1].
     ConnectExpected,
     /// A second CONNECT on one connection [MQTT-3.1.0-2].
@@ -46,8 +48,8 @@ pub enum Error {
     NullCharacter,
     /// A string contains a control character or a non-character (1.5.4: MAY be treated as malformed).
     DiscouragedCharacter,
-    /// A packet identifier is 0 [MQTT-2.2.1-3].
-    PacketIdZero,
+    /// A packet identifier is 0 [MQTT-2.2.1-3]. The catalogues want malformed for SUBSCRIBE and UNSUBSCRIBE, protocol error otherwise.
+    PacketIdZero(PacketType),
     /// A PUBLISH has QoS 3 [MQTT-3.3.1-4].
     Qos3,
     /// A PUBLISH of QoS 0 has the DUP flag [MQTT-3.3.1-2].
@@ -76,6 +78,8 @@ pub enum Error {
     NoReasonCode,
     /// Reserved bits of the acknowledge flags are set [MQTT-3.2.2-1], or a session is present although the connection is refused [MQTT-3.2.2-6].
     ConnackFlags,
+    /// The property block or a property in it reaches beyond its end (2.2.2).
+    PropertyTruncated,
     /// A property identifier that does not exist (2.2.2.2).
     PropertyUnknown,
     /// A property that exists but not in this packet (2.2.2.2). The standard says malformed; the catalogues say so of SUBSCRIBE and UNSUBSCRIBE alone.
@@ -84,7 +88,8 @@ pub enum Error {
     PropertyDuplicate,
     /// A property has a value outside its range, e.g. Receive Maximum 0 (3.1.2.11.3).
     PropertyValue,
-    /// A subscription identifier is 0 (3.8.2.1.2). The standard says protocol error, the catalogues malformed.
+    /// The subscription identifier of a SUBSCRIBE is 0 (3.8.2.1.2). The standard says protocol error, the catalogues malformed;
+    /// in PUBLISH it is [`Error::PropertyValue`].
     SubscriptionIdZero,
     /// A reason code that does not exist, or not in this packet, or not from this sender (2.4).
     ReasonCode(PacketType),
@@ -113,7 +118,9 @@ impl Error {
             }
             Self::TopicAliasZero => ReasonCode::TopicAliasInvalid,
             Self::PayloadFormat => ReasonCode::PayloadFormatInvalid,
-            Self::PropertyNotAllowed(PacketType::Subscribe | PacketType::Unsubscribe) => {
+            Self::PropertyNotAllowed(packet) | Self::PacketIdZero(packet)
+                if matches!(packet, PacketType::Subscribe | PacketType::Unsubscribe) =>
+            {
                 ReasonCode::MalformedPacket
             }
             error if error.is_protocol_error() => ReasonCode::ProtocolError,
@@ -128,7 +135,7 @@ impl Error {
                 | Self::WrongDirection(_)
                 | Self::ConnectExpected
                 | Self::SecondConnect
-                | Self::PacketIdZero
+                | Self::PacketIdZero(_)
                 | Self::ResponseTopic
                 | Self::SharedFilter
                 | Self::SharedNoLocal
@@ -151,6 +158,7 @@ impl Error {
             Self::FixedHeaderFlags(_) => "reserved flags of the fixed header are set",
             Self::ReservedPacketType => "the packet type is reserved",
             Self::WrongDirection(_) => "only the other side may send this packet",
+            Self::PingNotEmpty => "a ping with a body",
             Self::ConnectExpected => "the first packet is not CONNECT",
             Self::SecondConnect => "a second CONNECT",
             Self::ProtocolName => "the protocol name is unknown",
@@ -161,7 +169,7 @@ impl Error {
             Self::Utf8 => "a string is not UTF-8",
             Self::NullCharacter => "a string contains U+0000",
             Self::DiscouragedCharacter => "a string contains a control or non-character",
-            Self::PacketIdZero => "the packet identifier is 0",
+            Self::PacketIdZero(_) => "the packet identifier is 0",
             Self::Qos3 => "QoS 3",
             Self::DupWithoutQos => "DUP with QoS 0",
             Self::TopicEmpty => "the topic name is empty",
@@ -176,6 +184,7 @@ impl Error {
             Self::SubscriptionOptions => "the subscription options are invalid",
             Self::NoReasonCode => "no reason code",
             Self::ConnackFlags => "the acknowledge flags are invalid",
+            Self::PropertyTruncated => "a property reaches beyond the end of its block",
             Self::PropertyUnknown => "an unknown property",
             Self::PropertyNotAllowed(_) => "a property of another packet",
             Self::PropertyDuplicate => "a property appears twice",

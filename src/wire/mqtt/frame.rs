@@ -31,6 +31,7 @@ pub fn frame(
     let Some((first, rest)) = input.split_first() else {
         return Ok(Frame::Incomplete { at_least: 2 });
     };
+    check_ping(*first, rest, from)?;
     check_first_byte(*first, version, from)?;
     let Some(length) = remaining_length(rest, version == Version::V5 && from != Peer::Newcomer)?
     else {
@@ -91,19 +92,34 @@ pub(super) fn split(frame: &[u8], version: Version) -> Result<(u8, &[u8]), Error
     }
 }
 
+/// Pings have no body, which their length tells before anything else is asked (3.12.2, 3.13.2).
+fn check_ping(first: u8, rest: &[u8], from: Peer) -> Result<(), Error> {
+    let empty = rest
+        .first()
+        .is_none_or(|length| matches!(length, 0x00 | 0x80));
+    if !empty && matches!(first, 0xC0 | 0xD0) && from != Peer::Newcomer {
+        return Err(Error::PingNotEmpty);
+    }
+    Ok(())
+}
+
 /// The packet type of a first byte, if this peer may send it with these flags.
 pub(super) fn check_first_byte(
     first: u8,
     version: Version,
     from: Peer,
 ) -> Result<PacketType, Error> {
-    let packet = PacketType::from_first_byte(first).ok_or(Error::ReservedPacketType)?;
-    // SUBACK and UNSUBACK with bad flags are malformed before they are misplaced; that is what the catalogues expect.
-    if matches!(packet, PacketType::SubAck | PacketType::UnsubAck) && from != Peer::Newcomer {
-        check_flags(packet, first & 0x0F, version)?;
+    let packet = PacketType::from_first_byte(first);
+    if from == Peer::Newcomer && packet != Some(PacketType::Connect) {
+        return Err(Error::ConnectExpected); // [MQTT-3.1.0-1]
     }
-    check_sender(packet, version, from)?;
+    let packet = packet.ok_or(Error::ReservedPacketType)?;
+    // A packet with bad flags is malformed before it is misplaced, except that the catalogues want CONNACK misplaced first.
+    if packet == PacketType::ConnAck {
+        check_sender(packet, version, from)?;
+    }
     check_flags(packet, first & 0x0F, version)?;
+    check_sender(packet, version, from)?;
     Ok(packet)
 }
 
@@ -113,8 +129,6 @@ fn check_sender(packet: PacketType, version: Version, from: Peer) -> Result<(), 
         Unsubscribe,
     };
     match (from, packet) {
-        (Peer::Newcomer, Connect) => Ok(()),
-        (Peer::Newcomer, _) => Err(Error::ConnectExpected), // [MQTT-3.1.0-1]
         (_, Auth) if version != Version::V5 => Err(Error::ReservedPacketType),
         (Peer::Client, Connect) => Err(Error::SecondConnect), // [MQTT-3.1.0-2]
         (Peer::Client, ConnAck | SubAck | UnsubAck | PingResp) => {

@@ -250,11 +250,22 @@ pub fn decode_with(
         PacketType::SubAck => Packet::SubAck(SubAck::decode(body, version)?),
         PacketType::Unsubscribe => Packet::Unsubscribe(Unsubscribe::decode(body, version)?),
         PacketType::UnsubAck => Packet::UnsubAck(UnsubAck::decode(body, version)?),
-        PacketType::PingReq => body.finish().map(|()| Packet::PingReq)?,
-        PacketType::PingResp => body.finish().map(|()| Packet::PingResp)?,
+        PacketType::PingReq if body.is_empty() => Packet::PingReq,
+        PacketType::PingResp if body.is_empty() => Packet::PingResp,
+        PacketType::PingReq | PacketType::PingResp => return Err(Error::PingNotEmpty),
         PacketType::Disconnect => Packet::Disconnect(Disconnect::decode(body, version, from)?),
         PacketType::Auth => Packet::Auth(Auth::decode(body, from)?),
     })
+}
+
+/// The version that a CONNECT names, however wrong the rest of it is: in it the refusal is written.
+#[must_use]
+pub fn connect_version(frame: &[u8]) -> Option<Version> {
+    let (first, body) = frame::split(frame, Version::V31).ok()?;
+    if PacketType::from_first_byte(first) != Some(PacketType::Connect) {
+        return None;
+    }
+    packets::decode_version(&mut Reader::new(body, Characters::Any)).ok()
 }
 
 fn decode_connect<'a>(frame: &'a [u8], first: u8, body: Reader<'a>) -> Result<Connect<'a>, Error> {

@@ -128,7 +128,7 @@ integer_value!(NonZeroU32, u32, put_u32, not zero);
 
 impl Value<'_> for SubscriptionId {
     fn read(from: &mut Reader<'_>) -> Result<Self, Error> {
-        Self::new(from.variable_byte_integer()?).ok_or(Error::SubscriptionIdZero)
+        Self::new(from.variable_byte_integer()?).ok_or(Error::PropertyValue)
     }
 
     fn encoded_len(self) -> usize {
@@ -197,12 +197,23 @@ pub(super) fn write_optional<'a, V: Value<'a>>(
     value.write(out)
 }
 
-/// What is wrong with a property that its packet does not know: cut short, unknown, or of another packet.
+/// What is wrong with a block that holds a property its packet does not know. A block that cannot be read to its end is
+/// malformed before it is misplaced.
 #[cold]
 pub(super) fn refuse(id: u8, from: &mut Reader<'_>, packet: PacketType) -> Error {
-    match skip_value(id, from) {
-        Ok(()) => Error::PropertyNotAllowed(packet),
-        Err(error) => error,
+    let mut skipped = skip_value(id, from);
+    while skipped.is_ok() && !from.is_empty() {
+        skipped = from.u8().and_then(|id| skip_value(id, from));
+    }
+    skipped.err().unwrap_or(Error::PropertyNotAllowed(packet))
+}
+
+/// A fault seen from outside the property block: what is cut short there is told from what is cut short elsewhere.
+pub(super) fn in_block(error: Error) -> Error {
+    if error == Error::Truncated {
+        Error::PropertyTruncated
+    } else {
+        error
     }
 }
 
@@ -445,6 +456,10 @@ macro_rules! property_set {
         impl<'a> $name<'a> {
             /// Reads the block, length included.
             pub(in crate::wire::mqtt) fn decode(body: &mut Reader<'a>) -> Result<Self, Error> {
+                Self::decode_block(body).map_err(properties::in_block)
+            }
+
+            fn decode_block(body: &mut Reader<'a>) -> Result<Self, Error> {
                 let mut set = Self::default();
                 let block = body.property_block()?;
                 let mut rest = block;

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU16;
 
-use super::{Characters, Error, utf8};
+use super::{Characters, Error, PacketType, utf8};
 
 /// The unread rest of a packet or of a property block.
 #[derive(Clone, Copy)]
@@ -86,8 +86,8 @@ impl<'a> Reader<'a> {
     }
 
     /// A packet identifier, which is never 0 [MQTT-2.2.1-3].
-    pub(super) fn packet_id(&mut self) -> Result<NonZeroU16, Error> {
-        NonZeroU16::new(self.u16()?).ok_or(Error::PacketIdZero)
+    pub(super) fn packet_id(&mut self, packet: PacketType) -> Result<NonZeroU16, Error> {
+        NonZeroU16::new(self.u16()?).ok_or(Error::PacketIdZero(packet))
     }
 
     /// The block of properties that starts here, without its length (2.2.2).

@@ -44,7 +44,7 @@ impl<'a> Ack<'a> {
         version: Version,
         from: Peer,
     ) -> Result<Self, Error> {
-        let mut ack = Self::new(body.packet_id()?, ReasonCode::Success);
+        let mut ack = Self::new(body.packet_id(packet)?, ReasonCode::Success);
         if version == Version::V5 && !body.is_empty() {
             // Reason code and properties may be left out when there is nothing to say (3.4.2.1, 3.4.2.2.1).
             let reason = ReasonCode::from_byte(body.u8()?);

@@ -91,7 +91,7 @@ pub struct Connect<'a> {
 }
 
 /// The protocol name and level at the head of CONNECT (3.1.2.1, 3.1.2.2).
-fn decode_version(body: &mut Reader<'_>) -> Result<Version, Error> {
+pub(in crate::wire::mqtt) fn decode_version(body: &mut Reader<'_>) -> Result<Version, Error> {
     let name = body.binary()?;
     let level = body.u8()?;
     match (name, level) {

@@ -12,6 +12,7 @@ mod subscribe;
 pub use ack::{Ack, AckProperties, encode_ack};
 pub use auth::{Auth, AuthProperties};
 pub use connack::{ConnAck, ConnAckProperties};
+pub(super) use connect::decode_version;
 pub use connect::{Connect, ConnectProperties, Will, WillProperties};
 pub use disconnect::{Disconnect, DisconnectProperties};
 pub use publish::{Publish, PublishHead, PublishProperties};

@@ -32,6 +32,10 @@ pub struct PublishProperties<'a> {
 
 impl<'a> PublishProperties<'a> {
     fn decode(body: &mut Reader<'a>, from: Peer) -> Result<Self, Error> {
+        Self::decode_block(body, from).map_err(properties::in_block)
+    }
+
+    fn decode_block(body: &mut Reader<'a>, from: Peer) -> Result<Self, Error> {
         let block = body.property_block()?;
         let mut set = Self::default();
         let mut rest = block;
@@ -143,7 +147,7 @@ impl<'a> Publish<'a> {
         let packet_id = if qos == Qos::AtMostOnce {
             None
         } else {
-            Some(body.packet_id()?)
+            Some(body.packet_id(PacketType::Publish)?)
         };
         let properties = if version == Version::V5 {
             PublishProperties::decode(&mut body, from)?

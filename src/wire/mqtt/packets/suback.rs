@@ -72,7 +72,7 @@ impl<'a> SubAck<'a> {
         mut body: Reader<'a>,
         version: Version,
     ) -> Result<Self, Error> {
-        let packet_id = body.packet_id()?;
+        let packet_id = body.packet_id(PacketType::SubAck)?;
         let properties = decode_properties(PacketType::SubAck, &mut body, version)?;
         let codes = body.rest();
         check_codes(PacketType::SubAck, codes, version)?;
@@ -111,7 +111,7 @@ impl<'a> UnsubAck<'a> {
         mut body: Reader<'a>,
         version: Version,
     ) -> Result<Self, Error> {
-        let packet_id = body.packet_id()?;
+        let packet_id = body.packet_id(PacketType::UnsubAck)?;
         let properties = decode_properties(PacketType::UnsubAck, &mut body, version)?;
         let codes = body.rest();
         if version == Version::V5 {

@@ -227,9 +227,12 @@ impl<'a> Subscribe<'a> {
         mut body: Reader<'a>,
         version: Version,
     ) -> Result<Self, Error> {
-        let packet_id = body.packet_id()?;
+        let packet_id = body.packet_id(PacketType::Subscribe)?;
         let properties = if version == Version::V5 {
-            SubscribeProperties::decode(&mut body)?
+            SubscribeProperties::decode(&mut body).map_err(|error| match error {
+                Error::PropertyValue => Error::SubscriptionIdZero, // the only property with a range
+                error => error,
+            })?
         } else {
             SubscribeProperties::default()
         };
@@ -298,7 +301,7 @@ impl<'a> Unsubscribe<'a> {
         mut body: Reader<'a>,
         version: Version,
     ) -> Result<Self, Error> {
-        let packet_id = body.packet_id()?;
+        let packet_id = body.packet_id(PacketType::Unsubscribe)?;
         let properties = if version == Version::V5 {
             UnsubscribeProperties::decode(&mut body)?
         } else {

@@ -73,14 +73,26 @@ fn version_5_refuses_what_the_standard_forbids() {
             ),
             ("D0 00", Error::WrongDirection(PacketType::PingResp), 0x82),
             ("00 00", Error::ReservedPacketType, 0x82),
-            ("C0 01 00", Error::TrailingBytes, 0x81),
+            ("C0 01 00", Error::PingNotEmpty, 0x81),
+            ("D0 01 00", Error::PingNotEmpty, 0x81),
+            ("D1 00", Error::FixedHeaderFlags(PacketType::PingResp), 0x81),
+            ("21 00", Error::WrongDirection(PacketType::ConnAck), 0x82),
+            (
+                "A2 06 0000 00 0001 70",
+                Error::PacketIdZero(PacketType::Unsubscribe),
+                0x81,
+            ),
             ("C1 00", Error::FixedHeaderFlags(PacketType::PingReq), 0x81),
             ("30 FF FF FF 7F", Error::TooLarge, 0x95),
             ("30 80 80 80 80 01", Error::RemainingLength, 0x81),
             // SUBSCRIBE
             ("82 05 00 01 00 00 00", Error::FilterEmpty, 0x81),
             ("82 03 12 34 00", Error::NoFilter, 0x81),
-            ("82 07 00 00 00 0001 70 00", Error::PacketIdZero, 0x82),
+            (
+                "82 07 00 00 00 0001 70 00",
+                Error::PacketIdZero(PacketType::Subscribe),
+                0x81,
+            ),
             (
                 "82 07 12 34 00 0001 70 03",
                 Error::SubscriptionOptions,
@@ -135,7 +147,11 @@ fn version_5_refuses_what_the_standard_forbids() {
             ("30 04 0001 2B 00", Error::TopicWildcard, 0x81),
             ("36 06 0001 61 0001 00", Error::Qos3, 0x81),
             ("38 04 0001 61 00", Error::DupWithoutQos, 0x81),
-            ("32 06 0001 61 0000 00", Error::PacketIdZero, 0x82),
+            (
+                "32 06 0001 61 0000 00",
+                Error::PacketIdZero(PacketType::Publish),
+                0x82,
+            ),
             ("30 05 0002 C0 80 00", Error::Utf8, 0x81),
             ("30 06 0003 ED A0 80 00", Error::Utf8, 0x81),
             ("30 04 0001 00 00", Error::NullCharacter, 0x81),
@@ -148,20 +164,22 @@ fn version_5_refuses_what_the_standard_forbids() {
             ("30 06 0001 61 02 0102", Error::PropertyValue, 0x82),
             ("30 08 0001 61 04 0800 0123", Error::ResponseTopic, 0x82),
             ("30 07 0001 61 03 080000", Error::ResponseTopic, 0x82),
-            ("30 06 0001 61 02 0B00", Error::SubscriptionIdZero, 0x81),
+            ("30 06 0001 61 02 0B00", Error::PropertyValue, 0x82),
             ("30 07 0001 61 03 0B8000", Error::VariableByteInteger, 0x81),
             ("30 08 0001 61 04 0B010B01", Error::PropertyDuplicate, 0x82),
-            ("30 05 0001 61 01 01", Error::Truncated, 0x81),
+            ("30 05 0001 61 01 01", Error::PropertyTruncated, 0x81),
             ("30 06 0001 61 02 0400", Error::PropertyUnknown, 0x81),
             (
                 "30 06 0001 61 02 1700",
                 Error::PropertyNotAllowed(PacketType::Publish),
                 0x82,
             ),
-            ("30 05 0001 61 01 17", Error::Truncated, 0x81),
-            ("30 05 0001 61 02 17", Error::Truncated, 0x81),
+            // A block that cannot be read is malformed, whatever else is wrong with it.
+            ("30 08 0001 61 04 1700 7001", Error::PropertyUnknown, 0x81),
+            ("30 05 0001 61 01 17", Error::PropertyTruncated, 0x81),
+            ("30 05 0001 61 02 17", Error::PropertyTruncated, 0x81),
             // acknowledgements
-            ("40 02 0000", Error::PacketIdZero, 0x82),
+            ("40 02 0000", Error::PacketIdZero(PacketType::PubAck), 0x82),
             ("40 00", Error::Truncated, 0x81),
             ("40 03 0001 FF", Error::ReasonCode(PacketType::PubAck), 0x82),
             ("40 05 0001 00 00 00", Error::TrailingBytes, 0x81),
@@ -173,7 +191,7 @@ fn version_5_refuses_what_the_standard_forbids() {
             ),
             // DISCONNECT and AUTH
             ("E0 01 8B", Error::ReasonCode(PacketType::Disconnect), 0x82),
-            ("E0 03 00 01 11", Error::Truncated, 0x81),
+            ("E0 03 00 01 11", Error::PropertyTruncated, 0x81),
             ("F0 00", Error::ReasonCode(PacketType::Auth), 0x82),
             ("F0 02 18 00", Error::AuthenticationMethodMissing, 0x82),
         ],
@@ -347,6 +365,15 @@ fn version_3_1_lets_the_length_overrule_the_credential_flags() {
         receive(&bytes, Version::V311, Peer::Newcomer),
         Err(Error::Truncated)
     );
+}
+
+#[test]
+fn a_refused_connect_still_names_its_version() {
+    let bytes = hex("10 11 0004 4D515454 05 02 000A 03 210000 0001 70");
+    assert!(receive(&bytes, Version::V311, Peer::Newcomer).is_err());
+    assert_eq!(connect_version(&bytes), Some(Version::V5));
+    assert_eq!(connect_version(&hex("10 03 0001 61")), None);
+    assert_eq!(connect_version(&hex("30 07 0004 4D515454 05")), None);
 }
 
 #[test]
