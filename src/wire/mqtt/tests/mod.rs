@@ -50,288 +50,282 @@ fn check_refusals(version: Version, from: Peer, cases: Refusals) {
     }
 }
 
+const VERSION_5_REFUSALS: Refusals = &[
+    (
+        "20 02 00 00",
+        Error::WrongDirection(PacketType::ConnAck),
+        0x82,
+    ),
+    (
+        "B0 04 00 01 00 00",
+        Error::WrongDirection(PacketType::UnsubAck),
+        0x82,
+    ),
+    (
+        "B1 03 00 01 00",
+        Error::FixedHeaderFlags(PacketType::UnsubAck),
+        0x81,
+    ),
+    ("D0 00", Error::WrongDirection(PacketType::PingResp), 0x82),
+    ("00 00", Error::ReservedPacketType, 0x82),
+    ("C0 01 00", Error::PingNotEmpty, 0x81),
+    ("D0 01 00", Error::PingNotEmpty, 0x81),
+    ("D1 00", Error::FixedHeaderFlags(PacketType::PingResp), 0x81),
+    ("21 00", Error::WrongDirection(PacketType::ConnAck), 0x82),
+    (
+        "A2 06 0000 00 0001 70",
+        Error::PacketIdZero(PacketType::Unsubscribe),
+        0x81,
+    ),
+    ("C1 00", Error::FixedHeaderFlags(PacketType::PingReq), 0x81),
+    ("30 FF FF FF 7F", Error::TooLarge, 0x95),
+    ("30 80 80 80 80 01", Error::RemainingLength, 0x81),
+    // SUBSCRIBE
+    ("82 05 00 01 00 00 00", Error::FilterEmpty, 0x81),
+    ("82 03 12 34 00", Error::NoFilter, 0x81),
+    (
+        "82 07 00 00 00 0001 70 00",
+        Error::PacketIdZero(PacketType::Subscribe),
+        0x81,
+    ),
+    (
+        "82 07 12 34 00 0001 70 03",
+        Error::SubscriptionOptions,
+        0x81,
+    ),
+    (
+        "82 07 12 34 00 0001 70 30",
+        Error::SubscriptionOptions,
+        0x81,
+    ),
+    (
+        "82 07 12 34 00 0001 70 40",
+        Error::SubscriptionOptions,
+        0x81,
+    ),
+    ("82 08 12 34 00 0001 70 00 00", Error::Truncated, 0x81),
+    ("82 08 12 34 00 0002 61 23 00", Error::FilterSyntax, 0x81),
+    (
+        "82 0F 12 34 00 0009 2473686172652F702F 00",
+        Error::SharedFilter,
+        0x82,
+    ),
+    (
+        "82 0E 12 34 00 0008 2473686172652F70 00",
+        Error::SharedFilter,
+        0x82,
+    ),
+    (
+        "82 10 12 34 00 000A 2473686172652F702F70 04",
+        Error::SharedNoLocal,
+        0x82,
+    ),
+    (
+        "82 09 00 01 02 0B00 0001 70 00",
+        Error::SubscriptionIdZero,
+        0x81,
+    ),
+    (
+        "82 0B 00 01 04 0B01 0B01 0001 70 00",
+        Error::PropertyDuplicate,
+        0x82,
+    ),
+    (
+        "82 09 00 01 02 0100 0001 70 00",
+        Error::PropertyNotAllowed(PacketType::Subscribe),
+        0x81,
+    ),
+    ("A2 03 12 34 00", Error::NoFilter, 0x81),
+    // PUBLISH
+    ("30 03 0000 00", Error::TopicEmpty, 0x81),
+    ("30 06 0003 61 2F 23 00", Error::TopicWildcard, 0x81),
+    ("30 04 0001 2B 00", Error::TopicWildcard, 0x81),
+    ("36 06 0001 61 0001 00", Error::Qos3, 0x81),
+    ("38 04 0001 61 00", Error::DupWithoutQos, 0x81),
+    (
+        "32 06 0001 61 0000 00",
+        Error::PacketIdZero(PacketType::Publish),
+        0x82,
+    ),
+    ("30 05 0002 C0 80 00", Error::Utf8, 0x81),
+    ("30 06 0003 ED A0 80 00", Error::Utf8, 0x81),
+    ("30 04 0001 00 00", Error::NullCharacter, 0x81),
+    ("30 07 0001 61 03 230000", Error::TopicAliasZero, 0x94),
+    (
+        "30 0A 0001 61 06 230001 230001",
+        Error::PropertyDuplicate,
+        0x82,
+    ),
+    ("30 06 0001 61 02 0102", Error::PropertyValue, 0x82),
+    ("30 08 0001 61 04 0800 0123", Error::ResponseTopic, 0x82),
+    ("30 07 0001 61 03 080000", Error::ResponseTopic, 0x82),
+    ("30 06 0001 61 02 0B00", Error::PropertyValue, 0x82),
+    ("30 07 0001 61 03 0B8000", Error::VariableByteInteger, 0x81),
+    ("30 08 0001 61 04 0B010B01", Error::PropertyDuplicate, 0x82),
+    ("30 05 0001 61 01 01", Error::PropertyTruncated, 0x81),
+    ("30 06 0001 61 02 0400", Error::PropertyUnknown, 0x81),
+    (
+        "30 06 0001 61 02 1700",
+        Error::PropertyNotAllowed(PacketType::Publish),
+        0x82,
+    ),
+    // A block that cannot be read is malformed, whatever else is wrong with it.
+    ("30 08 0001 61 04 1700 7001", Error::PropertyUnknown, 0x81),
+    ("30 05 0001 61 01 17", Error::PropertyTruncated, 0x81),
+    ("30 05 0001 61 02 17", Error::PropertyTruncated, 0x81),
+    // acknowledgements
+    ("40 02 0000", Error::PacketIdZero(PacketType::PubAck), 0x82),
+    ("40 00", Error::Truncated, 0x81),
+    ("40 03 0001 FF", Error::ReasonCode(PacketType::PubAck), 0x82),
+    ("40 05 0001 00 00 00", Error::TrailingBytes, 0x81),
+    ("62 03 0001 10", Error::ReasonCode(PacketType::PubRel), 0x82),
+    (
+        "60 02 0001",
+        Error::FixedHeaderFlags(PacketType::PubRel),
+        0x81,
+    ),
+    // DISCONNECT and AUTH
+    ("E0 01 8B", Error::ReasonCode(PacketType::Disconnect), 0x82),
+    ("E0 03 00 01 11", Error::PropertyTruncated, 0x81),
+    ("F0 00", Error::ReasonCode(PacketType::Auth), 0x82),
+    ("F0 02 18 00", Error::AuthenticationMethodMissing, 0x82),
+];
+
 #[test]
 fn version_5_refuses_what_the_standard_forbids() {
-    check_refusals(
-        Version::V5,
-        Peer::Client,
-        &[
-            (
-                "20 02 00 00",
-                Error::WrongDirection(PacketType::ConnAck),
-                0x82,
-            ),
-            (
-                "B0 04 00 01 00 00",
-                Error::WrongDirection(PacketType::UnsubAck),
-                0x82,
-            ),
-            (
-                "B1 03 00 01 00",
-                Error::FixedHeaderFlags(PacketType::UnsubAck),
-                0x81,
-            ),
-            ("D0 00", Error::WrongDirection(PacketType::PingResp), 0x82),
-            ("00 00", Error::ReservedPacketType, 0x82),
-            ("C0 01 00", Error::PingNotEmpty, 0x81),
-            ("D0 01 00", Error::PingNotEmpty, 0x81),
-            ("D1 00", Error::FixedHeaderFlags(PacketType::PingResp), 0x81),
-            ("21 00", Error::WrongDirection(PacketType::ConnAck), 0x82),
-            (
-                "A2 06 0000 00 0001 70",
-                Error::PacketIdZero(PacketType::Unsubscribe),
-                0x81,
-            ),
-            ("C1 00", Error::FixedHeaderFlags(PacketType::PingReq), 0x81),
-            ("30 FF FF FF 7F", Error::TooLarge, 0x95),
-            ("30 80 80 80 80 01", Error::RemainingLength, 0x81),
-            // SUBSCRIBE
-            ("82 05 00 01 00 00 00", Error::FilterEmpty, 0x81),
-            ("82 03 12 34 00", Error::NoFilter, 0x81),
-            (
-                "82 07 00 00 00 0001 70 00",
-                Error::PacketIdZero(PacketType::Subscribe),
-                0x81,
-            ),
-            (
-                "82 07 12 34 00 0001 70 03",
-                Error::SubscriptionOptions,
-                0x81,
-            ),
-            (
-                "82 07 12 34 00 0001 70 30",
-                Error::SubscriptionOptions,
-                0x81,
-            ),
-            (
-                "82 07 12 34 00 0001 70 40",
-                Error::SubscriptionOptions,
-                0x81,
-            ),
-            ("82 08 12 34 00 0001 70 00 00", Error::Truncated, 0x81),
-            ("82 08 12 34 00 0002 61 23 00", Error::FilterSyntax, 0x81),
-            (
-                "82 0F 12 34 00 0009 2473686172652F702F 00",
-                Error::SharedFilter,
-                0x82,
-            ),
-            (
-                "82 0E 12 34 00 0008 2473686172652F70 00",
-                Error::SharedFilter,
-                0x82,
-            ),
-            (
-                "82 10 12 34 00 000A 2473686172652F702F70 04",
-                Error::SharedNoLocal,
-                0x82,
-            ),
-            (
-                "82 09 00 01 02 0B00 0001 70 00",
-                Error::SubscriptionIdZero,
-                0x81,
-            ),
-            (
-                "82 0B 00 01 04 0B01 0B01 0001 70 00",
-                Error::PropertyDuplicate,
-                0x82,
-            ),
-            (
-                "82 09 00 01 02 0100 0001 70 00",
-                Error::PropertyNotAllowed(PacketType::Subscribe),
-                0x81,
-            ),
-            ("A2 03 12 34 00", Error::NoFilter, 0x81),
-            // PUBLISH
-            ("30 03 0000 00", Error::TopicEmpty, 0x81),
-            ("30 06 0003 61 2F 23 00", Error::TopicWildcard, 0x81),
-            ("30 04 0001 2B 00", Error::TopicWildcard, 0x81),
-            ("36 06 0001 61 0001 00", Error::Qos3, 0x81),
-            ("38 04 0001 61 00", Error::DupWithoutQos, 0x81),
-            (
-                "32 06 0001 61 0000 00",
-                Error::PacketIdZero(PacketType::Publish),
-                0x82,
-            ),
-            ("30 05 0002 C0 80 00", Error::Utf8, 0x81),
-            ("30 06 0003 ED A0 80 00", Error::Utf8, 0x81),
-            ("30 04 0001 00 00", Error::NullCharacter, 0x81),
-            ("30 07 0001 61 03 230000", Error::TopicAliasZero, 0x94),
-            (
-                "30 0A 0001 61 06 230001 230001",
-                Error::PropertyDuplicate,
-                0x82,
-            ),
-            ("30 06 0001 61 02 0102", Error::PropertyValue, 0x82),
-            ("30 08 0001 61 04 0800 0123", Error::ResponseTopic, 0x82),
-            ("30 07 0001 61 03 080000", Error::ResponseTopic, 0x82),
-            ("30 06 0001 61 02 0B00", Error::PropertyValue, 0x82),
-            ("30 07 0001 61 03 0B8000", Error::VariableByteInteger, 0x81),
-            ("30 08 0001 61 04 0B010B01", Error::PropertyDuplicate, 0x82),
-            ("30 05 0001 61 01 01", Error::PropertyTruncated, 0x81),
-            ("30 06 0001 61 02 0400", Error::PropertyUnknown, 0x81),
-            (
-                "30 06 0001 61 02 1700",
-                Error::PropertyNotAllowed(PacketType::Publish),
-                0x82,
-            ),
-            // A block that cannot be read is malformed, whatever else is wrong with it.
-            ("30 08 0001 61 04 1700 7001", Error::PropertyUnknown, 0x81),
-            ("30 05 0001 61 01 17", Error::PropertyTruncated, 0x81),
-            ("30 05 0001 61 02 17", Error::PropertyTruncated, 0x81),
-            // acknowledgements
-            ("40 02 0000", Error::PacketIdZero(PacketType::PubAck), 0x82),
-            ("40 00", Error::Truncated, 0x81),
-            ("40 03 0001 FF", Error::ReasonCode(PacketType::PubAck), 0x82),
-            ("40 05 0001 00 00 00", Error::TrailingBytes, 0x81),
-            ("62 03 0001 10", Error::ReasonCode(PacketType::PubRel), 0x82),
-            (
-                "60 02 0001",
-                Error::FixedHeaderFlags(PacketType::PubRel),
-                0x81,
-            ),
-            // DISCONNECT and AUTH
-            ("E0 01 8B", Error::ReasonCode(PacketType::Disconnect), 0x82),
-            ("E0 03 00 01 11", Error::PropertyTruncated, 0x81),
-            ("F0 00", Error::ReasonCode(PacketType::Auth), 0x82),
-            ("F0 02 18 00", Error::AuthenticationMethodMissing, 0x82),
-        ],
-    );
+    check_refusals(Version::V5, Peer::Client, VERSION_5_REFUSALS);
 }
+
+const VERSION_3_1_1_REFUSALS: Refusals = &[
+    ("30 02 00 00", Error::TopicEmpty, 0x81),
+    ("30 05 0003 61 2F 23", Error::TopicWildcard, 0x81),
+    ("F0 00", Error::ReservedPacketType, 0x82),
+    ("82 06 12 34 0001 70 04", Error::SubscriptionOptions, 0x81),
+    ("82 05 12 34 0001 70", Error::Truncated, 0x81),
+    (
+        "8A 06 12 34 0001 70 00",
+        Error::FixedHeaderFlags(PacketType::Subscribe),
+        0x81,
+    ),
+    ("40 03 0001 00", Error::TrailingBytes, 0x81),
+    ("E0 01 00", Error::TrailingBytes, 0x81),
+    (
+        "10 0D 0004 4D515454 04 02 000A 0001 70",
+        Error::SecondConnect,
+        0x82,
+    ),
+];
 
 #[test]
 fn version_3_1_1_refuses_what_the_standard_forbids() {
-    check_refusals(
-        Version::V311,
-        Peer::Client,
-        &[
-            ("30 02 00 00", Error::TopicEmpty, 0x81),
-            ("30 05 0003 61 2F 23", Error::TopicWildcard, 0x81),
-            ("F0 00", Error::ReservedPacketType, 0x82),
-            ("82 06 12 34 0001 70 04", Error::SubscriptionOptions, 0x81),
-            ("82 05 12 34 0001 70", Error::Truncated, 0x81),
-            (
-                "8A 06 12 34 0001 70 00",
-                Error::FixedHeaderFlags(PacketType::Subscribe),
-                0x81,
-            ),
-            ("40 03 0001 00", Error::TrailingBytes, 0x81),
-            ("E0 01 00", Error::TrailingBytes, 0x81),
-            (
-                "10 0D 0004 4D515454 04 02 000A 0001 70",
-                Error::SecondConnect,
-                0x82,
-            ),
-        ],
-    );
+    check_refusals(Version::V311, Peer::Client, VERSION_3_1_1_REFUSALS);
 }
+
+const CONNECT_REFUSALS: Refusals = &[
+    ("20 02 00 00", Error::ConnectExpected, 0x82),
+    ("30 FF FF FF 7F", Error::ConnectExpected, 0x82),
+    ("10 80 80 80 80 01", Error::RemainingLength, 0x81),
+    (
+        "10 0F 0006 4D5149736470 02 00 000A 0001 70",
+        Error::UnsupportedVersion(2),
+        0x84,
+    ),
+    (
+        "10 0D 0004 4D515454 06 02 000A 0001 70",
+        Error::UnsupportedVersion(6),
+        0x84,
+    ),
+    (
+        "10 0D 0004 4D515454 84 02 000A 0001 70",
+        Error::UnsupportedVersion(0x84),
+        0x84,
+    ),
+    (
+        "10 0C 0003 4D5154 04 02 000A 0001 70",
+        Error::ProtocolName,
+        0x84,
+    ),
+    (
+        "14 0D 0004 4D515454 04 02 000A 0001 70",
+        Error::FixedHeaderFlags(PacketType::Connect),
+        0x81,
+    ),
+    (
+        "10 0D 0004 4D515454 04 03 000A 0001 70",
+        Error::ConnectFlags,
+        0x81,
+    ),
+    (
+        "10 0D 0004 4D515454 04 0A 000A 0001 70",
+        Error::WillFlags,
+        0x81,
+    ),
+    (
+        "10 0D 0004 4D515454 04 22 000A 0001 70",
+        Error::WillFlags,
+        0x81,
+    ),
+    (
+        "10 13 0004 4D515454 04 1E 000A 0001 70 0001 70 0001 70",
+        Error::WillFlags,
+        0x81,
+    ),
+    (
+        "10 10 0004 4D515454 04 42 000A 0001 70 0001 70",
+        Error::PasswordWithoutUsername,
+        0x81,
+    ),
+    (
+        "10 10 0004 4D515454 04 02 000A 0001 70 0001 70",
+        Error::TrailingBytes,
+        0x81,
+    ),
+    ("10 0A 0004 4D515454 04 02 000A", Error::Truncated, 0x81),
+    (
+        "10 11 0004 4D515454 04 02 000A 0005 746F700000",
+        Error::NullCharacter,
+        0x81,
+    ),
+    (
+        "10 13 0004 4D515454 04 06 000A 0001 70 0001 2B 0001 70",
+        Error::TopicWildcard,
+        0x81,
+    ),
+    (
+        "10 8E 00 0004 4D515454 05 02 000A 00 0001 70",
+        Error::RemainingLength,
+        0x81,
+    ),
+    (
+        "10 11 0004 4D515454 05 02 000A 03 210000 0001 70",
+        Error::PropertyValue,
+        0x82,
+    ),
+    (
+        "10 13 0004 4D515454 05 02 000A 05 2700000000 0001 70",
+        Error::PropertyValue,
+        0x82,
+    ),
+    (
+        "10 12 0004 4D515454 05 02 000A 04 16000161 0001 70",
+        Error::AuthenticationDataWithoutMethod,
+        0x82,
+    ),
+    (
+        "10 10 0004 4D515454 05 02 000A 02 1902 0001 70",
+        Error::PropertyValue,
+        0x82,
+    ),
+    (
+        "10 10 0004 4D515454 05 02 000A 02 0100 0001 70",
+        Error::PropertyNotAllowed(PacketType::Connect),
+        0x82,
+    ),
+];
 
 #[test]
 fn connect_refusals() {
-    check_refusals(
-        Version::V311,
-        Peer::Newcomer,
-        &[
-            ("20 02 00 00", Error::ConnectExpected, 0x82),
-            ("30 FF FF FF 7F", Error::ConnectExpected, 0x82),
-            ("10 80 80 80 80 01", Error::RemainingLength, 0x81),
-            (
-                "10 0F 0006 4D5149736470 02 00 000A 0001 70",
-                Error::UnsupportedVersion(2),
-                0x84,
-            ),
-            (
-                "10 0D 0004 4D515454 06 02 000A 0001 70",
-                Error::UnsupportedVersion(6),
-                0x84,
-            ),
-            (
-                "10 0D 0004 4D515454 84 02 000A 0001 70",
-                Error::UnsupportedVersion(0x84),
-                0x84,
-            ),
-            (
-                "10 0C 0003 4D5154 04 02 000A 0001 70",
-                Error::ProtocolName,
-                0x84,
-            ),
-            (
-                "14 0D 0004 4D515454 04 02 000A 0001 70",
-                Error::FixedHeaderFlags(PacketType::Connect),
-                0x81,
-            ),
-            (
-                "10 0D 0004 4D515454 04 03 000A 0001 70",
-                Error::ConnectFlags,
-                0x81,
-            ),
-            (
-                "10 0D 0004 4D515454 04 0A 000A 0001 70",
-                Error::WillFlags,
-                0x81,
-            ),
-            (
-                "10 0D 0004 4D515454 04 22 000A 0001 70",
-                Error::WillFlags,
-                0x81,
-            ),
-            (
-                "10 13 0004 4D515454 04 1E 000A 0001 70 0001 70 0001 70",
-                Error::WillFlags,
-                0x81,
-            ),
-            (
-                "10 10 0004 4D515454 04 42 000A 0001 70 0001 70",
-                Error::PasswordWithoutUsername,
-                0x81,
-            ),
-            (
-                "10 10 0004 4D515454 04 02 000A 0001 70 0001 70",
-                Error::TrailingBytes,
-                0x81,
-            ),
-            ("10 0A 0004 4D515454 04 02 000A", Error::Truncated, 0x81),
-            (
-                "10 11 0004 4D515454 04 02 000A 0005 746F700000",
-                Error::NullCharacter,
-                0x81,
-            ),
-            (
-                "10 13 0004 4D515454 04 06 000A 0001 70 0001 2B 0001 70",
-                Error::TopicWildcard,
-                0x81,
-            ),
-            (
-                "10 8E 00 0004 4D515454 05 02 000A 00 0001 70",
-                Error::RemainingLength,
-                0x81,
-            ),
-            (
-                "10 11 0004 4D515454 05 02 000A 03 210000 0001 70",
-                Error::PropertyValue,
-                0x82,
-            ),
-            (
-                "10 13 0004 4D515454 05 02 000A 05 2700000000 0001 70",
-                Error::PropertyValue,
-                0x82,
-            ),
-            (
-                "10 12 0004 4D515454 05 02 000A 04 16000161 0001 70",
-                Error::AuthenticationDataWithoutMethod,
-                0x82,
-            ),
-            (
-                "10 10 0004 4D515454 05 02 000A 02 1902 0001 70",
-                Error::PropertyValue,
-                0x82,
-            ),
-            (
-                "10 10 0004 4D515454 05 02 000A 02 0100 0001 70",
-                Error::PropertyNotAllowed(PacketType::Connect),
-                0x82,
-            ),
-        ],
-    );
+    check_refusals(Version::V311, Peer::Newcomer, CONNECT_REFUSALS);
 }
 
 #[test]
