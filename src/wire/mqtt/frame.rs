@@ -57,6 +57,7 @@ struct RemainingLength {
 }
 
 /// Reads the remaining length; `None` where it goes on behind the input. 5.0 wants the shortest form [MQTT-1.5.5-1].
+#[inline]
 fn remaining_length(input: &[u8], minimal: bool) -> Result<Option<RemainingLength>, Error> {
     let mut value = 0;
     for (at, byte) in input.iter().take(4).enumerate() {
@@ -79,6 +80,7 @@ fn remaining_length(input: &[u8], minimal: bool) -> Result<Option<RemainingLengt
 }
 
 /// The first byte and the body of a whole packet.
+#[inline]
 pub(super) fn split(frame: &[u8], version: Version) -> Result<(u8, &[u8]), Error> {
     let (first, rest) = frame.split_first().ok_or(Error::Truncated)?;
     let length = remaining_length(rest, version == Version::V5)?.ok_or(Error::Truncated)?;
@@ -104,6 +106,7 @@ fn check_ping(first: u8, rest: &[u8], from: Peer) -> Result<(), Error> {
 }
 
 /// The packet type of a first byte, if this peer may send it with these flags.
+#[inline]
 pub(super) fn check_first_byte(
     first: u8,
     version: Version,

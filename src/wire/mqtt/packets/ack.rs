@@ -38,6 +38,7 @@ impl<'a> Ack<'a> {
         }
     }
 
+    #[inline]
     pub(in crate::wire::mqtt) fn decode(
         packet: PacketType,
         mut body: Reader<'a>,
@@ -88,6 +89,7 @@ impl<'a> Ack<'a> {
 }
 
 /// Appends PUBACK, PUBREC, PUBREL or PUBCOMP without properties; any other type is [`Error::NotInVersion`].
+#[inline]
 pub fn encode_ack(
     packet: PacketType,
     packet_id: NonZeroU16,

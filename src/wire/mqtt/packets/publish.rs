@@ -133,6 +133,7 @@ pub struct PublishHead {
 }
 
 impl<'a> Publish<'a> {
+    #[inline]
     pub(in crate::wire::mqtt) fn decode(
         first: u8,
         mut body: Reader<'a>,

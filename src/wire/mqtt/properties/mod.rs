@@ -1,16 +1,21 @@
 //! The properties of MQTT 5.0 (2.2.2): typed sets, read in one pass and written in a fixed order.
 
+mod repeated;
+
 use std::num::{NonZeroU16, NonZeroU32};
 
 use bytes::{BufMut, BytesMut};
 
-use super::read::Reader;
-use super::{Characters, Error, PacketType, Qos, write};
+use crate::wire::mqtt::read::Reader;
+pub(in crate::wire::mqtt) use repeated::check_user_property;
+pub use repeated::{SubscriptionIds, UserPairs, UserProperties};
+
+use crate::wire::mqtt::{Error, PacketType, Qos, write};
 
 /// Identifier of the user property, which every packet with properties may carry many times.
-pub(super) const USER_PROPERTY: u8 = 0x26;
+pub(in crate::wire::mqtt) const USER_PROPERTY: u8 = 0x26;
 /// Identifier of the subscription identifier.
-pub(super) const SUBSCRIPTION_ID: u8 = 0x0B;
+pub(in crate::wire::mqtt) const SUBSCRIPTION_ID: u8 = 0x0B;
 
 /// A subscription identifier: 1 to 268,435,455 (3.8.2.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,7 +42,7 @@ impl SubscriptionId {
 }
 
 /// A type of property value: how it is read, measured and written (2.2.2.2).
-pub(super) trait Value<'a>: Copy {
+pub(in crate::wire::mqtt) trait Value<'a>: Copy {
     fn read(from: &mut Reader<'a>) -> Result<Self, Error>;
     fn encoded_len(self) -> usize;
     fn write(self, out: &mut BytesMut) -> Result<(), Error>;
@@ -169,7 +174,7 @@ impl<'a> Value<'a> for &'a [u8] {
 }
 
 /// Reads a property that may appear once.
-pub(super) fn read_once<'a, V: Value<'a>>(
+pub(in crate::wire::mqtt) fn read_once<'a, V: Value<'a>>(
     slot: &mut Option<V>,
     from: &mut Reader<'a>,
 ) -> Result<(), Error> {
@@ -182,12 +187,12 @@ pub(super) fn read_once<'a, V: Value<'a>>(
 }
 
 /// Length of a property with its identifier, 0 if it is absent.
-pub(super) fn optional_len<'a, V: Value<'a>>(value: Option<V>) -> usize {
+pub(in crate::wire::mqtt) fn optional_len<'a, V: Value<'a>>(value: Option<V>) -> usize {
     value.map_or(0, |value| 1 + value.encoded_len())
 }
 
 /// Writes a property with its identifier, nothing if it is absent.
-pub(super) fn write_optional<'a, V: Value<'a>>(
+pub(in crate::wire::mqtt) fn write_optional<'a, V: Value<'a>>(
     id: u8,
     value: Option<V>,
     out: &mut BytesMut,
@@ -200,7 +205,7 @@ pub(super) fn write_optional<'a, V: Value<'a>>(
 /// What is wrong with a block that holds a property its packet does not know. A block that cannot be read to its end is
 /// malformed before it is misplaced.
 #[cold]
-pub(super) fn refuse(id: u8, from: &mut Reader<'_>, packet: PacketType) -> Error {
+pub(in crate::wire::mqtt) fn refuse(id: u8, from: &mut Reader<'_>, packet: PacketType) -> Error {
     let mut skipped = skip_value(id, from);
     while skipped.is_ok() && !from.is_empty() {
         skipped = from.u8().and_then(|id| skip_value(id, from));
@@ -209,7 +214,7 @@ pub(super) fn refuse(id: u8, from: &mut Reader<'_>, packet: PacketType) -> Error
 }
 
 /// A fault seen from outside the property block: what is cut short there is told from what is cut short elsewhere.
-pub(super) fn in_block(error: Error) -> Error {
+pub(in crate::wire::mqtt) fn in_block(error: Error) -> Error {
     if error == Error::Truncated {
         Error::PropertyTruncated
     } else {
@@ -227,218 +232,6 @@ fn skip_value(id: u8, from: &mut Reader<'_>) -> Result<(), Error> {
         0x03 | 0x08 | 0x09 | 0x12 | 0x15 | 0x16 | 0x1A | 0x1C | 0x1F => from.binary().map(drop),
         USER_PROPERTY => from.binary().and_then(|_| from.binary()).map(drop),
         _ => Err(Error::PropertyUnknown),
-    }
-}
-
-/// User properties in the order in which they were sent [MQTT-3.3.2-18].
-#[derive(Clone, Copy, Default)]
-pub struct UserProperties<'a>(UserSource<'a>);
-
-#[derive(Clone, Copy)]
-enum UserSource<'a> {
-    /// A checked property block that may hold others too.
-    Block(&'a [u8]),
-    Pairs(&'a [(&'a str, &'a str)]),
-}
-
-impl Default for UserSource<'_> {
-    fn default() -> Self {
-        Self::Block(&[])
-    }
-}
-
-impl<'a> UserProperties<'a> {
-    /// User properties to send.
-    #[must_use]
-    pub fn from_pairs(pairs: &'a [(&'a str, &'a str)]) -> Self {
-        Self(UserSource::Pairs(pairs))
-    }
-
-    /// User properties from the bytes that [`Self::write`] made; anything else than user properties is an error.
-    pub fn from_block(block: &'a [u8]) -> Result<Self, Error> {
-        let mut rest = Reader::new(block, Characters::Any);
-        while !rest.is_empty() {
-            if rest.u8()? != USER_PROPERTY {
-                return Err(Error::PropertyUnknown);
-            }
-            check_user_property(&mut rest)?;
-        }
-        Ok(Self::of_block(block))
-    }
-
-    /// The user properties of a block that has been checked.
-    pub(super) fn of_block(block: &'a [u8]) -> Self {
-        Self(UserSource::Block(block))
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
-    }
-
-    /// Names and values, in order.
-    #[must_use]
-    pub fn iter(&self) -> UserPairs<'a> {
-        UserPairs(self.0)
-    }
-
-    /// Bytes that [`Self::write`] appends.
-    #[must_use]
-    pub fn encoded_len(&self) -> usize {
-        self.iter()
-            .map(|(name, value)| 5 + name.len() + value.len())
-            .sum()
-    }
-
-    /// Appends them as properties, without a length in front.
-    pub fn write(&self, out: &mut BytesMut) -> Result<(), Error> {
-        for (name, value) in self.iter() {
-            out.put_u8(USER_PROPERTY);
-            write::string(name, out)?;
-            write::string(value, out)?;
-        }
-        Ok(())
-    }
-}
-
-/// Checks name and value of a user property.
-pub(super) fn check_user_property(from: &mut Reader<'_>) -> Result<(), Error> {
-    from.string()?;
-    from.string()?;
-    Ok(())
-}
-
-impl PartialEq for UserProperties<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.iter().eq(other.iter())
-    }
-}
-
-impl Eq for UserProperties<'_> {}
-
-impl std::fmt::Debug for UserProperties<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_list().entries(self.iter()).finish()
-    }
-}
-
-impl<'a> IntoIterator for &UserProperties<'a> {
-    type Item = (&'a str, &'a str);
-    type IntoIter = UserPairs<'a>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-    }
-}
-
-/// Iterator over user properties.
-#[derive(Clone)]
-pub struct UserPairs<'a>(UserSource<'a>);
-
-impl<'a> Iterator for UserPairs<'a> {
-    type Item = (&'a str, &'a str);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match &mut self.0 {
-            UserSource::Pairs(pairs) => {
-                let (pair, rest) = pairs.split_first()?;
-                *pairs = rest;
-                Some(*pair)
-            }
-            UserSource::Block(block) => {
-                let mut rest = Reader::new(block, Characters::Any);
-                let found = next_user_property(&mut rest);
-                *block = rest.rest();
-                found
-            }
-        }
-    }
-}
-
-fn next_user_property<'a>(block: &mut Reader<'a>) -> Option<(&'a str, &'a str)> {
-    loop {
-        match block.u8().ok()? {
-            USER_PROPERTY => return Some((block.string().ok()?, block.string().ok()?)),
-            id => skip_value(id, block).ok()?,
-        }
-    }
-}
-
-/// The subscription identifiers of a PUBLISH (3.3.2.3.8).
-#[derive(Clone, Copy)]
-pub struct SubscriptionIds<'a>(IdSource<'a>);
-
-#[derive(Clone, Copy)]
-enum IdSource<'a> {
-    /// A checked property block that may hold other properties too.
-    Block(&'a [u8]),
-    List(&'a [SubscriptionId]),
-}
-
-impl Default for SubscriptionIds<'_> {
-    fn default() -> Self {
-        Self(IdSource::Block(&[]))
-    }
-}
-
-impl<'a> SubscriptionIds<'a> {
-    /// Subscription identifiers to send.
-    #[must_use]
-    pub fn from_slice(ids: &'a [SubscriptionId]) -> Self {
-        Self(IdSource::List(ids))
-    }
-
-    pub(super) fn of_block(block: &'a [u8]) -> Self {
-        Self(IdSource::Block(block))
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
-    }
-
-    /// The identifiers, in order.
-    pub fn iter(&self) -> impl Iterator<Item = SubscriptionId> + use<'a> {
-        let (block, list): (&'a [u8], &'a [SubscriptionId]) = match self.0 {
-            IdSource::Block(block) => (block, &[]),
-            IdSource::List(list) => (&[], list),
-        };
-        let mut rest = Reader::new(block, Characters::Any);
-        std::iter::from_fn(move || next_subscription_id(&mut rest)).chain(list.iter().copied())
-    }
-
-    pub(super) fn encoded_len(&self) -> usize {
-        self.iter().map(|id| 1 + id.encoded_len()).sum()
-    }
-
-    pub(super) fn write(&self, out: &mut BytesMut) -> Result<(), Error> {
-        self.iter()
-            .try_for_each(|id| write_optional(SUBSCRIPTION_ID, Some(id), out))
-    }
-}
-
-fn next_subscription_id(block: &mut Reader<'_>) -> Option<SubscriptionId> {
-    loop {
-        match block.u8().ok()? {
-            SUBSCRIPTION_ID => return SubscriptionId::read(block).ok(),
-            id => skip_value(id, block).ok()?,
-        }
-    }
-}
-
-impl PartialEq for SubscriptionIds<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.iter().eq(other.iter())
-    }
-}
-
-impl Eq for SubscriptionIds<'_> {}
-
-impl std::fmt::Debug for SubscriptionIds<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_list().entries(self.iter()).finish()
     }
 }
 
@@ -496,43 +289,11 @@ macro_rules! property_set {
         }
     };
 }
-pub(super) use property_set;
+pub(in crate::wire::mqtt) use property_set;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn user_properties_are_found_among_others() {
-        let block = [
-            0x26, 0, 1, b'a', 0, 1, b'b', 0x01, 0x01, 0x0B, 0x05, 0x26, 0, 1, b'a', 0, 0,
-        ];
-        let user = UserProperties::of_block(&block);
-        assert_eq!(user.iter().collect::<Vec<_>>(), [("a", "b"), ("a", "")]);
-        assert_eq!(user, UserProperties::from_pairs(&[("a", "b"), ("a", "")]));
-        let ids = SubscriptionIds::of_block(&block);
-        assert_eq!(
-            ids.iter().map(SubscriptionId::value).collect::<Vec<_>>(),
-            [5]
-        );
-    }
-
-    #[test]
-    fn user_properties_survive_a_block() {
-        let user = UserProperties::from_pairs(&[("name", "value"), ("", "ü")]);
-        let mut block = BytesMut::new();
-        user.write(&mut block).unwrap();
-        assert_eq!(block.len(), user.encoded_len());
-        assert_eq!(UserProperties::from_block(&block), Ok(user));
-        assert_eq!(
-            UserProperties::from_block(&[0x01, 0x01]),
-            Err(Error::PropertyUnknown)
-        );
-        assert_eq!(
-            UserProperties::from_block(&[0x26, 0, 1]),
-            Err(Error::Truncated)
-        );
-    }
 
     #[test]
     fn subscription_ids_have_a_range() {
