@@ -5,8 +5,8 @@
 //! and look at nothing they need not: [`Publish::encode_head`] and [`encode_ack`].
 //!
 //! Decoding checks everything that a packet alone can show. What needs memory of the connection is left to its owner: known
-//! topic aliases, free packet identifiers, receive maximum, empty client identifiers, CONNECT before anything else being
-//! the one exception ([`Peer::Newcomer`]). Encoding trusts its caller and checks only what would break the packet apart.
+//! topic aliases, free packet identifiers, receive maximum, empty client identifiers. The one exception is that CONNECT comes
+//! first and once ([`Peer::Newcomer`]). Encoding trusts its caller and checks only what would break the packet apart.
 
 mod error;
 mod frame;

@@ -92,7 +92,7 @@ impl<'a> UserProperties<'a> {
 }
 
 /// The bytes of each user property in a checked block, identifiers included.
-fn spans<'a>(block: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+fn spans(block: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Reader::new(block, Characters::Any);
     std::iter::from_fn(move || {
         loop {
