@@ -192,6 +192,17 @@ pub fn share_split(text: &str) -> Result<(Option<&str>, &str), Reason> {
     }
 }
 
+/// For a [`Filter::Prefix`]: a text that the MQTT spelling of every covered topic begins with, and whether beginning with it is
+/// also enough to be covered (reserved names aside). So a set ordered by MQTT spelling need not be searched as a whole.
+pub fn mqtt_prefix(prefix: &str) -> (String, bool) {
+    let (whole, last) = prefix.split_at(prefix.rfind('.').map_or(0, |dot| dot + 1));
+    let mut spelling = mqtt_of_uri(whole);
+    // Up to here both sides spell every level that begins so alike; `%` may be half a code, and `*` be the whole level.
+    let (plain, rest) = last.split_at(last.find(['%', '/', '+', '*']).unwrap_or(last.len()));
+    spelling.push_str(plain);
+    (spelling, rest.is_empty())
+}
+
 fn is_level_valid(level: &str) -> bool {
     level == "+" || !level.contains(['+', '#'])
 }

@@ -119,7 +119,7 @@ fn shrink<Q: Eq + std::hash::Hash, V>(map: &mut HashMap<Q, V, RandomState>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
     use std::time::{Duration, Instant};
 
@@ -137,10 +137,10 @@ mod tests {
     }
 
     /// Numbers that look random and are the same in every run (Marsaglia's xorshift).
-    struct Chance(u64);
+    pub struct Chance(pub u64);
 
     impl Chance {
-        fn below(&mut self, bound: usize) -> usize {
+        pub fn below(&mut self, bound: usize) -> usize {
             self.0 ^= self.0 << 13;
             self.0 ^= self.0 >> 7;
             self.0 ^= self.0 << 17;
@@ -156,7 +156,7 @@ mod tests {
             (0..count).map(|_| self.pick(alphabet)).collect::<Vec<_>>().join(separator)
         }
 
-        fn topic(&mut self) -> Topic {
+        pub fn topic(&mut self) -> Topic {
             let root = self.pick(&["a", "b", "", "wamp", "corsac", "$SYS", "$", "wampa", "a.b"]);
             match self.below(4) {
                 0 if !root.is_empty() => topic(root),
@@ -165,7 +165,7 @@ mod tests {
         }
 
         /// Any kind of filter; `None` where chance made no valid one.
-        fn filter(&mut self) -> Option<Filter> {
+        pub fn filter(&mut self) -> Option<Filter> {
             match self.below(4) {
                 0 => Some(Filter::Exact(self.topic())),
                 1 => {

@@ -1,0 +1,484 @@
+//! The retained messages of a realm: one per topic, found by topic or page by page under a filter.
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::model::filter::mqtt_prefix;
+use crate::model::{Filter, Publication, Topic};
+
+/// A topic's MQTT spelling with NUL, which no topic holds, for `/`: byte order is then the order by levels, and all that lies
+/// below a topic follows it directly.
+type Key = SmallVec<[u8; 120]>;
+
+/// Bytes that divide levels in a key.
+const DIVIDER: u8 = 0;
+
+/// Retained publications by topic. Who may retain how much is the caller's to decide; [`Retained::len`] and [`Retained::bytes`] tell.
+#[derive(Debug, Default)]
+pub struct Retained {
+    by_levels: BTreeMap<Box<[u8]>, Arc<Publication>>,
+    /// When each publication with a lifetime expires, in milliseconds since the Unix epoch.
+    expiring: BTreeSet<(u64, Topic)>,
+    bytes: usize,
+}
+
+/// Where a paged replay goes on: a place in the order of topics, valid however the set changes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cursor(Vec<u8>);
+
+impl Retained {
+    /// Nothing in it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes `publication` the retained message of its topic; the one that was.
+    pub fn set(&mut self, publication: Arc<Publication>) -> Option<Arc<Publication>> {
+        self.bytes += publication.weight();
+        self.expiring.extend(publication.expires_at_ms.map(|at_ms| (at_ms, publication.topic.clone())));
+        let key = key_of(&publication.topic).as_slice().into();
+        let lifetime = publication.expires_at_ms;
+        let earlier = self.by_levels.insert(key, publication)?;
+        // An equal lifetime stands for the new one already.
+        self.forget(&earlier, earlier.expires_at_ms != lifetime);
+        Some(earlier)
+    }
+
+    /// Takes the retained message of `topic` out.
+    pub fn clear(&mut self, topic: &Topic) -> Option<Arc<Publication>> {
+        let earlier = self.by_levels.remove(key_of(topic).as_slice())?;
+        self.forget(&earlier, true);
+        Some(earlier)
+    }
+
+    fn forget(&mut self, gone: &Publication, with_lifetime: bool) {
+        self.bytes -= gone.weight();
+        if let Some(at_ms) = gone.expires_at_ms.filter(|_| with_lifetime) {
+            self.expiring.remove(&(at_ms, gone.topic.clone()));
+        }
+    }
+
+    /// The retained message of `topic`, unless its lifetime is over at `now_ms` (milliseconds since the Unix epoch).
+    pub fn find(&self, topic: &Topic, now_ms: u64) -> Option<&Arc<Publication>> {
+        self.by_levels.get(key_of(topic).as_slice()).filter(|publication| !publication.is_expired(now_ms))
+    }
+
+    /// How many there are; expired ones count until they are purged.
+    pub fn len(&self) -> usize {
+        self.by_levels.len()
+    }
+
+    /// True without any.
+    pub fn is_empty(&self) -> bool {
+        self.by_levels.is_empty()
+    }
+
+    /// What all weigh together ([`Publication::weight`]).
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// When the next one expires, in milliseconds since the Unix epoch; in the past if there is something to purge.
+    pub fn next_expiry_ms(&self) -> Option<u64> {
+        self.expiring.first().map(|(at_ms, _)| *at_ms)
+    }
+
+    /// Takes out up to `max_steps` messages whose lifetime is over at `now_ms`, the oldest first; how many those were.
+    pub fn purge_expired(&mut self, now_ms: u64, max_steps: usize) -> usize {
+        for purged in 0..max_steps {
+            match self.expiring.first() {
+                Some((at_ms, topic)) if *at_ms <= now_ms => {
+                    let topic = topic.clone();
+                    self.clear(&topic);
+                }
+                _ => return purged,
+            }
+        }
+        max_steps
+    }
+
+    /// Adds the messages under `filter` that live at `now_ms` to `out`, in the order of topics by levels, looking at no more than
+    /// `max_steps` topics (at least one). `None` at the end, else where to go on with `after`.
+    ///
+    /// Every topic that has a message from the first page to the last comes exactly once, whatever is set and cleared in between.
+    pub fn page(
+        &self,
+        filter: &Filter,
+        after: Option<&Cursor>,
+        max_steps: usize,
+        now_ms: u64,
+        out: &mut Vec<Arc<Publication>>,
+    ) -> Option<Cursor> {
+        let scan = match filter {
+            Filter::Exact(topic) => {
+                out.extend(self.find(topic, now_ms).cloned());
+                return None;
+            }
+            Filter::Levels(levels) => Scan::levels(levels),
+            Filter::Prefix(prefix) => Scan::prefix(filter, prefix),
+        };
+        let mut from = after.map_or_else(|| scan.start(), |cursor| cursor.0.clone());
+        let mut steps = 0;
+        loop {
+            let rest = self.by_levels.range::<[u8], _>((Bound::Included(from.as_slice()), Bound::Unbounded));
+            let mut is_at_end = true;
+            for (key, publication) in rest {
+                let verdict = scan.judge(key, &publication.topic, &mut from);
+                if verdict == Verdict::Covered && !publication.is_expired(now_ms) {
+                    out.push(publication.clone());
+                }
+                steps += 1;
+                match verdict {
+                    Verdict::End => return None,
+                    Verdict::Seek if steps >= max_steps => return Some(Cursor(from)),
+                    Verdict::Covered | Verdict::Next if steps >= max_steps => return Some(Cursor(first_behind(key))),
+                    Verdict::Covered | Verdict::Next => {}
+                    Verdict::Seek => {
+                        is_at_end = false;
+                        break;
+                    }
+                }
+            }
+            if is_at_end {
+                return None;
+            }
+        }
+    }
+}
+
+/// What a scan does behind one key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    /// The topic is one of them; look at the next.
+    Covered,
+    /// It is not; look at the next.
+    Next,
+    /// It is not, and none before the key that was put into `seek` is.
+    Seek,
+    /// No topic from here on is.
+    End,
+}
+
+/// A filter prepared to walk over keys in their order.
+enum Scan<'a> {
+    Levels(Vec<&'a [u8]>),
+    Prefix {
+        filter: &'a Filter,
+        /// Bytes of the prefix in WAMP spelling.
+        len: usize,
+        /// What every key begins with, and whether that is enough.
+        start: Vec<u8>,
+        is_enough: bool,
+    },
+}
+
+impl<'a> Scan<'a> {
+    fn levels(levels: &'a str) -> Self {
+        Scan::Levels(levels.split('/').map(str::as_bytes).collect())
+    }
+
+    fn prefix(filter: &'a Filter, prefix: &str) -> Self {
+        let (start, is_enough) = mqtt_prefix(prefix);
+        Scan::Prefix { filter, len: prefix.len(), start: divided(&start).collect(), is_enough }
+    }
+
+    /// The first key that can be covered.
+    fn start(&self) -> Vec<u8> {
+        let mut start = Vec::new();
+        match self {
+            Scan::Levels(levels) => push_literals(levels, &mut start),
+            Scan::Prefix { start: bytes, .. } => start.clone_from(bytes),
+        }
+        start
+    }
+
+    /// Judges one key at or behind [`Scan::start`]; what is put into `seek` is always behind `key`.
+    fn judge(&self, key: &[u8], topic: &Topic, seek: &mut Vec<u8>) -> Verdict {
+        let root_len = topic.reserved_root_len();
+        let hides_reserved = match self {
+            Scan::Levels(levels) => matches!(levels.first(), Some(&b"+" | &b"#")),
+            Scan::Prefix { len, .. } => *len < root_len,
+        };
+        if root_len > 0 && hides_reserved {
+            seek_behind_root(key, root_len, seek);
+            return Verdict::Seek;
+        }
+        match self {
+            Scan::Levels(levels) => judge_levels(levels, key, seek),
+            Scan::Prefix { start, .. } if !key.starts_with(start) => Verdict::End,
+            Scan::Prefix { filter, is_enough, .. } if *is_enough || filter.covers(topic) => Verdict::Covered,
+            Scan::Prefix { .. } => Verdict::Next,
+        }
+    }
+}
+
+fn judge_levels(levels: &[&[u8]], key: &[u8], seek: &mut Vec<u8>) -> Verdict {
+    let mut rest = Some(key);
+    // Where the level begins that is looked at, and where the last one under a `+` ends.
+    let (mut at, mut last_any) = (0, None);
+    for (index, level) in levels.iter().enumerate() {
+        if *level == b"#" {
+            return Verdict::Covered;
+        }
+        let Some(text) = rest else {
+            // The topic ends above those that are looked for: go down.
+            seek_below(key, levels.get(index..).unwrap_or_default(), seek);
+            return Verdict::Seek;
+        };
+        let (named, below) = split_level(text);
+        if *level == b"+" {
+            last_any = Some(at + named.len());
+        } else if named < *level {
+            seek.clear();
+            seek.extend_from_slice(key.get(..at).unwrap_or_default());
+            push_literals(levels.get(index..).unwrap_or_default(), seek);
+            return Verdict::Seek;
+        } else if named > *level {
+            return seek_sibling(key, last_any, seek);
+        }
+        at += named.len() + 1;
+        rest = below;
+    }
+    if rest.is_none() { Verdict::Covered } else { seek_sibling(key, last_any, seek) }
+}
+
+/// Nothing more under the text that the last `+` stands for (up to `last_any`): on to its next one.
+fn seek_sibling(key: &[u8], last_any: Option<usize>, seek: &mut Vec<u8>) -> Verdict {
+    let Some(subtree) = last_any.and_then(|end| key.get(..end)) else { return Verdict::End };
+    seek.clear();
+    seek.extend_from_slice(subtree);
+    seek.push(DIVIDER + 1);
+    Verdict::Seek
+}
+
+/// The first key below `key` that `levels` can cover.
+fn seek_below(key: &[u8], levels: &[&[u8]], seek: &mut Vec<u8>) {
+    seek.clear();
+    seek.extend_from_slice(key);
+    seek.push(DIVIDER);
+    push_literals(levels, seek);
+}
+
+/// The first key behind everything under the reserved root of `key`: all of `$...`, or the subtree `wamp` or `corsac`.
+fn seek_behind_root(key: &[u8], root_len: usize, seek: &mut Vec<u8>) {
+    seek.clear();
+    if key.starts_with(b"$") {
+        seek.push(b'$' + 1);
+    } else {
+        seek.extend_from_slice(key.get(..root_len).unwrap_or_default());
+        seek.push(DIVIDER + 1);
+    }
+}
+
+/// Adds the levels before the first wildcard, divided.
+fn push_literals(levels: &[&[u8]], key: &mut Vec<u8>) {
+    for (index, level) in levels.iter().take_while(|level| **level != b"+" && **level != b"#").enumerate() {
+        if index > 0 {
+            key.push(DIVIDER);
+        }
+        key.extend_from_slice(level);
+    }
+}
+
+/// The first level of a key, and the rest if there is one.
+fn split_level(key: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match key.iter().position(|byte| *byte == DIVIDER) {
+        Some(at) => (key.get(..at).unwrap_or_default(), key.get(at + 1..)),
+        None => (key, None),
+    }
+}
+
+/// The least key behind `key`.
+fn first_behind(key: &[u8]) -> Vec<u8> {
+    [key, &[DIVIDER]].concat()
+}
+
+fn divided(mqtt: &str) -> impl Iterator<Item = u8> {
+    mqtt.bytes().map(|byte| if byte == b'/' { DIVIDER } else { byte })
+}
+
+fn key_of(topic: &Topic) -> Key {
+    divided(topic.as_mqtt()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{MatchPolicy, Payload, Qos};
+    use crate::router::matcher::tests::Chance;
+
+    fn topic(mqtt: &str) -> Topic {
+        Topic::from_mqtt(mqtt).unwrap()
+    }
+
+    fn publication(mqtt: &str, expires_at_ms: Option<u64>) -> Arc<Publication> {
+        let mut publication = Publication::new(topic(mqtt), Payload::Bytes("x".into()), Qos::AtMostOnce);
+        publication.expires_at_ms = expires_at_ms;
+        Arc::new(publication)
+    }
+
+    fn retained(topics: &[&str]) -> Retained {
+        let mut retained = Retained::new();
+        topics.iter().for_each(|mqtt| assert!(retained.set(publication(mqtt, None)).is_none()));
+        retained
+    }
+
+    fn names(found: &[Arc<Publication>]) -> Vec<&str> {
+        found.iter().map(|publication| publication.topic.as_mqtt()).collect()
+    }
+
+    /// Everything under `filter`, page by page, and how many pages of `max_steps` that took.
+    fn all(retained: &Retained, filter: &Filter, max_steps: usize) -> (Vec<Arc<Publication>>, usize) {
+        let (mut out, mut pages) = (Vec::new(), 1);
+        let mut cursor = retained.page(filter, None, max_steps, 0, &mut out);
+        while let Some(place) = cursor {
+            cursor = retained.page(filter, Some(&place), max_steps, 0, &mut out);
+            pages += 1;
+        }
+        (out, pages)
+    }
+
+    #[test]
+    fn messages_are_set_found_replaced_and_cleared() {
+        let mut retained = Retained::new();
+        let (first, second) = (publication("a/b", None), publication("a/b", Some(50)));
+        assert!(retained.set(first.clone()).is_none());
+        assert_eq!((retained.len(), retained.bytes()), (1, first.weight()));
+        assert!(Arc::ptr_eq(&retained.set(second.clone()).unwrap(), &first));
+        assert_eq!((retained.len(), retained.bytes()), (1, second.weight()));
+        assert!(Arc::ptr_eq(retained.find(&topic("a/b"), 0).unwrap(), &second));
+        assert!(retained.find(&topic("a"), 0).is_none() && retained.clear(&topic("a/b/")).is_none());
+        assert!(Arc::ptr_eq(&retained.clear(&topic("a/b")).unwrap(), &second));
+        assert!(retained.clear(&topic("a/b")).is_none());
+        assert_eq!((retained.is_empty(), retained.bytes(), retained.next_expiry_ms()), (true, 0, None));
+    }
+
+    #[test]
+    fn expired_messages_are_hidden_at_once_and_purged_in_steps() {
+        let mut retained = Retained::new();
+        for (mqtt, at_ms) in [("a", Some(30)), ("b", Some(10)), ("c", None), ("d", Some(20)), ("e", Some(20))] {
+            retained.set(publication(mqtt, at_ms));
+        }
+        // Set again: with the same lifetime, another, none.
+        for (mqtt, at_ms) in [("d", Some(20)), ("a", Some(40)), ("e", None)] {
+            assert!(retained.set(publication(mqtt, at_ms)).is_some());
+        }
+        assert_eq!(retained.next_expiry_ms(), Some(10));
+        assert!(retained.find(&topic("d"), 19).is_some() && retained.find(&topic("d"), 20).is_none());
+        let mut out = Vec::new();
+        let filter = Filter::from_mqtt("#").unwrap();
+        assert_eq!(retained.page(&filter, None, 100, 20, &mut out), None);
+        assert_eq!(names(&out), ["a", "c", "e"]);
+        assert_eq!(retained.page(&Filter::Exact(topic("d")), None, 100, 20, &mut out), None);
+        assert_eq!((out.len(), retained.len()), (3, 5));
+        assert_eq!([retained.purge_expired(9, 9), retained.purge_expired(30, 1), retained.purge_expired(30, 9)], [0, 1, 1]);
+        assert_eq!((retained.len(), retained.next_expiry_ms()), (3, Some(40)));
+        assert_eq!((retained.purge_expired(40, 9), retained.next_expiry_ms()), (1, None));
+        assert_eq!(retained.bytes(), 2 * publication("a", None).weight());
+    }
+
+    #[test]
+    fn pages_come_in_the_order_of_levels() {
+        let retained = retained(&["a/b/c", "a.b", "a", "a/b", "a-b", "$SYS/x", "wamp/x", "/a", "a/", "b", "wampa"]);
+        let all = |text: &str| names(&all(&retained, &Filter::from_mqtt(text).unwrap(), 1).0).join(" ");
+        assert_eq!(all("#"), "/a a a/ a/b a/b/c a-b a.b b wampa");
+        assert_eq!(all("a/#"), "a a/ a/b a/b/c");
+        assert_eq!(all("+/+"), "/a a/ a/b");
+        assert_eq!(all("$SYS/#"), "$SYS/x");
+        assert_eq!(all("wamp/+"), "wamp/x");
+        assert_eq!(all("a/b"), "a/b");
+        assert_eq!(all("b/c/#"), "");
+    }
+
+    #[test]
+    fn a_prefix_is_looked_for_where_mqtt_spells_it() {
+        let retained = retained(&["a/x", "a.1/x", "ab", "a/%2F", "*", "*b", "a/50%", "a/%2Bx", "a/*", "wamp/a", "$a"]);
+        let all = |uri: &str| {
+            let filter = Filter::from_uri(uri, MatchPolicy::Prefix).unwrap();
+            names(&all(&retained, &filter, 1).0).join(" ")
+        };
+        let table = [
+            ("a%2E", "a.1/x"),
+            ("a%", "a.1/x"),
+            ("a.", "a/%2Bx a/%2F a/* a/50% a/x"),
+            ("a.+", "a/%2Bx"),
+            ("a.+x", "a/%2Bx"),
+            ("a./", "a/%2F"),
+            ("a.%2", "a/*"),
+            ("a.50%", "a/50%"),
+            ("*", "*b"),
+            ("wam", ""),
+            ("wamp.", "wamp/a"),
+            ("$", "$a"),
+        ];
+        for (uri, expected) in table {
+            assert_eq!(all(uri), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn paging_agrees_with_covers_while_the_set_changes() {
+        let mut chance = Chance(362_436_069_362_436_069);
+        let mut found = 0;
+        for _ in 0..5_000 {
+            let mut retained = Retained::new();
+            for _ in 0..40 {
+                retained.set(publication(chance.topic().as_mqtt(), None));
+            }
+            let Some(filter) = chance.filter() else { continue };
+            let mut lasting: BTreeSet<String> = retained.by_levels.values().map(|kept| kept.topic.as_mqtt().to_owned()).collect();
+            let (mut out, mut cursor) = (Vec::new(), None);
+            loop {
+                cursor = retained.page(&filter, cursor.as_ref(), 1 + chance.below(4), 0, &mut out);
+                if cursor.is_none() {
+                    break;
+                }
+                retained.set(publication(chance.topic().as_mqtt(), None));
+                let leaving = chance.topic();
+                retained.clear(&leaving);
+                lasting.remove(leaving.as_mqtt());
+            }
+            let seen = names(&out);
+            let once: BTreeSet<&str> = seen.iter().copied().collect();
+            assert_eq!(once.len(), seen.len(), "{filter:?} {seen:?}");
+            assert!(seen.iter().all(|name| filter.covers(&topic(name))), "{filter:?} {seen:?}");
+            assert!(lasting.iter().all(|name| !filter.covers(&topic(name)) || once.contains(&**name)), "{filter:?} {seen:?}");
+            found += seen.len();
+        }
+        assert!(found > 5_000, "{found}");
+    }
+
+    #[test]
+    fn what_a_filter_cannot_cover_is_skipped() {
+        let mut retained = Retained::new();
+        for index in 0..10_000 {
+            retained.set(publication(&format!("a/{}/{}", index / 100, index % 100), None));
+            retained.set(publication(&format!("$SYS/{index}"), None));
+            retained.set(publication(&format!("wamp/{index}"), None));
+        }
+        retained.set(publication("zz", None));
+        // Filter, messages, the most topics that may be looked at.
+        let table = [
+            ("a/+/50", 100, 310),
+            ("a/50/+", 100, 102),
+            ("a/50/#", 100, 102),
+            ("a/+", 0, 210),
+            ("+", 1, 10),
+            ("+/+/7", 100, 320),
+            ("#", 10_001, 10_010),
+            ("b/#", 0, 2),
+        ];
+        for (text, count, steps) in table {
+            let (found, pages) = all(&retained, &Filter::from_mqtt(text).unwrap(), 1);
+            assert_eq!(found.len(), count, "{text}");
+            assert!(pages <= steps, "{text}: {pages}");
+        }
+        for (uri, count, steps) in [("", 10_001, 10_010), ("a.5", 1_100, 1_102), ("a.50.", 100, 102), ("wamp.99", 111, 113)] {
+            let (found, pages) = all(&retained, &Filter::from_uri(uri, MatchPolicy::Prefix).unwrap(), 1);
+            assert_eq!(found.len(), count, "{uri}");
+            assert!(pages <= steps, "{uri}: {pages}");
+        }
+    }
+}
