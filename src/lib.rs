@@ -6,3 +6,4 @@ pub mod model;
 pub mod router;
 pub mod wire;
 pub mod node;
+pub mod wire;

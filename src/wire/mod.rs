@@ -1,3 +1,4 @@
-//! Bytes to packets and back: the codecs of both protocols, stateless and without I/O.
-
+//! Bytes to packets and back, without state: what each protocol looks like on the wire.
 pub mod mqtt;
+pub mod payload;
+pub mod wamp;

@@ -1,0 +1,26 @@
+//! WAMP v2 on the wire: messages in JSON, MsgPack and CBOR, RawSocket frames, subprotocols and URIs of reasons.
+//!
+//! [`decode`] reads a message in one pass and leaves its payload as slices of the input; [`encode`] writes one. All three
+//! encodings are read and written as one stream of tokens, so that a message is described once.
+mod cbor;
+mod decode;
+mod dict;
+mod encode;
+mod fault;
+mod json;
+mod message;
+mod msgpack;
+pub mod options;
+pub mod rawsocket;
+pub mod reason;
+mod subprotocol;
+mod token;
+
+pub use decode::{decode, message_code};
+pub use encode::{encode, encode_event, encode_invocation, encode_published, encode_result};
+pub use fault::{DecodeError, ErrorKind};
+pub use message::{Message, RequestKind, code};
+pub use subprotocol::Subprotocol;
+
+#[cfg(test)]
+mod tests;

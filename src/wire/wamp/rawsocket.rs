@@ -1,0 +1,219 @@
+//! WAMP over RawSocket: the handshake and the frames (WAMP: Advanced, RawSocket Transport).
+use std::fmt;
+
+use crate::model::Encoding;
+
+/// The first byte of both handshakes.
+pub const MAGIC: u8 = 0x7F;
+/// Bytes of a handshake and of the head of a frame.
+pub const HEAD_BYTES: usize = 4;
+/// The longest message that can be agreed on, 2^24 bytes.
+pub const MAX_MESSAGE_BYTES: usize = 1 << 24;
+
+/// Why there will be no connection: the handshake's error reply.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum Refusal {
+    /// Serializer unsupported.
+    SerializerUnsupported = 1,
+    /// Maximum message length unacceptable.
+    LengthUnacceptable = 2,
+    /// Use of reserved bits.
+    ReservedBits = 3,
+    /// Maximum connection count reached.
+    TooManyConnections = 4,
+}
+
+impl Refusal {
+    /// The four bytes to send before closing.
+    pub fn encode(self) -> [u8; 4] {
+        [MAGIC, (self as u8) << 4, 0, 0]
+    }
+}
+
+/// What a handshake cannot be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HandshakeError {
+    /// It does not start with 0x7F: some other protocol.
+    NotRawSocket,
+    /// The request has to be refused; to be answered with `Refusal::encode`. From a router: it has refused.
+    Refused(Refusal),
+    /// A router's reply that says nothing that was asked: another serializer, reserved bits, an unknown error.
+    BadReply,
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HandshakeError::NotRawSocket => "not a RawSocket handshake",
+            HandshakeError::Refused(Refusal::SerializerUnsupported) => "serializer unsupported",
+            HandshakeError::Refused(Refusal::LengthUnacceptable) => "maximum message length unacceptable",
+            HandshakeError::Refused(Refusal::ReservedBits) => "use of reserved bits",
+            HandshakeError::Refused(Refusal::TooManyConnections) => "maximum connection count reached",
+            HandshakeError::BadReply => "reply that was not asked for",
+        })
+    }
+}
+
+impl std::error::Error for HandshakeError {}
+
+/// Either side's half of a handshake.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Handshake {
+    /// How messages are encoded.
+    pub encoding: Encoding,
+    /// The longest message that the sender of this is willing to receive: 2^9..=2^24 bytes.
+    pub max_message_bytes: usize,
+}
+
+impl Handshake {
+    /// The half that promises to take messages of at least 512 and at most `max_bytes` bytes, rounded down to a power of two.
+    pub fn new(encoding: Encoding, max_bytes: usize) -> Self {
+        let power = max_bytes.clamp(1 << 9, MAX_MESSAGE_BYTES).ilog2();
+        Handshake { encoding, max_message_bytes: 1 << power }
+    }
+
+    /// The four bytes on the wire.
+    pub fn encode(self) -> [u8; 4] {
+        let length = self.max_message_bytes.clamp(1 << 9, MAX_MESSAGE_BYTES).ilog2().saturating_sub(9);
+        let length = u8::try_from(length).unwrap_or(15);
+        [MAGIC, length << 4 | serializer(self.encoding), 0, 0]
+    }
+
+    /// A client's request: `Ok(None)` until all four bytes are there. The first byte alone tells another protocol.
+    pub fn decode_request(input: &[u8]) -> Result<Option<Self>, HandshakeError> {
+        let Some([second, reserved @ ..]) = head(input)? else { return Ok(None) };
+        if reserved != [0, 0] {
+            return Err(HandshakeError::Refused(Refusal::ReservedBits));
+        }
+        match encoding(second & 0x0F) {
+            Some(encoding) => Ok(Some(Handshake { encoding, max_message_bytes: length(second) })),
+            None => Err(HandshakeError::Refused(Refusal::SerializerUnsupported)),
+        }
+    }
+
+    /// A router's reply to `request`: `Ok(None)` until all four bytes are there.
+    pub fn decode_reply(input: &[u8], request: Handshake) -> Result<Option<Self>, HandshakeError> {
+        let Some([second, reserved @ ..]) = head(input)? else { return Ok(None) };
+        if reserved != [0, 0] {
+            return Err(HandshakeError::BadReply);
+        }
+        match (second & 0x0F, second >> 4) {
+            (0, 1) => Err(HandshakeError::Refused(Refusal::SerializerUnsupported)),
+            (0, 2) => Err(HandshakeError::Refused(Refusal::LengthUnacceptable)),
+            (0, 3) => Err(HandshakeError::Refused(Refusal::ReservedBits)),
+            (0, 4) => Err(HandshakeError::Refused(Refusal::TooManyConnections)),
+            (number, _) if number == serializer(request.encoding) => {
+                Ok(Some(Handshake { encoding: request.encoding, max_message_bytes: length(second) }))
+            }
+            _ => Err(HandshakeError::BadReply),
+        }
+    }
+}
+
+/// The three bytes behind the magic one.
+fn head(input: &[u8]) -> Result<Option<[u8; 3]>, HandshakeError> {
+    match input {
+        [first, ..] if *first != MAGIC => Err(HandshakeError::NotRawSocket),
+        [_, a, b, c, ..] => Ok(Some([*a, *b, *c])),
+        _ => Ok(None),
+    }
+}
+
+fn length(second: u8) -> usize {
+    1 << (usize::from(second >> 4) + 9)
+}
+
+fn serializer(encoding: Encoding) -> u8 {
+    match encoding {
+        Encoding::Json => 1,
+        Encoding::MsgPack => 2,
+        Encoding::Cbor => 3,
+    }
+}
+
+fn encoding(serializer: u8) -> Option<Encoding> {
+    match serializer {
+        1 => Some(Encoding::Json),
+        2 => Some(Encoding::MsgPack),
+        3 => Some(Encoding::Cbor),
+        _ => None,
+    }
+}
+
+/// What a frame carries.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum FrameKind {
+    /// A WAMP message.
+    Message = 0,
+    /// To be answered by a PONG with the same payload.
+    Ping = 1,
+    /// The answer to a PING.
+    Pong = 2,
+}
+
+/// The head of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FrameHead {
+    /// What follows.
+    pub kind: FrameKind,
+    /// How many bytes of it, 0..=2^24.
+    pub length: usize,
+}
+
+/// What the head of a frame cannot be; the connection has to be closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FrameError {
+    /// A reserved bit, a reserved type, or the 25th bit of the length together with others.
+    Reserved,
+    /// Longer than was agreed on.
+    TooLong {
+        /// What the head says, in bytes.
+        length: usize,
+        /// What was agreed on, in bytes.
+        max: usize,
+    },
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FrameError::Reserved => f.write_str("reserved bits in the head of a frame"),
+            FrameError::TooLong { length, max } => write!(f, "frame of {length} bytes, {max} are allowed"),
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+impl FrameHead {
+    /// The head at the start of `input`, for frames of at most `max_bytes`. `Ok(None)` until all four bytes are there;
+    /// the first byte alone shows reserved bits. The payload follows at `HEAD_BYTES`; nothing is allocated for it.
+    pub fn decode(input: &[u8], max_bytes: usize) -> Result<Option<Self>, FrameError> {
+        let Some((first, rest)) = input.split_first() else { return Ok(None) };
+        let kind = match first & 0xF7 {
+            0 => FrameKind::Message,
+            1 => FrameKind::Ping,
+            2 => FrameKind::Pong,
+            _ => return Err(FrameError::Reserved),
+        };
+        let [a, b, c, ..] = rest else { return Ok(None) };
+        let low = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
+        let length = match (first & 0x08 != 0, low) {
+            (false, low) => low,
+            (true, 0) => MAX_MESSAGE_BYTES,
+            (true, _) => return Err(FrameError::Reserved),
+        };
+        if length > max_bytes {
+            return Err(FrameError::TooLong { length, max: max_bytes });
+        }
+        Ok(Some(FrameHead { kind, length }))
+    }
+
+    /// The four bytes on the wire; `None` for a length above 2^24.
+    pub fn encode(self) -> Option<[u8; 4]> {
+        let [a, b, c, d] = u32::try_from(self.length).ok().filter(|length| *length <= 1 << 24)?.to_be_bytes();
+        Some([self.kind as u8 | a << 3, b, c, d])
+    }
+}

@@ -1,0 +1,70 @@
+//! Reasons as WAMP URIs: errors of requests, and why a session ends (WAMP: Basic, Predefined URIs; Advanced, Advanced Profile URIs).
+use crate::model::{ErrorUri, Reason};
+
+/// The reason of a GOODBYE that answers a GOODBYE.
+pub const GOODBYE_AND_OUT: &str = "wamp.close.goodbye_and_out";
+/// The reason of a client's ordinary GOODBYE.
+pub const CLOSE_REALM: &str = "wamp.close.close_realm";
+/// The reason of an ABORT for what breaks the protocol.
+pub const PROTOCOL_VIOLATION: &str = "wamp.error.protocol_violation";
+
+/// The URI of an ERROR for a request that was refused for this reason.
+pub fn error_uri(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Malformed | Reason::ProtocolViolation => PROTOCOL_VIOLATION,
+        Reason::InvalidTopic | Reason::InvalidFilter => "wamp.error.invalid_uri",
+        Reason::InvalidArgument | Reason::TopicAliasInvalid | Reason::PacketIdNotFound | Reason::PayloadFormatInvalid => {
+            "wamp.error.invalid_argument"
+        }
+        Reason::OptionNotAllowed | Reason::SharedSubscriptionInvalid => "wamp.error.option_not_allowed",
+        Reason::DiscloseMeNotAllowed => "wamp.error.option_disallowed.disclose_me",
+        Reason::NotAuthorized => "wamp.error.not_authorized",
+        Reason::NotAuthenticated | Reason::ClientIdNotValid => "wamp.error.authentication_denied",
+        Reason::BadAuthenticationMethod => "wamp.error.no_matching_auth_method",
+        Reason::NoSuchRealm => "wamp.error.no_such_realm",
+        Reason::NoSuchRole => "wamp.error.no_such_role",
+        Reason::NoSuchProcedure => "wamp.error.no_such_procedure",
+        Reason::ProcedureAlreadyExists => "wamp.error.procedure_already_exists",
+        Reason::InvocationPolicyConflict => "wamp.error.procedure_exists_with_different_invocation_policy",
+        Reason::NoSuchRegistration => "wamp.error.no_such_registration",
+        Reason::NoSuchSubscription => "wamp.error.no_such_subscription",
+        Reason::Canceled => "wamp.error.canceled",
+        Reason::Timeout => "wamp.error.timeout",
+        Reason::Unavailable => "wamp.error.no_available_callee",
+        Reason::QuotaExceeded | Reason::ReceiveMaximumExceeded => "corsac.error.quota_exceeded",
+        Reason::MessageTooLarge => "corsac.error.message_too_large",
+        Reason::KeepAliveTimeout | Reason::TooSlow => "corsac.error.too_slow",
+        Reason::SessionTakenOver => "corsac.error.session_taken_over",
+        Reason::AdministrativeAction => "wamp.close.killed",
+        Reason::ShuttingDown => "wamp.close.system_shutdown",
+        Reason::ConnectionLost => "corsac.error.connection_lost",
+        Reason::ServerBusy => "corsac.error.server_busy",
+        Reason::UnsupportedProtocolVersion | Reason::NotSupported => "wamp.error.feature_not_supported",
+        Reason::Internal => "corsac.error.internal",
+    }
+}
+
+/// The URI of a GOODBYE or ABORT that ends a session for this reason: as for requests, but what a client did to be told
+/// off in the name of the protocol is a protocol violation.
+pub fn close_uri(reason: Reason) -> &'static str {
+    match reason {
+        Reason::InvalidArgument | Reason::PacketIdNotFound | Reason::TopicAliasInvalid | Reason::PayloadFormatInvalid => {
+            PROTOCOL_VIOLATION
+        }
+        _ => error_uri(reason),
+    }
+}
+
+/// True if a session that ends for this reason is told so by ABORT; otherwise by GOODBYE, as is fit for a session that did
+/// nothing wrong.
+pub fn is_abort(reason: Reason) -> bool {
+    !matches!(reason, Reason::ShuttingDown | Reason::AdministrativeAction | Reason::SessionTakenOver)
+}
+
+/// The URI of an ERROR.
+pub fn uri_of(error: &ErrorUri) -> &str {
+    match error {
+        ErrorUri::Reason(reason) => error_uri(*reason),
+        ErrorUri::Custom(uri) => uri,
+    }
+}
