@@ -68,8 +68,7 @@ impl<'a> Reader<'a> for CborReader<'a> {
             Some(5) => Kind::Map,
             _ => Kind::Other,
         };
-        let mut nest = Nest::default();
-        nest.pending = 1;
+        let mut nest = Nest { pending: 1, ..Nest::default() };
         loop {
             while nest.pending == 0 {
                 if nest.outer.is_empty() {

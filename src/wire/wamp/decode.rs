@@ -12,9 +12,7 @@ use super::message::{Message, RequestKind, code, name_of};
 use super::msgpack::MsgPackReader;
 use super::token::{Kind, Open, Reader, Token};
 use crate::model::id::MAX_ID;
-use crate::model::{
-    Encoding, InvocationId, Payload, PublicationId, RegistrationId, RequestId, SessionId, SubscriptionId,
-};
+use crate::model::{Encoding, InvocationId, Payload, PublicationId, RegistrationId, RequestId, SessionId, SubscriptionId};
 
 /// Decodes exactly one message. Its payload shares `input`; nothing of it is decoded, but all of it is validated.
 pub fn decode(input: &Bytes, encoding: Encoding) -> Result<Message<'_>, DecodeError> {
@@ -52,7 +50,7 @@ fn decode_with<'a, R: Reader<'a>>(input: &'a Bytes, encoding: Encoding) -> Resul
         Ok(_) => return Err(describe(Fault::Invalid("the message is not a list".into()), None, None, "")),
         Err(malformed) => return Err(describe(malformed.into(), None, None, "")),
     };
-    let mut elements = Elements { reader, open, input, encoding, code: None, request: None, element: "message code" };
+    let mut elements = Elements { reader, open, input, encoding, code: None, request: None, element: "", over: false };
     elements.message().map_err(|fault| describe(fault, elements.code, elements.request, elements.element))
 }
 
@@ -78,6 +76,8 @@ struct Elements<'a, R> {
     request: Option<RequestId>,
     /// The element being read, for errors.
     element: &'static str,
+    /// The last element was read.
+    over: bool,
 }
 
 impl<'a, R: Reader<'a>> Elements<'a, R> {
@@ -107,9 +107,7 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
             code::ABORT => {
                 Message::Abort { details: self.dict("Details")?, reason: self.text("Reason")?, payload: self.payload()? }
             }
-            code::CHALLENGE => {
-                Message::Challenge { method: self.text("AuthMethod")?, extra: Box::new(self.dict("Extra")?) }
-            }
+            code::CHALLENGE => Message::Challenge { method: self.text("AuthMethod")?, extra: Box::new(self.dict("Extra")?) },
             code::AUTHENTICATE => {
                 Message::Authenticate { signature: self.text("Signature")?, extra: Box::new(self.dict("Extra")?) }
             }
@@ -129,11 +127,9 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
             code::PUBLISHED => {
                 Message::Published { request: self.request()?, publication: PublicationId(self.id("Publication")?) }
             }
-            code::SUBSCRIBE => Message::Subscribe {
-                request: self.request()?,
-                options: self.dict("Options")?,
-                topic: self.text("Topic")?,
-            },
+            code::SUBSCRIBE => {
+                Message::Subscribe { request: self.request()?, options: self.dict("Options")?, topic: self.text("Topic")? }
+            }
             code::SUBSCRIBED => {
                 Message::Subscribed { request: self.request()?, subscription: SubscriptionId(self.id("Subscription")?) }
             }
@@ -167,11 +163,9 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
             code::RESULT => {
                 Message::Result { request: self.request()?, details: self.dict("Details")?, payload: self.payload()? }
             }
-            code::REGISTER => Message::Register {
-                request: self.request()?,
-                options: self.dict("Options")?,
-                procedure: self.text("Procedure")?,
-            },
+            code::REGISTER => {
+                Message::Register { request: self.request()?, options: self.dict("Options")?, procedure: self.text("Procedure")? }
+            }
             code::REGISTERED => {
                 Message::Registered { request: self.request()?, registration: RegistrationId(self.id("Registration")?) }
             }
@@ -189,11 +183,9 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
                 payload: self.payload()?,
             },
             code::INTERRUPT => Message::Interrupt { invocation: self.invocation()?, options: self.dict("Options")? },
-            code::YIELD => Message::Yield {
-                invocation: self.invocation()?,
-                options: self.dict("Options")?,
-                payload: self.payload()?,
-            },
+            code::YIELD => {
+                Message::Yield { invocation: self.invocation()?, options: self.dict("Options")?, payload: self.payload()? }
+            }
             _ => return Err(Fault::Unknown(code)),
         })
     }
@@ -213,10 +205,16 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
         })
     }
 
+    /// True if there is another element; may be asked again behind the last one.
+    fn more(&mut self) -> Result<bool, Fault> {
+        self.over = self.over || !self.reader.more(&mut self.open)?;
+        Ok(!self.over)
+    }
+
     /// The first token of the next element.
     fn next(&mut self, element: &'static str) -> Result<Token<'a>, Fault> {
         self.element = element;
-        if !self.reader.more(&mut self.open)? {
+        if !self.more()? {
             return Fault::invalid(format!("{element} is missing"));
         }
         Ok(self.reader.read()?)
@@ -276,7 +274,7 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
     }
 
     fn part(&mut self, wanted: Kind, otherwise: &'static str) -> Result<Option<Range<usize>>, Fault> {
-        if !self.reader.more(&mut self.open)? {
+        if !self.more()? {
             return Ok(None);
         }
         match self.reader.skip()? {
@@ -287,7 +285,7 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
 
     /// Nothing may follow, neither in the message nor behind it.
     fn finish(&mut self) -> Result<(), Fault> {
-        if self.reader.more(&mut self.open)? {
+        if self.more()? {
             return Fault::invalid("there are more elements than it has");
         }
         Ok(self.reader.finish()?)

@@ -132,8 +132,8 @@ impl<'a> Keys<'a> {
             return Ok(());
         }
         self.0.sort_unstable();
-        match self.0.array_windows::<2>().find(|[a, b]| a == b) {
-            Some([key, _]) => Self::repeated(key),
+        match self.0.iter().zip(self.0.iter().skip(1)).find(|(key, next)| key == next) {
+            Some((key, _)) => Self::repeated(key),
             None => Ok(()),
         }
     }

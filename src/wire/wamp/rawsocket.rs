@@ -217,3 +217,94 @@ impl FrameHead {
         Some([self.kind as u8 | a << 3, b, c, d])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_of_every_second_byte() {
+        for second in 0..=u8::MAX {
+            let decoded = Handshake::decode_request(&[MAGIC, second, 0, 0]);
+            match second & 0x0F {
+                1..=3 => {
+                    let handshake = decoded.unwrap().unwrap();
+                    assert_eq!(handshake.max_message_bytes, 2_usize.pow(u32::from(second >> 4) + 9));
+                    assert_eq!(handshake.encode(), [MAGIC, second, 0, 0]);
+                    assert_eq!(Handshake::new(handshake.encoding, handshake.max_message_bytes), handshake);
+                    assert_eq!(Handshake::decode_reply(&[MAGIC, second, 0, 0], handshake), Ok(Some(handshake)));
+                }
+                _ => assert_eq!(decoded, Err(HandshakeError::Refused(Refusal::SerializerUnsupported))),
+            }
+        }
+    }
+
+    #[test]
+    fn requests_that_are_none() {
+        let refused = |refusal| Err(HandshakeError::Refused(refusal));
+        assert_eq!(Handshake::decode_request(&[]), Ok(None));
+        assert_eq!(Handshake::decode_request(&[0x7F, 0xF1, 0]), Ok(None));
+        assert_eq!(Handshake::decode_request(b"G"), Err(HandshakeError::NotRawSocket));
+        assert_eq!(Handshake::decode_request(&[0x7F, 0xF1, 0, 1]), refused(Refusal::ReservedBits));
+        assert_eq!(Handshake::decode_request(&[0x7F, 0xF1, 1, 0]), refused(Refusal::ReservedBits));
+        assert_eq!(Handshake::decode_request(&[0x7F, 0xF4, 0, 0]), refused(Refusal::SerializerUnsupported));
+        // What follows the handshake is not looked at.
+        assert!(Handshake::decode_request(&[0x7F, 0xF2, 0, 0, 0xFF]).unwrap().is_some());
+    }
+
+    #[test]
+    fn replies_refuse_by_number() {
+        let request = Handshake::new(Encoding::MsgPack, 1 << 24);
+        assert_eq!(request.encode(), [0x7F, 0xF2, 0, 0]);
+        for (number, refusal) in [
+            (0x10, Refusal::SerializerUnsupported),
+            (0x20, Refusal::LengthUnacceptable),
+            (0x30, Refusal::ReservedBits),
+            (0x40, Refusal::TooManyConnections),
+        ] {
+            assert_eq!(refusal.encode(), [0x7F, number, 0, 0]);
+            assert_eq!(Handshake::decode_reply(&refusal.encode(), request), Err(HandshakeError::Refused(refusal)));
+        }
+        for reply in [[0x7F, 0, 0, 0], [0x7F, 0x50, 0, 0], [0x7F, 0xF1, 0, 0], [0x7F, 0xF2, 0, 1]] {
+            assert_eq!(Handshake::decode_reply(&reply, request), Err(HandshakeError::BadReply));
+        }
+        assert_eq!(Handshake::decode_reply(&[0x7F], request), Ok(None));
+        assert_eq!(Handshake::decode_reply(&[0x10], request), Err(HandshakeError::NotRawSocket));
+    }
+
+    #[test]
+    fn lengths_are_rounded_down() {
+        for (asked, granted) in [(0, 512), (512, 512), (1023, 512), (65_536, 65_536), (usize::MAX, 1 << 24)] {
+            assert_eq!(Handshake::new(Encoding::Json, asked).max_message_bytes, granted);
+        }
+    }
+
+    #[test]
+    fn heads_of_frames() {
+        let max = MAX_MESSAGE_BYTES;
+        for (kind, first) in [(FrameKind::Message, 0), (FrameKind::Ping, 1), (FrameKind::Pong, 2)] {
+            for (length, rest) in [(0, [0, 0, 0]), (258, [0, 1, 2]), (max - 1, [0xFF; 3])] {
+                let [a, b, c] = rest;
+                assert_eq!(FrameHead { kind, length }.encode(), Some([first, a, b, c]));
+                assert_eq!(FrameHead::decode(&[first, a, b, c], max), Ok(Some(FrameHead { kind, length })));
+            }
+            assert_eq!(FrameHead { kind, length: max }.encode(), Some([first | 8, 0, 0, 0]));
+            assert_eq!(FrameHead::decode(&[first | 8, 0, 0, 0], max), Ok(Some(FrameHead { kind, length: max })));
+        }
+        assert_eq!(FrameHead { kind: FrameKind::Message, length: max + 1 }.encode(), None);
+    }
+
+    #[test]
+    fn heads_that_are_none() {
+        let max = 512;
+        for first in (0..=u8::MAX).filter(|first| !matches!(first & 0xF7, 0..=2)) {
+            assert_eq!(FrameHead::decode(&[first], max), Err(FrameError::Reserved));
+        }
+        assert_eq!(FrameHead::decode(&[], max), Ok(None));
+        assert_eq!(FrameHead::decode(&[0, 0, 2], max), Ok(None));
+        assert_eq!(FrameHead::decode(&[8, 0, 0, 1], MAX_MESSAGE_BYTES), Err(FrameError::Reserved));
+        assert_eq!(FrameHead::decode(&[0, 0, 2, 1], max), Err(FrameError::TooLong { length: 513, max }));
+        assert!(FrameHead::decode(&[8, 0, 0, 0], max).is_err());
+        assert!(FrameHead::decode(&[0, 0, 2, 0], max).unwrap().is_some());
+    }
+}

@@ -68,3 +68,53 @@ pub fn uri_of(error: &ErrorUri) -> &str {
         ErrorUri::Custom(uri) => uri,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reasons with a URI that the specification names, by that URI.
+    const STANDARD: &[(Reason, &str)] = &[
+        (Reason::ProtocolViolation, "wamp.error.protocol_violation"),
+        (Reason::Malformed, "wamp.error.protocol_violation"),
+        (Reason::InvalidTopic, "wamp.error.invalid_uri"),
+        (Reason::InvalidFilter, "wamp.error.invalid_uri"),
+        (Reason::InvalidArgument, "wamp.error.invalid_argument"),
+        (Reason::OptionNotAllowed, "wamp.error.option_not_allowed"),
+        (Reason::DiscloseMeNotAllowed, "wamp.error.option_disallowed.disclose_me"),
+        (Reason::NotAuthorized, "wamp.error.not_authorized"),
+        (Reason::NotAuthenticated, "wamp.error.authentication_denied"),
+        (Reason::BadAuthenticationMethod, "wamp.error.no_matching_auth_method"),
+        (Reason::NoSuchRealm, "wamp.error.no_such_realm"),
+        (Reason::NoSuchRole, "wamp.error.no_such_role"),
+        (Reason::NoSuchProcedure, "wamp.error.no_such_procedure"),
+        (Reason::ProcedureAlreadyExists, "wamp.error.procedure_already_exists"),
+        (Reason::NoSuchRegistration, "wamp.error.no_such_registration"),
+        (Reason::NoSuchSubscription, "wamp.error.no_such_subscription"),
+        (Reason::Canceled, "wamp.error.canceled"),
+        (Reason::Timeout, "wamp.error.timeout"),
+        (Reason::Unavailable, "wamp.error.no_available_callee"),
+        (Reason::NotSupported, "wamp.error.feature_not_supported"),
+        (Reason::ShuttingDown, "wamp.close.system_shutdown"),
+        (Reason::AdministrativeAction, "wamp.close.killed"),
+        (Reason::QuotaExceeded, "corsac.error.quota_exceeded"),
+        (Reason::MessageTooLarge, "corsac.error.message_too_large"),
+    ];
+
+    #[test]
+    fn reasons_have_their_uris() {
+        for (reason, uri) in STANDARD {
+            assert_eq!(error_uri(*reason), *uri);
+            assert_eq!(uri_of(&ErrorUri::Reason(*reason)), *uri);
+        }
+        assert_eq!(uri_of(&ErrorUri::Custom("com.app.error".into())), "com.app.error");
+    }
+
+    #[test]
+    fn sessions_end_by_goodbye_or_abort() {
+        assert_eq!(close_uri(Reason::PayloadFormatInvalid), PROTOCOL_VIOLATION);
+        assert_eq!(close_uri(Reason::ShuttingDown), "wamp.close.system_shutdown");
+        assert!(is_abort(Reason::ProtocolViolation) && is_abort(Reason::NotAuthenticated));
+        assert!(!is_abort(Reason::ShuttingDown) && !is_abort(Reason::AdministrativeAction));
+    }
+}

@@ -23,10 +23,10 @@ const NAMES: [(&str, Encoding, bool); 6] = [
 impl Subprotocol {
     /// The subprotocol of this name in `Sec-WebSocket-Protocol`.
     pub fn from_name(name: &str) -> Option<Self> {
-        NAMES.iter().find(|(known, ..)| *known == name).map(|(_, encoding, batched)| Subprotocol {
-            encoding: *encoding,
-            batched: *batched,
-        })
+        NAMES
+            .iter()
+            .find(|(known, ..)| *known == name)
+            .map(|(_, encoding, batched)| Subprotocol { encoding: *encoding, batched: *batched })
     }
 
     /// Its name.
