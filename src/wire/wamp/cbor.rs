@@ -10,6 +10,7 @@ use super::token::{Kind, Malformed, Open, Reader, Token, Writer};
 const BREAK: u8 = 0xFF;
 
 /// Reads CBOR.
+#[derive(Clone)]
 pub(crate) struct CborReader<'a> {
     input: &'a [u8],
     at: usize,

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::fault::Fault;
 use super::json::binary_of;
-use super::token::{Open, Reader, Token, Writer, write_i64};
+use super::token::{Open, Reader, Token, Writer, big_to_f64, write_i64};
 use crate::model::command::{CancelMode, InvokePolicy};
 use crate::model::id::MAX_ID;
 use crate::model::publication::Passthru;
@@ -511,12 +511,6 @@ fn value_map<'a, R: Reader<'a>>(mut open: Open, reader: &mut R, depth: usize) ->
     }
     keys.finish()?;
     Ok(Value::Map(map))
-}
-
-/// The number of 64 bits nearest to a big integer.
-pub(crate) fn big_to_f64(negative: bool, bytes: &[u8]) -> f64 {
-    let magnitude = bytes.iter().fold(0.0_f64, |sum, byte| sum * 256.0 + f64::from(*byte));
-    if negative { -1.0 - magnitude } else { magnitude }
 }
 
 /// Writes a value that was decoded before, so that its depth is bounded.

@@ -10,9 +10,12 @@ use bytes::{BufMut, BytesMut};
 use super::token::{Kind, Malformed, Open, Reader, Token, Writer};
 
 /// Reads JSON text.
+#[derive(Clone)]
 pub(crate) struct JsonReader<'a> {
     text: &'a str,
     at: usize,
+    /// The most containers that `skip` has found open at a time.
+    deepest: usize,
     /// Half a surrogate pair, which no Unicode string can hold, becomes U+FFFD; otherwise it is a fault.
     lenient: bool,
 }
@@ -20,9 +23,13 @@ pub(crate) struct JsonReader<'a> {
 impl<'a> Reader<'a> for JsonReader<'a> {
     fn start(input: &'a [u8]) -> Result<Self, Malformed> {
         match std::str::from_utf8(input) {
-            Ok(text) => Ok(JsonReader { text, at: 0, lenient: false }),
+            Ok(text) => Ok(JsonReader { text, at: 0, deepest: 0, lenient: false }),
             Err(error) => Err(Malformed { what: "text is not UTF-8", at: error.valid_up_to() }),
         }
+    }
+
+    fn start_lenient(input: &'a [u8]) -> Result<Self, Malformed> {
+        Self::start(input).map(|strict| JsonReader { lenient: true, ..strict })
     }
 
     fn read(&mut self) -> Result<Token<'a>, Malformed> {
@@ -95,9 +102,9 @@ impl<'a> Reader<'a> for JsonReader<'a> {
 }
 
 impl<'a> JsonReader<'a> {
-    /// Reads text that is known to be UTF-8, and puts U+FFFD in the place of half surrogate pairs.
-    pub(crate) fn lenient(text: &'a str) -> Self {
-        JsonReader { text, at: 0, lenient: true }
+    /// The most containers that were open at a time in what has been skipped.
+    pub(crate) fn deepest(&self) -> usize {
+        self.deepest
     }
 
     fn fault<T>(&self, what: &'static str) -> Result<T, Malformed> {
@@ -155,9 +162,11 @@ impl<'a> JsonReader<'a> {
                 self.skip_space();
                 if self.peek() == Some(if byte == b'{' { b'}' } else { b']' }) {
                     self.at += 1;
+                    self.deepest = self.deepest.max(nest.depth() + 1);
                     return Ok(false);
                 }
                 nest.push(byte == b'{');
+                self.deepest = self.deepest.max(nest.depth());
                 if byte == b'{' {
                     self.skip_key()?;
                 }
@@ -394,6 +403,10 @@ impl Nest {
         self.used += 1;
     }
 
+    fn depth(&self) -> usize {
+        self.spilled.len() * u64::BITS as usize + self.used as usize
+    }
+
     fn top(&self) -> Option<bool> {
         (self.used > 0).then_some(self.top & 1 == 1)
     }
@@ -453,7 +466,7 @@ impl<'b> JsonWriter<'b> {
         self.out.put_u8(b'"');
     }
 
-    /// An integer or decimal as it is spelled.
+    /// A number as it is spelled.
     pub(crate) fn number(&mut self, text: &str) {
         self.separate();
         self.out.put_slice(text.as_bytes());

@@ -2,19 +2,19 @@
 //!
 //! [`decode`] reads a message in one pass and leaves its payload as slices of the input; [`encode`] writes one. All three
 //! encodings are read and written as one stream of tokens, so that a message is described once.
-mod cbor;
+pub(super) mod cbor;
 mod decode;
 mod dict;
 mod encode;
 mod fault;
-mod json;
+pub(super) mod json;
 mod message;
-mod msgpack;
+pub(super) mod msgpack;
 pub mod options;
 pub mod rawsocket;
 pub mod reason;
 mod subprotocol;
-mod token;
+pub(super) mod token;
 
 pub use decode::{decode, message_code};
 pub use encode::{encode, encode_event, encode_invocation, encode_published, encode_result};

@@ -7,6 +7,7 @@ use bytes::{BufMut, BytesMut};
 use super::token::{Kind, Malformed, Open, Reader, Token, Writer};
 
 /// Reads MsgPack.
+#[derive(Clone)]
 pub(crate) struct MsgPackReader<'a> {
     input: &'a [u8],
     at: usize,

@@ -613,7 +613,7 @@ fn message(encoding: Encoding) -> BoxedStrategy<Message<'static>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
     #[test]
     fn what_is_encoded_decodes_to_the_same(message in (0..3_usize).prop_flat_map(|at| {

@@ -67,9 +67,14 @@ pub(crate) enum Kind {
 }
 
 /// Reads one encoded value, item by item. Never allocates by a declared length, never recurses.
-pub(crate) trait Reader<'a>: Sized {
-    /// At the first byte of `input`.
+pub(crate) trait Reader<'a>: Clone {
+    /// At the first byte of `input`, as envelopes are read.
     fn start(input: &'a [u8]) -> Result<Self, Malformed>;
+
+    /// At the first byte of `input`, as payloads are read: what no Unicode string can hold becomes U+FFFD.
+    fn start_lenient(input: &'a [u8]) -> Result<Self, Malformed> {
+        Self::start(input)
+    }
 
     /// The next item, where one is due.
     fn read(&mut self) -> Result<Token<'a>, Malformed>;
@@ -138,4 +143,10 @@ pub(crate) fn write_i64<W: Writer>(writer: &mut W, value: i64) {
         Ok(value) => writer.uint(value),
         Err(_) => writer.negative(!value.cast_unsigned()),
     }
+}
+
+/// The number of 64 bits nearest to a big integer.
+pub(crate) fn big_to_f64(negative: bool, bytes: &[u8]) -> f64 {
+    let magnitude = bytes.iter().fold(0.0_f64, |sum, byte| sum * 256.0 + f64::from(*byte));
+    if negative { -1.0 - magnitude } else { magnitude }
 }

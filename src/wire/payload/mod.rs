@@ -1,0 +1,250 @@
+//! Payloads in the form that their receiver takes (MAPPING: Payloads). Every conversion is total: it may lose what the
+//! target cannot say, it never fails.
+//!
+//! What becomes of values that the target has no word for:
+//!
+//! | value | in JSON | in MsgPack | in CBOR |
+//! |---|---|---|---|
+//! | binary | `"\u0000"` and Base64; read back likewise | binary | byte string |
+//! | integer beyond 64 bits | its digits | the nearest double | big integer (tags 2 and 3) |
+//! | integer beyond the range of doubles | text (from CBOR: binary) | text (from CBOR: binary) | text |
+//! | decimal beyond the range of doubles | as spelled | text | text |
+//! | NaN, infinities | `null` | double | double |
+//! | key that is no text | its text; lists and dictionaries as binary of their encoding | as it is; likewise | as it is; likewise |
+//! | MsgPack timestamp | seconds | | seconds under tag 1 |
+//! | other MsgPack extension | binary of its data | | binary of its data |
+//! | CBOR tag | the value without it | the value without it | |
+//! | CBOR `undefined`, other simple values | `null`, their number | nil, their number | |
+//! | half a surrogate pair in JSON | as spelled | U+FFFD | U+FFFD |
+//!
+//! Nested deeper than [`MAX_DEPTH`]: binary of the encoded arguments.
+mod number;
+mod shape;
+mod sink;
+#[cfg(test)]
+mod tests;
+mod transcode;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use self::shape::{Shape, call_of, shape_of};
+use self::transcode::{Unfit, append, check};
+use super::wamp::cbor::CborWriter;
+use super::wamp::json::JsonWriter;
+use super::wamp::msgpack::MsgPackWriter;
+use super::wamp::token::Writer;
+use crate::model::publication::Properties;
+use crate::model::{Encoding, Payload};
+
+/// Containers that a payload may nest and still be converted.
+pub const MAX_DEPTH: usize = 512;
+
+/// MQTT 5 content type of JSON.
+pub const JSON_TYPE: &str = "application/json";
+/// MQTT 5 content type of MsgPack.
+pub const MSGPACK_TYPE: &str = "application/msgpack";
+/// MQTT 5 content type of CBOR.
+pub const CBOR_TYPE: &str = "application/cbor";
+
+/// What an MQTT application message is taken for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Form {
+    /// JSON if it is JSON, else text if it is text, else binary.
+    #[default]
+    Auto,
+    /// Text, also where control characters let it look like binary; JSON if it is JSON.
+    Text,
+    /// This encoding if it is of it, else as `Auto`.
+    Encoded(Encoding),
+    /// Binary, whatever it looks like.
+    Binary,
+}
+
+impl Form {
+    /// What a message says of itself: by its content type, then by its payload format indicator.
+    pub fn of(properties: Option<&Properties>) -> Self {
+        let Some(properties) = properties else { return Form::Auto };
+        let content_type = properties.content_type.as_deref().unwrap_or_default();
+        let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match essence.as_str() {
+            MSGPACK_TYPE | "application/x-msgpack" | "application/vnd.msgpack" => Form::Encoded(Encoding::MsgPack),
+            CBOR_TYPE => Form::Encoded(Encoding::Cbor),
+            "application/octet-stream" => Form::Binary,
+            text if properties.payload_is_utf8 || text.starts_with("text/") => Form::Text,
+            _ => Form::Auto,
+        }
+    }
+}
+
+/// An MQTT application message, and what MQTT 5 receivers are told about it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Body {
+    /// The message.
+    pub bytes: Bytes,
+    /// Content type, where the conversion decides it.
+    pub content_type: Option<&'static str>,
+    /// Payload format indicator 1: UTF-8 text.
+    pub is_utf8: bool,
+}
+
+/// `payload` as arguments in `target`; `properties` are those of the message that carried it.
+pub fn to_args(payload: &Payload, properties: Option<&Properties>, target: Encoding) -> Payload {
+    match payload {
+        Payload::Bytes(bytes) => bytes_to_args(bytes, Form::of(properties), target),
+        Payload::Args { encoding, .. } if *encoding == target => payload.clone(),
+        Payload::Args { encoding, args, kwargs } => args_to_args(*encoding, args, kwargs, target),
+    }
+}
+
+/// An MQTT application message that is taken for `form` as arguments in `target`.
+pub fn bytes_to_args(bytes: &Bytes, form: Form, target: Encoding) -> Payload {
+    if bytes.is_empty() {
+        return Payload::Args { encoding: target, args: Bytes::new(), kwargs: Bytes::new() };
+    }
+    let encoding = match form {
+        Form::Binary => return single(target, |writer| writer.bin(bytes)),
+        Form::Encoded(encoding) => encoding,
+        Form::Auto | Form::Text => Encoding::Json,
+    };
+    let converted = value_to_args(bytes, encoding, target);
+    let converted = converted.or_else(|unfit| match (unfit, encoding) {
+        (Unfit::Malformed, Encoding::MsgPack | Encoding::Cbor) => value_to_args(bytes, Encoding::Json, target),
+        _ => Err(unfit),
+    });
+    match (converted, std::str::from_utf8(bytes)) {
+        (Ok(converted), _) => converted,
+        (Err(Unfit::Malformed), Ok(text)) if form == Form::Text || is_plain(text) => single(target, |writer| writer.str(text)),
+        (Err(_), _) => single(target, |writer| writer.bin(bytes)),
+    }
+}
+
+/// `payload` as an MQTT application message, in JSON where it has to be encoded.
+pub fn to_bytes(payload: &Payload) -> Body {
+    to_bytes_in(payload, Encoding::Json)
+}
+
+/// `payload` as an MQTT application message, in `target` where it has to be encoded.
+pub fn to_bytes_in(payload: &Payload, target: Encoding) -> Body {
+    let (encoding, args, kwargs) = match payload {
+        Payload::Bytes(bytes) => return Body { bytes: bytes.clone(), content_type: None, is_utf8: false },
+        Payload::Args { encoding, args, kwargs } => (*encoding, args, kwargs),
+    };
+    match args_to_body(encoding, args, kwargs, target) {
+        Ok(body) => body,
+        // What cannot be converted goes as it came.
+        Err(_) => args_to_body(encoding, args, kwargs, encoding).unwrap_or_else(|_| Body {
+            bytes: if kwargs.is_empty() { args.clone() } else { [args.as_ref(), kwargs].concat().into() },
+            content_type: None,
+            is_utf8: false,
+        }),
+    }
+}
+
+/// Text that nobody would take for binary: no control characters but those of lines and tables.
+fn is_plain(text: &str) -> bool {
+    !text.chars().any(|character| character.is_control() && !matches!(character, '\t' | '\n' | '\r'))
+}
+
+/// Runs `write` with a writer of `encoding` that appends to `out`.
+fn with_writer(encoding: Encoding, out: &mut BytesMut, write: impl FnOnce(&mut dyn Writer)) {
+    match encoding {
+        Encoding::Json => write(&mut JsonWriter::new(out)),
+        Encoding::MsgPack => write(&mut MsgPackWriter::new(out)),
+        Encoding::Cbor => write(&mut CborWriter::new(out)),
+    }
+}
+
+/// Arguments of one value.
+fn single(target: Encoding, write: impl FnOnce(&mut dyn Writer)) -> Payload {
+    let mut out = BytesMut::new();
+    with_writer(target, &mut out, |writer| {
+        writer.list(1);
+        write(writer);
+        writer.end_list();
+    });
+    Payload::Args { encoding: target, args: out.freeze(), kwargs: Bytes::new() }
+}
+
+/// One encoded value as the one argument, or as args and kwargs where it is exactly `{"args":[…],"kwargs":{…}}`.
+fn value_to_args(bytes: &Bytes, encoding: Encoding, target: Encoding) -> Result<Payload, Unfit> {
+    let bytes = match bytes.as_ref() {
+        // A byte order mark is no JSON, and some put it before theirs.
+        [0xEF, 0xBB, 0xBF, text @ ..] if encoding == Encoding::Json => bytes.slice_ref(text),
+        _ => bytes.clone(),
+    };
+    let value = check(encoding, &bytes)?;
+    if let Some((args, kwargs)) = call_of(encoding, &value) {
+        let args = convert(encoding, &value.slice(args), target)?;
+        let kwargs = convert(encoding, &value.slice(kwargs), target)?;
+        return Ok(Payload::Args { encoding: target, args, kwargs });
+    }
+    let mut out = BytesMut::with_capacity(value.len() + 2);
+    out.put_u8(match target {
+        Encoding::Json => b'[',
+        Encoding::MsgPack => 0x91,
+        Encoding::Cbor => 0x81,
+    });
+    append(encoding, &value, target, &mut out)?;
+    if target == Encoding::Json {
+        out.put_u8(b']');
+    }
+    Ok(Payload::Args { encoding: target, args: out.freeze(), kwargs: Bytes::new() })
+}
+
+/// One encoded value in another encoding; itself if it is the same.
+fn convert(encoding: Encoding, value: &Bytes, target: Encoding) -> Result<Bytes, Unfit> {
+    if encoding == target || value.is_empty() {
+        return Ok(value.clone());
+    }
+    let mut out = BytesMut::with_capacity(value.len());
+    append(encoding, value, target, &mut out)?;
+    Ok(out.freeze())
+}
+
+fn args_to_args(encoding: Encoding, args: &Bytes, kwargs: &Bytes, target: Encoding) -> Payload {
+    match (convert(encoding, args, target), convert(encoding, kwargs, target)) {
+        (Ok(args), Ok(kwargs)) => Payload::Args { encoding: target, args, kwargs },
+        _ => binaries(args, kwargs, target),
+    }
+}
+
+/// Arguments that cannot be converted: each part that is there as binary.
+fn binaries(args: &Bytes, kwargs: &Bytes, target: Encoding) -> Payload {
+    let parts: Vec<&Bytes> = [args, kwargs].into_iter().filter(|part| !part.is_empty()).collect();
+    let mut out = BytesMut::new();
+    with_writer(target, &mut out, |writer| {
+        writer.list(parts.len());
+        parts.iter().for_each(|part| writer.bin(part));
+        writer.end_list();
+    });
+    Payload::Args { encoding: target, args: out.freeze(), kwargs: Bytes::new() }
+}
+
+fn args_to_body(encoding: Encoding, args: &Bytes, kwargs: &Bytes, target: Encoding) -> Result<Body, Unfit> {
+    let (args_shape, kwargs_shape) = (shape_of(encoding, args)?, shape_of(encoding, kwargs)?);
+    let mut out = BytesMut::with_capacity(args.len() + kwargs.len() + 24);
+    match (args_shape, kwargs_shape) {
+        (Shape::Empty, Shape::Empty) => return Ok(Body { bytes: Bytes::new(), content_type: None, is_utf8: false }),
+        (Shape::Binary(bytes), Shape::Empty) => return Ok(Body { bytes, content_type: None, is_utf8: false }),
+        (Shape::One(value), Shape::Empty) => append(encoding, &args.slice(value), target, &mut out)?,
+        (Shape::Many, Shape::Empty) => append(encoding, args, target, &mut out)?,
+        (Shape::Empty, _) => append(encoding, kwargs, target, &mut out)?,
+        (_, _) => {
+            let (args, kwargs) = (convert(encoding, args, target)?, convert(encoding, kwargs, target)?);
+            with_writer(target, &mut out, |writer| {
+                writer.map(2);
+                writer.key("args");
+                writer.raw(&args);
+                writer.key("kwargs");
+                writer.raw(&kwargs);
+                writer.end_map();
+            });
+        }
+    }
+    let content_type = match target {
+        Encoding::Json => JSON_TYPE,
+        Encoding::MsgPack => MSGPACK_TYPE,
+        Encoding::Cbor => CBOR_TYPE,
+    };
+    Ok(Body { bytes: out.freeze(), content_type: Some(content_type), is_utf8: target == Encoding::Json })
+}

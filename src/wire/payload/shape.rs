@@ -1,0 +1,89 @@
+//! What encoded arguments look like from outside: empty, one value, many, or a call in disguise.
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::transcode::Unfit;
+use crate::model::Encoding;
+use crate::wire::wamp::cbor::CborReader;
+use crate::wire::wamp::json::{JsonReader, binary_of};
+use crate::wire::wamp::msgpack::MsgPackReader;
+use crate::wire::wamp::token::{Kind, Malformed, Reader, Token};
+
+/// What a list of arguments, or a dictionary of them, amounts to.
+#[derive(Debug)]
+pub(super) enum Shape {
+    /// Absent, or without an item.
+    Empty,
+    /// A list of one binary.
+    Binary(Bytes),
+    /// A list of one value, which stands there.
+    One(Range<usize>),
+    /// A longer list, or a dictionary.
+    Many,
+}
+
+/// Looks at one part of a payload.
+pub(super) fn shape_of(encoding: Encoding, part: &Bytes) -> Result<Shape, Unfit> {
+    if part.is_empty() {
+        return Ok(Shape::Empty);
+    }
+    let shape = match encoding {
+        Encoding::Json => shape_with::<JsonReader<'_>>(part, true),
+        Encoding::MsgPack => shape_with::<MsgPackReader<'_>>(part, false),
+        Encoding::Cbor => shape_with::<CborReader<'_>>(part, false),
+    };
+    Ok(shape?)
+}
+
+fn shape_with<'a, R: Reader<'a>>(part: &'a Bytes, json: bool) -> Result<Shape, Malformed> {
+    let mut reader = R::start_lenient(part)?;
+    let (Token::List(mut open) | Token::Map(mut open)) = reader.read()? else {
+        return Err(Malformed { what: "neither a list nor a dictionary", at: 0 });
+    };
+    if !reader.more(&mut open)? {
+        return Ok(Shape::Empty);
+    }
+    if open.map {
+        return Ok(Shape::Many);
+    }
+    let mut first = reader.clone();
+    let (_, range) = reader.skip()?;
+    if reader.more(&mut open)? {
+        return Ok(Shape::Many);
+    }
+    let binary = match first.read()? {
+        Token::Bin(bytes) => Some(bytes.into_owned()),
+        Token::Str(text) if json => binary_of(&text),
+        _ => None,
+    };
+    Ok(binary.map_or(Shape::One(range), |bytes| Shape::Binary(bytes.into())))
+}
+
+/// Where args and kwargs stand in a value that is exactly `{"args":[…],"kwargs":{…}}`.
+pub(super) fn call_of(encoding: Encoding, value: &Bytes) -> Option<(Range<usize>, Range<usize>)> {
+    match encoding {
+        Encoding::Json => call_with::<JsonReader<'_>>(value),
+        Encoding::MsgPack => call_with::<MsgPackReader<'_>>(value),
+        Encoding::Cbor => call_with::<CborReader<'_>>(value),
+    }
+}
+
+fn call_with<'a, R: Reader<'a>>(value: &'a Bytes) -> Option<(Range<usize>, Range<usize>)> {
+    let mut reader = R::start_lenient(value).ok()?;
+    let Token::Map(mut open) = reader.read().ok()? else { return None };
+    let (mut args, mut kwargs) = (None, None);
+    while reader.more(&mut open).ok()? {
+        let Token::Str(key) = reader.read_key().ok()? else { return None };
+        let (slot, wanted) = match key.as_ref() {
+            "args" => (&mut args, Kind::List),
+            "kwargs" => (&mut kwargs, Kind::Map),
+            _ => return None,
+        };
+        let (kind, range) = reader.skip().ok()?;
+        if kind != wanted || slot.replace(range).is_some() {
+            return None;
+        }
+    }
+    Some((args?, kwargs?))
+}
