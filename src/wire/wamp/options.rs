@@ -38,10 +38,10 @@ dict! {
 dict! {
     /// `Details.roles`: what is present is announced.
     Roles {
-        /// Client: publishes.
-        publisher: Role = "publisher",
         /// Client: subscribes.
         subscriber: Role = "subscriber",
+        /// Client: publishes.
+        publisher: Role = "publisher",
         /// Client: calls.
         caller: Role = "caller",
         /// Client: serves procedures.
@@ -242,6 +242,10 @@ dict! {
         eligible_authrole: Vec<Box<str>> = "eligible_authrole",
         /// Which shard of a sharded subscription.
         rkey: ResourceKey = "rkey",
+        /// A hash that names the transaction it belongs to; read and written, not used.
+        transaction_hash: Box<str> = "transaction_hash",
+        /// Routers that passed it on (router-to-router links); read and written, not used.
+        forward_for: Vec<Forwarder> = "forward_for",
         /// Corsac: MQTT's quality of service.
         qos: Qos = "qos",
         /// Corsac: seconds until the message is worth nothing.
@@ -275,6 +279,12 @@ dict! {
         retained: bool = "retained",
         /// How much the publisher is trusted.
         trustlevel: u64 = "trustlevel",
+        /// A hash that names the transaction it belongs to; read and written, not used.
+        transaction_hash: Box<str> = "transaction_hash",
+        /// Routers that passed it on (router-to-router links); read and written, not used.
+        forward_for: Vec<Forwarder> = "forward_for",
+        /// The event is to be answered by EVENT_RECEIVED (a proposal).
+        x_acknowledged_delivery: bool = "x_acknowledged_delivery",
         /// What the message carried in MQTT.
         mqtt: Box<MqttDetails> = "mqtt",
     }
@@ -289,6 +299,8 @@ dict! {
         get_retained: bool = "get_retained",
         /// Which node of a sharded subscription this is.
         nkey: Box<str> = "nkey",
+        /// Routers that passed it on (router-to-router links); read and written, not used.
+        forward_for: Vec<Forwarder> = "forward_for",
         /// Corsac: the history behind this event id first, then live.
         after: u64 = "after",
         /// Corsac: values first, and then their changes only.
@@ -453,6 +465,18 @@ dict! {
         response_topic: Box<str> = "response_topic",
         /// Correlation data.
         correlation_data: Bytes = "correlation_data",
+    }
+}
+
+dict! {
+    /// One router that passed a message on.
+    Forwarder {
+        /// The session that it came from.
+        session: SessionId = "session",
+        /// Its authid.
+        authid: Box<str> = "authid",
+        /// Its authrole.
+        authrole: Box<str> = "authrole",
     }
 }
 

@@ -469,10 +469,17 @@ fn payload(encoding: Encoding) -> impl Strategy<Value = Payload> {
     })
 }
 
+fn forwarders() -> BoxedStrategy<Vec<Forwarder>> {
+    let fields = (of(id(SessionId)), of(text()), of(text()));
+    let forwarder = fields.prop_map(|(session, authid, authrole)| Forwarder { session, authid, authrole });
+    vec(forwarder, 0..3).boxed()
+}
+
 fn publish_options() -> BoxedStrategy<PublishOptions> {
     let flags = (of(any::<bool>()), of(any::<bool>()), of(any::<bool>()), of(any::<bool>()), of(any::<bool>()));
     let lists = || (of(vec(id(SessionId), 0..3)), of(vec(text(), 0..3)), of(vec(text(), 0..3)));
-    let own = (of(text()), of(qos()), of(any::<u32>()), of(text()), of(value()), of(value()), mqtt(), passthru());
+    let own =
+        (of(text()), of(qos()), of(any::<u32>()), of(text()), of(value()), of(value()), mqtt(), passthru(), of(forwarders()));
     (flags, lists(), lists(), own)
         .prop_map(|(flags, exclude, eligible, own)| PublishOptions {
             acknowledge: flags.0,
@@ -487,6 +494,8 @@ fn publish_options() -> BoxedStrategy<PublishOptions> {
             eligible_authid: eligible.1,
             eligible_authrole: eligible.2,
             rkey: own.0.map(ResourceKey),
+            transaction_hash: None,
+            forward_for: own.8,
             qos: own.1,
             expiry_s: own.2,
             dedup: own.3,
@@ -509,6 +518,7 @@ fn subscribe_options() -> BoxedStrategy<SubscribeOptions> {
             retained_state: flags.2,
             snapshot: flags.3,
             nkey,
+            forward_for: None,
             after,
             filter: filter.map(Box::new),
             qos,
@@ -557,6 +567,9 @@ fn event_details() -> BoxedStrategy<EventDetails> {
             topic,
             retained,
             trustlevel,
+            transaction_hash: None,
+            forward_for: None,
+            x_acknowledged_delivery: None,
             mqtt,
             passthru,
         })
