@@ -127,7 +127,7 @@ impl<'a> Keys<'a> {
         Ok(())
     }
 
-    pub(crate) fn finish(mut self) -> Result<(), Fault> {
+    pub(crate) fn finish(&mut self) -> Result<(), Fault> {
         if self.0.len() <= Self::FEW {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 //!
 //! [`decode`] reads a message in one pass and leaves its payload as slices of the input; [`encode`] writes one. All three
 //! encodings are read and written as one stream of tokens, so that a message is described once.
+pub mod batch;
 pub(super) mod cbor;
 mod decode;
 mod dict;

@@ -639,6 +639,17 @@ proptest! {
     }
 
     #[test]
+    fn json_text_is_what_serde_says(text in r#"([a-z]{0,9}|é|😀|"|\\u[0-9a-fD][08d][0-9a-f]{2}|\\ud8[0-9]{2}\\udc[0-9]{2}|\\["nrtbf/\\x]){0,6}"#) {
+        let json = format!("[16,1,{{}},\"{text}\"]");
+        let theirs: Result<serde_json::Value, _> = serde_json::from_str(&json);
+        let input = Bytes::from(json);
+        match decode(&input, Encoding::Json) {
+            Ok(Message::Publish { topic, .. }) => prop_assert_eq!(&theirs.unwrap()[3], topic.as_ref()),
+            other => prop_assert!(theirs.is_err(), "{:?}", other),
+        }
+    }
+
+    #[test]
     fn noise_is_survived(bytes in vec(any::<u8>(), 0..200), start in 0..3_usize) {
         let heads: [&[u8]; 3] = [b"[16,1,{},\"t\",[", b"\x95\x10\x01\x80\xa1t", b"\x85\x10\x01\xa0\x61t"];
         let input = Bytes::from([heads[start], &bytes].concat());
