@@ -23,6 +23,22 @@ pub enum Command {
         /// What most publications do not have.
         options: Option<Box<PublishOptions>>,
     },
+    /// A publication, call or answer that the gate has refused: answered in its turn.
+    Refuse {
+        /// How its sender is answered.
+        acknowledge: Acknowledge,
+        /// Why.
+        reason: Reason,
+    },
+    /// A WAMP request that the gate has refused: answered in its turn by `Delivery::Failed`.
+    Fail {
+        /// Which kind.
+        kind: FailedRequest,
+        /// Echoed in the answer.
+        request: RequestId,
+        /// Why.
+        reason: Reason,
+    },
     /// Subscribe to topics and serve procedures; answered by one `Delivery::Subscribed`.
     Subscribe {
         /// Echoed in the answer.
@@ -56,6 +72,19 @@ pub enum Command {
     Close(Close),
     /// The socket is gone, or the gate ended the connection for this reason.
     Lost(Reason),
+}
+
+/// The kinds of WAMP requests that can fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum FailedRequest {
+    Publish,
+    Subscribe,
+    Unsubscribe,
+    Register,
+    Unregister,
+    Call,
+    Cancel,
 }
 
 /// How a publisher (or MQTT caller) is answered.
@@ -173,6 +202,8 @@ pub struct Will {
     pub publication: Arc<Publication>,
     /// Seconds to wait for the session to come back first.
     pub delay_s: u32,
+    /// Lifetime in seconds, counted from when it is published.
+    pub expiry_s: Option<u32>,
 }
 
 /// One thing asked for by a SUBSCRIBE.
@@ -211,6 +242,8 @@ pub struct SubscribeOptions {
     pub retain_handling: RetainHandling,
     /// MQTT 5 subscription identifier, 1..=268,435,455.
     pub identifier: Option<u32>,
+    /// Only changes of retained state, no passing events (`retained: true`, fox-wamp's meaning).
+    pub retained_only: bool,
 }
 
 /// MQTT 5 retain handling.
@@ -320,7 +353,7 @@ pub enum AcknowledgeStep {
 pub struct Call {
     /// Where the answer goes.
     pub reply: ReplyTo,
-    /// For MQTT callers: how the PUBLISH that carried the call is acknowledged.
+    /// For MQTT callers: how the PUBLISH that carried the call is acknowledged; its answers have the same QoS.
     pub acknowledge: Acknowledge,
     /// What is called.
     pub procedure: Topic,
@@ -350,6 +383,8 @@ pub enum ReplyTo {
     },
     /// As publications on `$reply/<call id>/result`, `/progress`, `/error` (MQTT 3.1.1).
     CallId(Box<str>),
+    /// Nowhere: an MQTT 5 call without a response topic.
+    Nobody,
 }
 
 /// What happens to the callee of a canceled call (WAMP: Advanced, Call Canceling).

@@ -3,10 +3,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::command::{CancelMode, Outcome};
+use super::command::{CancelMode, FailedRequest, Outcome};
 use super::publication::{Properties, Publisher};
 use super::{
-    ErrorUri, InvocationId, PacketId, Payload, Publication, PublicationId, Qos, Reason, RegistrationId, RequestId, SessionId,
+    InvocationId, PacketId, Payload, Publication, PublicationId, Qos, Reason, RegistrationId, RequestId, SessionId,
     SubscriptionId, Topic,
 };
 
@@ -24,12 +24,14 @@ pub enum Delivery {
     Refused(Reason),
     /// A publication, as one event per receiver (MQTT) or per subscription (WAMP).
     Event(Event),
-    /// PUBREL for a delivery that the receiver has said to have [MQTT-4.3.3-8].
-    Release(PacketId),
+    /// PUBREL for a delivery that the receiver has said to have [MQTT-4.3.3-8], or `PacketIdNotFound`.
+    Release(PacketId, Result<(), Reason>),
     /// QoS 1 publication taken (PUBACK), or refused.
-    Acknowledged(PacketId, Result<(), Reason>),
+    Acknowledged(PacketId, Result<Taken, Reason>),
     /// QoS 2 publication taken (PUBREC), or refused.
-    Received(PacketId, Result<(), Reason>),
+    Received(PacketId, Result<Taken, Reason>),
+    /// Not for the client: more of a long answer follows once the outbox has come to this.
+    Paused,
     /// QoS 2 publication over (PUBCOMP), or unknown.
     Completed(PacketId, Result<(), Reason>),
     /// WAMP PUBLISHED, or its ERROR.
@@ -51,8 +53,8 @@ pub enum Delivery {
     },
     /// An answer for a WAMP caller.
     Answer(Box<Answer>),
-    /// A request of a WAMP client that cannot be done: CALL or CANCEL refused by the router.
-    CallRefused(RequestId, ErrorUri),
+    /// A WAMP request that the gate had refused: ERROR.
+    Failed(FailedRequest, RequestId, Reason),
     /// The router ends the connection.
     Close(Reason),
 }
@@ -74,6 +76,13 @@ pub struct Event {
     pub packet_id: Option<PacketId>,
     /// WAMP: the one subscription. MQTT 5: the subscription identifiers, if any.
     pub subscriptions: SmallVec<[u64; 2]>,
+}
+
+/// A publication that was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Taken {
+    /// Somebody receives it (else MQTT 5 reason 0x10).
+    pub has_receivers: bool,
 }
 
 /// A granted subscription or registration.

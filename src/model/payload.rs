@@ -30,7 +30,9 @@ pub enum Payload {
 
 impl Payload {
     /// A payload without content.
-    pub const EMPTY: Payload = Payload::Bytes(Bytes::new());
+    pub fn empty() -> Self {
+        Payload::Bytes(Bytes::new())
+    }
 
     /// Bytes held, for the accounting of queues.
     pub fn len(&self) -> usize {
@@ -53,4 +55,15 @@ impl Payload {
 /// `[]` / `{}` in JSON (without inner space), a zero-length fixarray / fixmap in MsgPack and CBOR, or nothing.
 fn is_empty_container(encoded: &[u8]) -> bool {
     matches!(encoded, [] | b"[]" | b"{}" | [0x90] | [0x80] | [0xA0])
+}
+
+/// A payload as an MQTT application message, and what MQTT 5 receivers are told about it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Body {
+    /// The message.
+    pub bytes: Bytes,
+    /// Content type, where the conversion decides it.
+    pub content_type: Option<&'static str>,
+    /// Payload format indicator 1: UTF-8 text.
+    pub is_utf8: bool,
 }

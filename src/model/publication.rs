@@ -3,7 +3,8 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::{Payload, Principal, PublicationId, Qos, SessionId, Topic};
+use super::payload::Body;
+use super::{Encoding, Payload, Principal, PublicationId, Qos, SessionId, Topic};
 
 /// One published message. The gate fills it; the router completes `id` and `publisher` before anybody else sees it.
 #[derive(Debug)]
@@ -42,8 +43,8 @@ pub struct Publisher {
 pub struct Properties {
     /// MQTT 5 content type.
     pub content_type: Option<Box<str>>,
-    /// MQTT 5 payload format indicator 1: the payload is UTF-8 text.
-    pub payload_is_utf8: bool,
+    /// MQTT 5 payload format indicator: `Some(true)` = the payload is UTF-8 text.
+    pub payload_format: Option<bool>,
     /// MQTT 5 response topic, in MQTT spelling.
     pub response_topic: Option<Box<str>>,
     /// MQTT 5 correlation data.
@@ -67,19 +68,33 @@ pub struct Passthru {
     pub keyid: Option<Box<str>>,
 }
 
-/// One slot per target form of a payload: WAMP JSON, MsgPack, CBOR, and MQTT bytes.
-/// The gates fill them, each at most once, however many receivers share the publication.
+/// A payload in other forms, each made at most once, however many receivers share the publication.
 #[derive(Debug, Default)]
-pub struct Conversions(OnceLock<Box<[OnceLock<Payload>; 4]>>);
+pub struct Conversions(OnceLock<Box<Forms>>);
+
+#[derive(Debug, Default)]
+struct Forms {
+    json: OnceLock<Payload>,
+    msgpack: OnceLock<Payload>,
+    cbor: OnceLock<Payload>,
+    body: OnceLock<Body>,
+}
 
 impl Conversions {
-    /// The payload in the form of `slot` (0..4), made by `convert` on first use.
-    pub fn converted(&self, slot: usize, convert: impl FnOnce() -> Payload) -> Payload {
-        let slots = self.0.get_or_init(Box::default);
-        match slots.get(slot) {
-            Some(cell) => cell.get_or_init(convert).clone(),
-            None => convert(),
-        }
+    /// The payload as WAMP arguments, made by `convert` on first use.
+    pub fn args(&self, encoding: Encoding, convert: impl FnOnce() -> Payload) -> &Payload {
+        let forms = self.0.get_or_init(Box::default);
+        let form = match encoding {
+            Encoding::Json => &forms.json,
+            Encoding::MsgPack => &forms.msgpack,
+            Encoding::Cbor => &forms.cbor,
+        };
+        form.get_or_init(convert)
+    }
+
+    /// The payload as an MQTT application message, made by `convert` on first use.
+    pub fn body(&self, convert: impl FnOnce() -> Body) -> &Body {
+        self.0.get_or_init(Box::default).body.get_or_init(convert)
     }
 }
 

@@ -14,13 +14,18 @@ pub enum Qos {
 }
 
 impl Qos {
-    /// The level with this number on the wire; `None` for 3 and above.
-    pub fn new(value: u8) -> Option<Self> {
-        match value {
+    /// The level of two bits; 3 is none.
+    pub const fn from_bits(bits: u8) -> Option<Self> {
+        match bits {
             0 => Some(Self::AtMostOnce),
             1 => Some(Self::AtLeastOnce),
             2 => Some(Self::ExactlyOnce),
             _ => None,
         }
+    }
+
+    /// Its two bits.
+    pub const fn bits(self) -> u8 {
+        self as u8
     }
 }

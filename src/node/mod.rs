@@ -1,12 +1,127 @@
-//! Composition: configuration, listeners, the pages of the router itself.
+//! Composition: configuration, realms in motion, listeners, the pages of the router itself, start and stop.
 pub mod admin;
 pub mod banner;
 pub mod config;
-pub mod origin;
+pub mod event_loop;
+pub mod realms;
 
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::gate::Settings;
+use crate::net::listener::{self, Census, Entrance, Speaks};
+use admin::{RealmStatus, Status, StatusSnapshot};
 pub use config::Config;
+use config::Listener;
+use realms::Realms;
+
+/// How long the goodbyes may take (the promise is 5 s in all).
+const GOODBYE: Duration = Duration::from_secs(4);
 
 /// Serves until the process is told to stop; an error is one sentence that says what to do.
-pub async fn run(_config: Config) -> Result<(), String> {
-    Err("not wired: this build validates configurations (corsac check) and serves nothing".to_owned())
+pub async fn run(config: Config) -> Result<(), String> {
+    let mut config = config;
+    let sockets = bind_all(&mut config)?;
+    let realms = Realms::start(&config.realms, config.auto_create_realms, config.limits.clone())?;
+    let census = Arc::new(Census::default());
+    let status = status(&config, &realms, &census);
+    for (socket, listener) in sockets.into_iter().zip(&config.listeners) {
+        let entrance = Entrance {
+            settings: Arc::new(settings(&config, listener)),
+            realms: realms.clone(),
+            pages: admin::router(status.clone(), listener),
+            speaks: speaks(listener),
+            allow_origins: config.allow_origins.clone(),
+            census: census.clone(),
+        };
+        tokio::spawn(listener::accept(socket, Arc::new(entrance)));
+    }
+    // A closed standard output is no reason not to serve.
+    write!(std::io::stdout(), "{}", banner::start_banner(&config, env!("CARGO_PKG_VERSION"))).ok();
+    std::io::stdout().flush().ok();
+    wait_for_stop().await?;
+    stop(&realms, &census).await;
+    Ok(())
+}
+
+/// Binds every listener, and notes the ports that the system chose.
+fn bind_all(config: &mut Config) -> Result<Vec<TcpListener>, String> {
+    let mut sockets = Vec::new();
+    for index in 0..config.listeners.len() {
+        let Some(listener) = config.listeners.get(index) else { break };
+        let bound = listener::bind(listener.address).and_then(|socket| socket.local_addr().map(|address| (socket, address)));
+        let (socket, address) = bound.map_err(|error| banner::bind_refusal(config, listener, &error))?;
+        if let Some(listener) = config.listeners.get_mut(index) {
+            listener.address = address;
+        }
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+fn settings(config: &Config, listener: &Listener) -> Settings {
+    Settings {
+        limits: config.limits.clone(),
+        default_realm: config.default_realm.as_str().into(),
+        listener_realm: listener.realm.as_deref().map(Into::into),
+        allow_anonymous: config.anonymous,
+        refused_filters: config.refused_filters.iter().map(|filter| filter.as_str().into()).collect(),
+        server_reference: None,
+    }
+}
+
+fn speaks(listener: &Listener) -> Speaks {
+    Speaks { http: listener.kind.speaks_http(), mqtt: listener.kind.speaks_mqtt(), rawsocket: listener.kind.speaks_rawsocket() }
+}
+
+fn status(config: &Config, realms: &Arc<Realms>, census: &Arc<Census>) -> Status {
+    let (realms, census, started) = (realms.clone(), census.clone(), Instant::now());
+    let listeners: Vec<_> = config.listeners.iter().map(Into::into).collect();
+    Status::new(move || {
+        let mut snapshot = StatusSnapshot {
+            uptime_s: started.elapsed().as_secs(),
+            connections: census.open() as u64,
+            listeners: listeners.clone(),
+            ..StatusSnapshot::default()
+        };
+        for (name, realm) in realms.all() {
+            let (sizes, counters) = realm.census();
+            snapshot.messages_in += counters.published;
+            snapshot.messages_out += counters.delivered;
+            snapshot.realms.push(RealmStatus {
+                name: name.into(),
+                sessions: sizes.sessions as u64,
+                subscriptions: sizes.subscriptions as u64,
+                registrations: sizes.registrations as u64,
+                retained: sizes.retained as u64,
+            });
+        }
+        snapshot
+    })
+}
+
+async fn wait_for_stop() -> Result<(), String> {
+    let listen = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    Ok(())
+}
+
+/// Says goodbye to everybody and waits, not for long, until they have gone.
+async fn stop(realms: &Realms, census: &Census) {
+    for (_, realm) in realms.all() {
+        realm.shut_down();
+    }
+    let deadline = Instant::now() + GOODBYE;
+    while census.open() > 0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }

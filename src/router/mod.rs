@@ -1,3 +1,285 @@
-//! One realm: who is subscribed, what is retained, and who hears of a publication.
+//! One realm as a plain value: commands in, effects out; it knows no socket, no clock and no protocol bytes.
+pub mod broker;
+pub mod deliver;
+pub mod effect;
+pub mod inflight;
+pub mod lifecycle;
 pub mod matcher;
+pub mod random;
+pub mod replay;
 pub mod retained;
+pub mod session;
+pub mod subscribe;
+pub mod timers;
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+
+pub use effect::Effect;
+
+use crate::model::command::{Acknowledge, AcknowledgeStep, Acknowledgement, Protocol, PublishOptions};
+use crate::model::delivery::Taken;
+use crate::model::{Command, ConnectionId, Delivery, Limits, PacketId, Payload, Publication, PublicationId, Reason, Topic};
+use broker::Broker;
+use inflight::Progress;
+use lifecycle::Due;
+use random::Random;
+use retained::Retained;
+use session::{Repeats, SessionKey, Sessions};
+use timers::Timers;
+
+/// What a realm counts; read by the status page and `$SYS`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Publications accepted.
+    pub published: u64,
+    /// Events sent towards connections.
+    pub delivered: u64,
+    /// Deliveries lost at the bound of a session's queue.
+    pub dropped: u64,
+}
+
+/// One realm: its sessions, subscriptions, retained messages and registrations.
+#[derive(Debug)]
+pub struct Router {
+    now_ms: u64,
+    limits: Limits,
+    random: Random,
+    sessions: Sessions,
+    broker: Broker,
+    retained: Retained,
+    timers: Timers<Due>,
+    effects: VecDeque<Effect>,
+    counters: Counters,
+}
+
+impl Router {
+    /// An empty realm; `seed` is all the chance it will ever have.
+    pub fn new(limits: Limits, seed: u64) -> Self {
+        Router {
+            now_ms: 0,
+            limits,
+            random: Random::new(seed),
+            sessions: Sessions::default(),
+            broker: Broker::default(),
+            retained: Retained::default(),
+            timers: Timers::new(),
+            effects: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes one command of a connection. `now_ms`: milliseconds since the Unix epoch, never running backwards.
+    pub fn handle(&mut self, connection: ConnectionId, command: Command, now_ms: u64) {
+        self.now_ms = self.now_ms.max(now_ms);
+        if let Command::Open(open) = command {
+            return self.open(connection, *open);
+        }
+        // Commands behind a refused open, or behind the end, find no session: nobody waits for an answer.
+        let Some(key) = self.sessions.of_connection(connection) else { return };
+        match command {
+            Command::Open(_) => {}
+            Command::Publish { publication, acknowledge, options } => {
+                self.handle_publish(key, connection, publication, acknowledge, options.as_deref());
+            }
+            Command::Refuse { acknowledge, reason } => {
+                if self.accept(key, connection, acknowledge, 0) {
+                    self.acknowledge(key, connection, acknowledge, Err(reason));
+                }
+            }
+            Command::Fail { kind, request, reason } => self.deliver(connection, Delivery::Failed(kind, request, reason)),
+            Command::Subscribe { request, entries } => self.subscribe(key, connection, request, entries),
+            Command::Unsubscribe { request, entries } => self.unsubscribe(key, connection, request, &entries),
+            Command::Acknowledge(steps) => self.handle_acknowledgements(key, connection, &steps),
+            Command::Release(packet_id) => self.handle_release(key, connection, packet_id),
+            Command::Call(_) | Command::Cancel { .. } | Command::Yield(_) => {}
+            Command::Close(close) => self.close(key, close),
+            Command::Lost(reason) => self.lose(key, reason),
+        }
+    }
+
+    /// What is due at `now_ms`.
+    pub fn handle_timeout(&mut self, now_ms: u64) {
+        self.now_ms = self.now_ms.max(now_ms);
+        while let Some(due) = self.timers.pop_due(self.now_ms) {
+            self.handle_due(due);
+        }
+    }
+
+    /// The outbox has passed the `Delivery::Paused` of this connection: more of a long answer may follow.
+    pub fn handle_outbox_drained(&mut self, connection: ConnectionId) {
+        if let Some(key) = self.sessions.of_connection(connection) {
+            self.continue_replay(key);
+        }
+    }
+
+    /// The next effect, in order.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        let effect = self.effects.pop_front()?;
+        let Effect::Deliver(_, delivery) = &effect;
+        self.counters.delivered += u64::from(matches!(delivery, Delivery::Event(_)));
+        Some(effect)
+    }
+
+    /// When `handle_timeout` is next needed.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.timers.next_ms()
+    }
+
+    /// Publishes in the router's own name (`$SYS`, meta events).
+    pub fn publish_own(&mut self, publication: Publication, now_ms: u64) {
+        self.now_ms = self.now_ms.max(now_ms);
+        // Nobody can be told of a full store of retained messages here; the next round tries again.
+        self.publish(None, Arc::new(publication), None).ok();
+    }
+
+    /// Counters since the realm exists.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Sessions, connected sessions, subscriptions and retained messages now.
+    pub fn census(&self) -> Census {
+        Census {
+            sessions: self.sessions.len(),
+            connected: self.sessions.connected(),
+            subscriptions: self.broker.len(),
+            registrations: 0,
+            retained: self.retained.len(),
+        }
+    }
+
+    fn deliver(&mut self, connection: ConnectionId, delivery: Delivery) {
+        self.effects.push_back(Effect::Deliver(connection, delivery));
+    }
+
+    fn handle_publish(
+        &mut self,
+        key: SessionKey,
+        connection: ConnectionId,
+        publication: Arc<Publication>,
+        acknowledge: Acknowledge,
+        options: Option<&PublishOptions>,
+    ) {
+        let fingerprint = if matches!(acknowledge, Acknowledge::ExactlyOnce(_)) { fingerprint(&publication) } else { 0 };
+        if !self.accept(key, connection, acknowledge, fingerprint) {
+            return;
+        }
+        let outcome = match publication.topic.is_reserved() && !is_bridge_state(&publication.topic) {
+            true => Err(Reason::NotAuthorized),
+            false => self.publish(Some(key), publication, options),
+        };
+        self.acknowledge(key, connection, acknowledge, outcome);
+    }
+
+    /// Takes a publication's packet id into use; false if it is a repetition, which is answered here [MQTT-4.3.3-10].
+    ///
+    /// On one connection nothing is sent again [MQTT-4.4.0-1]: a second identical repetition is a client gone wrong.
+    fn accept(&mut self, key: SessionKey, connection: ConnectionId, acknowledge: Acknowledge, fingerprint: u64) -> bool {
+        let Acknowledge::ExactlyOnce(packet_id) = acknowledge else { return true };
+        let Some(session) = self.sessions.at_mut(key) else { return false };
+        if let Some(repeats) = session.unreleased.get_mut(&packet_id) {
+            let count = if repeats.fingerprint == fingerprint { repeats.count + 1 } else { 0 };
+            *repeats = Repeats { fingerprint, count };
+            match count {
+                0 | 1 => self.deliver(connection, Delivery::Received(packet_id, Ok(Taken { has_receivers: true }))),
+                _ => self.end_connection(key, Reason::ProtocolViolation),
+            }
+            return false;
+        }
+        if session.protocol == Protocol::Mqtt5 && session.unreleased.len() >= usize::from(self.limits.receive_maximum) {
+            // [MQTT-3.3.4-9]
+            self.end_connection(key, Reason::ReceiveMaximumExceeded);
+            return false;
+        }
+        session.unreleased.insert(packet_id, Repeats { fingerprint, count: 0 });
+        true
+    }
+
+    fn acknowledge(
+        &mut self,
+        key: SessionKey,
+        connection: ConnectionId,
+        acknowledge: Acknowledge,
+        outcome: Result<(PublicationId, usize), Reason>,
+    ) {
+        let taken = outcome.map(|(_, receivers)| Taken { has_receivers: receivers > 0 });
+        match acknowledge {
+            Acknowledge::None => {}
+            Acknowledge::AtLeastOnce(id) => self.deliver(connection, Delivery::Acknowledged(id, taken)),
+            Acknowledge::ExactlyOnce(id) => {
+                if let (Err(_), Some(session)) = (&taken, self.sessions.at_mut(key)) {
+                    // PUBREC with an error ends the use of the id [MQTT-4.3.3-9]; 3.1.1 has no such answer and releases it.
+                    if session.protocol == Protocol::Mqtt5 {
+                        session.unreleased.remove(&id);
+                    }
+                }
+                self.deliver(connection, Delivery::Received(id, taken));
+            }
+            Acknowledge::Request(request) => {
+                self.deliver(connection, Delivery::Published(request, outcome.map(|(id, _)| id)));
+            }
+        }
+    }
+
+    fn handle_release(&mut self, key: SessionKey, connection: ConnectionId, packet_id: PacketId) {
+        let Some(session) = self.sessions.at_mut(key) else { return };
+        let was_known = session.unreleased.remove(&packet_id).is_some();
+        let outcome = if was_known { Ok(()) } else { Err(Reason::PacketIdNotFound) };
+        self.deliver(connection, Delivery::Completed(packet_id, outcome));
+    }
+
+    fn handle_acknowledgements(&mut self, key: SessionKey, connection: ConnectionId, steps: &[Acknowledgement]) {
+        let Some(session) = self.sessions.at_mut(key) else { return };
+        for step in steps {
+            match session.inflight.handle_acknowledgement(*step) {
+                Progress::Done => {}
+                Progress::Release(id) => {
+                    self.effects.push_back(Effect::Deliver(connection, Delivery::Release(id, Ok(()))));
+                }
+                Progress::Unknown if step.step == AcknowledgeStep::Received => {
+                    let delivery = Delivery::Release(step.packet_id, Err(Reason::PacketIdNotFound));
+                    self.effects.push_back(Effect::Deliver(connection, delivery));
+                }
+                Progress::Unknown => {}
+                Progress::Violation => return self.end_connection(key, Reason::ProtocolViolation),
+            }
+        }
+        while let Some(event) = session.inflight.poll_next(self.now_ms, &self.limits) {
+            self.effects.push_back(Effect::Deliver(connection, Delivery::Event(event)));
+        }
+    }
+}
+
+/// What two publications have in common if one repeats the other.
+fn fingerprint(publication: &Publication) -> u64 {
+    let mut hasher = FixedState::default().build_hasher();
+    publication.topic.hash(&mut hasher);
+    if let Payload::Bytes(bytes) = &publication.payload {
+        bytes.hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// Where a bridging broker says whether it is connected: the one place under `$` that clients write to.
+fn is_bridge_state(topic: &Topic) -> bool {
+    topic.as_mqtt().strip_prefix("$SYS/broker/connection/").is_some_and(|rest| rest.ends_with("/state"))
+}
+
+/// Sizes of a realm at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Census {
+    /// Sessions, connected or not.
+    pub sessions: usize,
+    /// Sessions with a connection.
+    pub connected: usize,
+    /// Distinct subscriptions.
+    pub subscriptions: usize,
+    /// Distinct registrations.
+    pub registrations: usize,
+    /// Retained messages.
+    pub retained: usize,
+}

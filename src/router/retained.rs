@@ -18,10 +18,18 @@ const DIVIDER: u8 = 0;
 /// Retained publications by topic. Who may retain how much is the caller's to decide; [`Retained::len`] and [`Retained::bytes`] tell.
 #[derive(Debug, Default)]
 pub struct Retained {
-    by_levels: BTreeMap<Box<[u8]>, Arc<Publication>>,
+    by_levels: BTreeMap<Box<[u8]>, Value>,
     /// When each publication with a lifetime expires, in milliseconds since the Unix epoch.
     expiring: BTreeSet<(u64, Topic)>,
     bytes: usize,
+    latest: u64,
+}
+
+/// A retained publication and when it was set, counting from 1.
+#[derive(Debug)]
+struct Value {
+    publication: Arc<Publication>,
+    set_at: u64,
 }
 
 /// Where a paged replay goes on: a place in the order of topics, valid however the set changes.
@@ -40,7 +48,8 @@ impl Retained {
         self.expiring.extend(publication.expires_at_ms.map(|at_ms| (at_ms, publication.topic.clone())));
         let key = key_of(&publication.topic).as_slice().into();
         let lifetime = publication.expires_at_ms;
-        let earlier = self.by_levels.insert(key, publication)?;
+        self.latest += 1;
+        let earlier = self.by_levels.insert(key, Value { publication, set_at: self.latest })?.publication;
         // An equal lifetime stands for the new one already.
         self.forget(&earlier, earlier.expires_at_ms != lifetime);
         Some(earlier)
@@ -48,7 +57,7 @@ impl Retained {
 
     /// Takes the retained message of `topic` out.
     pub fn clear(&mut self, topic: &Topic) -> Option<Arc<Publication>> {
-        let earlier = self.by_levels.remove(key_of(topic).as_slice())?;
+        let earlier = self.by_levels.remove(key_of(topic).as_slice())?.publication;
         self.forget(&earlier, true);
         Some(earlier)
     }
@@ -62,7 +71,8 @@ impl Retained {
 
     /// The retained message of `topic`, unless its lifetime is over at `now_ms` (milliseconds since the Unix epoch).
     pub fn find(&self, topic: &Topic, now_ms: u64) -> Option<&Arc<Publication>> {
-        self.by_levels.get(key_of(topic).as_slice()).filter(|publication| !publication.is_expired(now_ms))
+        let value = self.by_levels.get(key_of(topic).as_slice())?;
+        (!value.publication.is_expired(now_ms)).then_some(&value.publication)
     }
 
     /// How many there are; expired ones count until they are purged.
@@ -78,6 +88,11 @@ impl Retained {
     /// What all weigh together ([`Publication::weight`]).
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The number of the newest setting; 0 before the first.
+    pub fn latest(&self) -> u64 {
+        self.latest
     }
 
     /// When the next one expires, in milliseconds since the Unix epoch; in the past if there is something to purge.
@@ -99,7 +114,7 @@ impl Retained {
         max_steps
     }
 
-    /// Adds the messages under `filter` that live at `now_ms` to `out`, in the order of topics by levels, looking at no more than
+    /// Adds the messages under `filter` that live at `now_ms` and were set up to `set_until` (see [`Retained::latest`]) to `out`, in the order of topics by levels, looking at no more than
     /// `max_steps` topics (at least one). `None` at the end, else where to go on with `after`.
     ///
     /// Every topic that has a message from the first page to the last comes exactly once, whatever is set and cleared in between.
@@ -109,11 +124,14 @@ impl Retained {
         after: Option<&Cursor>,
         max_steps: usize,
         now_ms: u64,
+        set_until: u64,
         out: &mut Vec<Arc<Publication>>,
     ) -> Option<Cursor> {
+        let is_wanted = |value: &Value| value.set_at <= set_until && !value.publication.is_expired(now_ms);
         let scan = match filter {
             Filter::Exact(topic) => {
-                out.extend(self.find(topic, now_ms).cloned());
+                let value = self.by_levels.get(key_of(topic).as_slice()).filter(|value| is_wanted(value));
+                out.extend(value.map(|value| value.publication.clone()));
                 return None;
             }
             Filter::Levels(levels) => Scan::levels(levels),
@@ -124,10 +142,10 @@ impl Retained {
         loop {
             let rest = self.by_levels.range::<[u8], _>((Bound::Included(from.as_slice()), Bound::Unbounded));
             let mut is_at_end = true;
-            for (key, publication) in rest {
-                let verdict = scan.judge(key, &publication.topic, &mut from);
-                if verdict == Verdict::Covered && !publication.is_expired(now_ms) {
-                    out.push(publication.clone());
+            for (key, value) in rest {
+                let verdict = scan.judge(key, &value.publication.topic, &mut from);
+                if verdict == Verdict::Covered && is_wanted(value) {
+                    out.push(value.publication.clone());
                 }
                 steps += 1;
                 match verdict {
@@ -332,9 +350,9 @@ mod tests {
     /// Everything under `filter`, page by page, and how many pages of `max_steps` that took.
     fn all(retained: &Retained, filter: &Filter, max_steps: usize) -> (Vec<Arc<Publication>>, usize) {
         let (mut out, mut pages) = (Vec::new(), 1);
-        let mut cursor = retained.page(filter, None, max_steps, 0, &mut out);
+        let mut cursor = retained.page(filter, None, max_steps, 0, u64::MAX, &mut out);
         while let Some(place) = cursor {
-            cursor = retained.page(filter, Some(&place), max_steps, 0, &mut out);
+            cursor = retained.page(filter, Some(&place), max_steps, 0, u64::MAX, &mut out);
             pages += 1;
         }
         (out, pages)
@@ -369,9 +387,9 @@ mod tests {
         assert!(retained.find(&topic("d"), 19).is_some() && retained.find(&topic("d"), 20).is_none());
         let mut out = Vec::new();
         let filter = Filter::from_mqtt("#").unwrap();
-        assert_eq!(retained.page(&filter, None, 100, 20, &mut out), None);
+        assert_eq!(retained.page(&filter, None, 100, 20, u64::MAX, &mut out), None);
         assert_eq!(names(&out), ["a", "c", "e"]);
-        assert_eq!(retained.page(&Filter::Exact(topic("d")), None, 100, 20, &mut out), None);
+        assert_eq!(retained.page(&Filter::Exact(topic("d")), None, 100, 20, u64::MAX, &mut out), None);
         assert_eq!((out.len(), retained.len()), (3, 5));
         assert_eq!([retained.purge_expired(9, 9), retained.purge_expired(30, 1), retained.purge_expired(30, 9)], [0, 1, 1]);
         assert_eq!((retained.len(), retained.next_expiry_ms()), (3, Some(40)));
@@ -428,10 +446,11 @@ mod tests {
                 retained.set(publication(chance.topic().as_mqtt(), None));
             }
             let Some(filter) = chance.filter() else { continue };
-            let mut lasting: BTreeSet<String> = retained.by_levels.values().map(|kept| kept.topic.as_mqtt().to_owned()).collect();
+            let mut lasting: BTreeSet<String> =
+                retained.by_levels.values().map(|kept| kept.publication.topic.as_mqtt().to_owned()).collect();
             let (mut out, mut cursor) = (Vec::new(), None);
             loop {
-                cursor = retained.page(&filter, cursor.as_ref(), 1 + chance.below(4), 0, &mut out);
+                cursor = retained.page(&filter, cursor.as_ref(), 1 + chance.below(4), 0, u64::MAX, &mut out);
                 if cursor.is_none() {
                     break;
                 }

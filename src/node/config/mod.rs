@@ -34,7 +34,7 @@ pub struct Config {
     pub anonymous: bool,
     /// Whether anonymous clients may connect from other machines.
     pub allow_anonymous_remote: bool,
-    /// Origins whose pages may open a WebSocket besides those of the same host and of loopback (see `node::origin`).
+    /// Origins whose pages may open a WebSocket besides those of the same host and of loopback (see `net::origin`).
     pub allow_origins: Vec<String>,
     /// MQTT filters whose SUBSCRIBE is refused, compared as text.
     pub refused_filters: Vec<String>,

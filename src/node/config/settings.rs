@@ -5,7 +5,7 @@ use super::limits;
 use super::listener::{self, Listener, Placement};
 use super::value::{Problem, Value};
 use crate::model::Limits;
-use crate::node::origin;
+use crate::net::origin;
 
 /// The keys outside the tables, as the file and (in capitals, after `CORSAC_`) the environment name them.
 pub(super) const KEYS: &[&str] = &[

@@ -113,9 +113,7 @@ impl Error {
     pub fn reason(&self) -> ReasonCode {
         match self {
             Self::TooLarge => ReasonCode::PacketTooLarge,
-            Self::ProtocolName | Self::UnsupportedVersion(_) | Self::NotInVersion(_) => {
-                ReasonCode::UnsupportedProtocolVersion
-            }
+            Self::ProtocolName | Self::UnsupportedVersion(_) | Self::NotInVersion(_) => ReasonCode::UnsupportedProtocolVersion,
             Self::TopicAliasZero => ReasonCode::TopicAliasInvalid,
             Self::PayloadFormat => ReasonCode::PayloadFormatInvalid,
             Self::PropertyNotAllowed(packet) | Self::PacketIdZero(packet)

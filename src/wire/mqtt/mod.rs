@@ -23,13 +23,13 @@ mod tests;
 
 use bytes::{BufMut, BytesMut};
 
+pub use crate::model::Qos;
 pub use error::Error;
 pub use frame::{Frame, frame};
 pub use packets::{
-    Ack, AckProperties, Auth, AuthProperties, ConnAck, ConnAckProperties, Connect,
-    ConnectProperties, Disconnect, DisconnectProperties, Filters, Publish, PublishHead,
-    PublishProperties, Requests, RetainHandling, SubAck, Subscribe, SubscribeProperties,
-    SubscriptionOptions, SubscriptionRequest, UnsubAck, Unsubscribe, UnsubscribeProperties, Will,
+    Ack, AckProperties, Auth, AuthProperties, ConnAck, ConnAckProperties, Connect, ConnectProperties, Disconnect,
+    DisconnectProperties, Filters, Publish, PublishHead, PublishProperties, Requests, RetainHandling, SubAck, Subscribe,
+    SubscribeProperties, SubscriptionOptions, SubscriptionRequest, UnsubAck, Unsubscribe, UnsubscribeProperties, Will,
     WillProperties, encode_ack,
 };
 pub use properties::{SubscriptionId, SubscriptionIds, UserPairs, UserProperties};
@@ -90,38 +90,6 @@ pub enum Characters {
     Any,
     /// No control characters and no non-characters either: the receiver MAY call them malformed (1.5.4).
     Strict,
-}
-
-/// Quality of service of a delivery (4.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Qos {
-    /// QoS 0.
-    #[default]
-    AtMostOnce = 0,
-    /// QoS 1.
-    AtLeastOnce = 1,
-    /// QoS 2.
-    ExactlyOnce = 2,
-}
-
-impl Qos {
-    /// The QoS of two bits; 3 is none.
-    #[must_use]
-    pub const fn from_bits(bits: u8) -> Option<Self> {
-        match bits {
-            0 => Some(Self::AtMostOnce),
-            1 => Some(Self::AtLeastOnce),
-            2 => Some(Self::ExactlyOnce),
-            _ => None,
-        }
-    }
-
-    /// Its two bits.
-    #[must_use]
-    pub const fn bits(self) -> u8 {
-        self as u8
-    }
 }
 
 /// The type of a packet (2.1.2).
@@ -223,18 +191,9 @@ pub fn decode(frame: &[u8], version: Version, from: Peer) -> Result<Packet<'_>, 
 }
 
 /// [`decode`] with a rule for what strings may hold.
-pub fn decode_with(
-    frame: &[u8],
-    version: Version,
-    from: Peer,
-    characters: Characters,
-) -> Result<Packet<'_>, Error> {
+pub fn decode_with(frame: &[u8], version: Version, from: Peer, characters: Characters) -> Result<Packet<'_>, Error> {
     // Before CONNECT has named the version nothing of 5.0 binds.
-    let version = if from == Peer::Newcomer {
-        Version::V31
-    } else {
-        version
-    };
+    let version = if from == Peer::Newcomer { Version::V31 } else { version };
     let (first, body) = frame::split(frame, version)?;
     let packet = frame::check_first_byte(first, version, from)?;
     let body = Reader::new(body, characters);
@@ -311,9 +270,7 @@ impl Packet<'_> {
             Self::Connect(packet) => packet.body_len(),
             Self::ConnAck(packet) => packet.body_len(version),
             Self::Publish(packet) => packet.body_len(version),
-            Self::PubAck(ack) | Self::PubRec(ack) | Self::PubRel(ack) | Self::PubComp(ack) => {
-                ack.body_len(version)
-            }
+            Self::PubAck(ack) | Self::PubRec(ack) | Self::PubRel(ack) | Self::PubComp(ack) => ack.body_len(version),
             Self::Subscribe(packet) => packet.body_len(version),
             Self::SubAck(packet) => packet.body_len(version),
             Self::Unsubscribe(packet) => packet.body_len(version),
@@ -331,14 +288,9 @@ impl Packet<'_> {
         }
         let start = out.len();
         let body_len = self.body_len(version);
-        out.reserve(
-            5_usize
-                .saturating_add(body_len)
-                .min(write::MAX_REMAINING_LENGTH),
-        );
+        out.reserve(5_usize.saturating_add(body_len).min(write::MAX_REMAINING_LENGTH));
         out.put_u8(self.packet_type().first_byte());
-        let written = write::variable_byte_integer(body_len, out)
-            .and_then(|()| self.write_body(version, out));
+        let written = write::variable_byte_integer(body_len, out).and_then(|()| self.write_body(version, out));
         if written.is_err() {
             out.truncate(start);
         }
@@ -349,9 +301,7 @@ impl Packet<'_> {
         match self {
             Self::Connect(packet) => packet.write(out),
             Self::ConnAck(packet) => packet.write(version, out),
-            Self::PubAck(ack) | Self::PubRec(ack) | Self::PubRel(ack) | Self::PubComp(ack) => {
-                ack.write(version, out)
-            }
+            Self::PubAck(ack) | Self::PubRec(ack) | Self::PubRel(ack) | Self::PubComp(ack) => ack.write(version, out),
             Self::Subscribe(packet) => packet.write(version, out),
             Self::SubAck(packet) => packet.write(version, out),
             Self::Unsubscribe(packet) => packet.write(version, out),
@@ -365,24 +315,13 @@ impl Packet<'_> {
     /// Appends the packet if it has no more than `max_packet_size` bytes, leaving out the reason string and the user properties
     /// if it needs to be shorter: they MUST NOT be sent where they do not fit ([MQTT-3.2.2-19], [MQTT-3.4.2-2], and alike).
     /// Otherwise [`Error::TooLarge`], and the buffer is left as it was.
-    pub fn encode_within(
-        &self,
-        version: Version,
-        max_packet_size: u32,
-        out: &mut BytesMut,
-    ) -> Result<(), Error> {
-        let fits = |packet: &Packet<'_>| {
-            u32::try_from(packet.encoded_len(version)).is_ok_and(|len| len <= max_packet_size)
-        };
+    pub fn encode_within(&self, version: Version, max_packet_size: u32, out: &mut BytesMut) -> Result<(), Error> {
+        let fits = |packet: &Packet<'_>| u32::try_from(packet.encoded_len(version)).is_ok_and(|len| len <= max_packet_size);
         if fits(self) {
             return self.encode(version, out);
         }
         let bare = self.without_diagnostics();
-        if fits(&bare) {
-            bare.encode(version, out)
-        } else {
-            Err(Error::TooLarge)
-        }
+        if fits(&bare) { bare.encode(version, out) } else { Err(Error::TooLarge) }
     }
 
     /// The packet without the parts that only help to find faults: reason string, and user properties of answers.
@@ -393,30 +332,16 @@ impl Packet<'_> {
         let mut packet = *self;
         match &mut packet {
             Self::ConnAck(packet) => {
-                packet.properties = ConnAckProperties {
-                    reason_string: None,
-                    user,
-                    ..packet.properties
-                };
+                packet.properties = ConnAckProperties { reason_string: None, user, ..packet.properties };
             }
-            Self::PubAck(ack) | Self::PubRec(ack) | Self::PubRel(ack) | Self::PubComp(ack) => {
-                ack.properties = none
-            }
+            Self::PubAck(ack) | Self::PubRec(ack) | Self::PubRel(ack) | Self::PubComp(ack) => ack.properties = none,
             Self::SubAck(packet) => packet.properties = none,
             Self::UnsubAck(packet) => packet.properties = none,
             Self::Disconnect(packet) => {
-                packet.properties = DisconnectProperties {
-                    reason_string: None,
-                    user,
-                    ..packet.properties
-                };
+                packet.properties = DisconnectProperties { reason_string: None, user, ..packet.properties };
             }
             Self::Auth(packet) => {
-                packet.properties = AuthProperties {
-                    reason_string: None,
-                    user,
-                    ..packet.properties
-                };
+                packet.properties = AuthProperties { reason_string: None, user, ..packet.properties };
             }
             _ => {}
         }

@@ -13,10 +13,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(bytes: &'a [u8], characters: Characters) -> Self {
-        Self {
-            rest: bytes,
-            characters,
-        }
+        Self { rest: bytes, characters }
     }
 
     pub(super) fn rest(&self) -> &'a [u8] {
@@ -64,11 +61,7 @@ impl<'a> Reader<'a> {
             value |= u32::from(byte & 0x7F) << shift;
             if byte & 0x80 == 0 {
                 let minimal = byte != 0 || shift == 0;
-                return if minimal {
-                    Ok(value)
-                } else {
-                    Err(Error::VariableByteInteger)
-                };
+                return if minimal { Ok(value) } else { Err(Error::VariableByteInteger) };
             }
         }
         Err(Error::VariableByteInteger)
@@ -102,11 +95,7 @@ impl<'a> Reader<'a> {
 
     /// Fails where bytes are left.
     pub(super) fn finish(self) -> Result<(), Error> {
-        if self.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::TrailingBytes)
-        }
+        if self.is_empty() { Ok(()) } else { Err(Error::TrailingBytes) }
     }
 }
 
@@ -125,14 +114,8 @@ mod tests {
         assert_eq!(integer(&[0x80, 0x01]), Ok(128));
         assert_eq!(integer(&[0xFF, 0xFF, 0xFF, 0x7F]), Ok(268_435_455));
         assert_eq!(integer(&[0x80, 0x00]), Err(Error::VariableByteInteger));
-        assert_eq!(
-            integer(&[0x81, 0x80, 0x00]),
-            Err(Error::VariableByteInteger)
-        );
-        assert_eq!(
-            integer(&[0x80, 0x80, 0x80, 0x80, 0x01]),
-            Err(Error::VariableByteInteger)
-        );
+        assert_eq!(integer(&[0x81, 0x80, 0x00]), Err(Error::VariableByteInteger));
+        assert_eq!(integer(&[0x80, 0x80, 0x80, 0x80, 0x01]), Err(Error::VariableByteInteger));
         assert_eq!(integer(&[0x80]), Err(Error::Truncated));
     }
 

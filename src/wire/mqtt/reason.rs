@@ -128,20 +128,14 @@ impl ReasonCode {
                 matches!(self.byte(), 0x00 | 0x80..=0x8A | 0x8C | 0x90 | 0x95 | 0x97 | 0x99..=0x9D | 0x9F)
             }
             PacketType::PubAck | PacketType::PubRec => {
-                matches!(
-                    self.byte(),
-                    0x00 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99
-                )
+                matches!(self.byte(), 0x00 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99)
             }
             PacketType::PubRel | PacketType::PubComp => matches!(self.byte(), 0x00 | 0x92),
             PacketType::SubAck if version != Version::V5 => {
                 matches!(self.byte(), 0x00..=0x02 | 0x80)
             }
             PacketType::SubAck => {
-                matches!(
-                    self.byte(),
-                    0x00..=0x02 | 0x80 | 0x83 | 0x87 | 0x8F | 0x91 | 0x97 | 0x9E | 0xA1 | 0xA2
-                )
+                matches!(self.byte(), 0x00..=0x02 | 0x80 | 0x83 | 0x87 | 0x8F | 0x91 | 0x97 | 0x9E | 0xA1 | 0xA2)
             }
             PacketType::UnsubAck => {
                 matches!(self.byte(), 0x00 | 0x11 | 0x80 | 0x83 | 0x87 | 0x8F | 0x91)
@@ -177,8 +171,7 @@ mod tests {
 
     #[test]
     fn disconnect_codes_belong_to_their_sender() {
-        let legal =
-            |code: ReasonCode, from| code.is_legal_in(PacketType::Disconnect, Version::V5, from);
+        let legal = |code: ReasonCode, from| code.is_legal_in(PacketType::Disconnect, Version::V5, from);
         assert!(legal(ReasonCode::DisconnectWithWill, Peer::Client));
         assert!(!legal(ReasonCode::DisconnectWithWill, Peer::Server));
         assert!(legal(ReasonCode::ServerShuttingDown, Peer::Server));

@@ -40,9 +40,7 @@ pub(super) fn text(bytes: &[u8], characters: Characters) -> Result<&str, Error> 
 
 /// Whether the text holds a wildcard; `+` and `#` differ in one bit.
 pub(super) fn has_wildcard(text: &str) -> bool {
-    any_word(text.as_bytes(), |word| {
-        has_zero((word & spread(!0x08)) ^ spread(b'#'))
-    })
+    any_word(text.as_bytes(), |word| has_zero((word & spread(!0x08)) ^ spread(b'#')))
 }
 
 /// Whether the text holds a control character (U+0001 to U+001F, U+007F to U+009F) or a Unicode non-character,
@@ -114,13 +112,8 @@ mod tests {
             let Some(character) = char::from_u32(code) else {
                 continue;
             };
-            let expected =
-                matches!(code, 1..=0x1F | 0x7F..=0x9F | 0xFDD0..=0xFDEF) || code & 0xFFFF >= 0xFFFE;
-            assert_eq!(
-                has_discouraged_character(&character.to_string()),
-                expected,
-                "{code:X}"
-            );
+            let expected = matches!(code, 1..=0x1F | 0x7F..=0x9F | 0xFDD0..=0xFDEF) || code & 0xFFFF >= 0xFFFE;
+            assert_eq!(has_discouraged_character(&character.to_string()), expected, "{code:X}");
         }
     }
 

@@ -33,6 +33,7 @@ use super::wamp::cbor::CborWriter;
 use super::wamp::json::JsonWriter;
 use super::wamp::msgpack::MsgPackWriter;
 use super::wamp::token::Writer;
+use crate::model::payload::Body;
 use crate::model::publication::Properties;
 use crate::model::{Encoding, Payload};
 
@@ -70,21 +71,10 @@ impl Form {
             MSGPACK_TYPE | "application/x-msgpack" | "application/vnd.msgpack" => Form::Encoded(Encoding::MsgPack),
             CBOR_TYPE => Form::Encoded(Encoding::Cbor),
             "application/octet-stream" => Form::Binary,
-            text if properties.payload_is_utf8 || text.starts_with("text/") => Form::Text,
+            text if properties.payload_format == Some(true) || text.starts_with("text/") => Form::Text,
             _ => Form::Auto,
         }
     }
-}
-
-/// An MQTT application message, and what MQTT 5 receivers are told about it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Body {
-    /// The message.
-    pub bytes: Bytes,
-    /// Content type, where the conversion decides it.
-    pub content_type: Option<&'static str>,
-    /// Payload format indicator 1: UTF-8 text.
-    pub is_utf8: bool,
 }
 
 /// `payload` as arguments in `target`; `properties` are those of the message that carried it.

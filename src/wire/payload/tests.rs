@@ -130,7 +130,7 @@ fn content_types_and_formats_are_believed_if_they_fit() {
     assert_eq!(to_json(b"\x81\x01\x02", &typed("application/cbor")), pair("[\"\\u0000gQEC\"]", ""));
     assert_eq!(to_json(b"1", &typed("application/octet-stream")), pair("[\"\\u0000MQ==\"]", ""));
     assert_eq!(to_json(b"\x01", &typed("text/plain")), pair("[\"\\u0001\"]", ""));
-    let text = Properties { payload_is_utf8: true, ..Properties::default() };
+    let text = Properties { payload_format: Some(true), ..Properties::default() };
     assert_eq!(to_json(b"\x01", &text), pair("[\"\\u0001\"]", ""));
     assert_eq!(to_json(b"\xFF", &text), pair("[\"\\u0000/w==\"]", ""));
     // The same encoding is not touched: the head is one byte, the rest is what came.

@@ -415,7 +415,7 @@ impl Item for Qos {
     const MUST_BE: &'static str = "0, 1 or 2";
 
     fn take<'a, R: Reader<'a>>(token: Token<'a>, _: &mut R, _: usize) -> Result<Option<Self>, Fault> {
-        Ok(if let Token::Uint(value) = token { u8::try_from(value).ok().and_then(Qos::new) } else { None })
+        Ok(if let Token::Uint(value) = token { u8::try_from(value).ok().and_then(Qos::from_bits) } else { None })
     }
 
     fn write<W: Writer>(&self, writer: &mut W) {

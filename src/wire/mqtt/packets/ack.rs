@@ -31,11 +31,7 @@ impl<'a> Ack<'a> {
     /// An acknowledgement without properties.
     #[must_use]
     pub fn new(packet_id: NonZeroU16, reason: ReasonCode) -> Self {
-        Self {
-            packet_id,
-            reason,
-            properties: AckProperties::default(),
-        }
+        Self { packet_id, reason, properties: AckProperties::default() }
     }
 
     #[inline]
@@ -49,9 +45,7 @@ impl<'a> Ack<'a> {
         if version == Version::V5 && !body.is_empty() {
             // Reason code and properties may be left out when there is nothing to say (3.4.2.1, 3.4.2.2.1).
             let reason = ReasonCode::from_byte(body.u8()?);
-            ack.reason = reason
-                .filter(|code| code.is_legal_in(packet, version, from))
-                .ok_or(Error::ReasonCode(packet))?;
+            ack.reason = reason.filter(|code| code.is_legal_in(packet, version, from)).ok_or(Error::ReasonCode(packet))?;
             if !body.is_empty() {
                 ack.properties = AckProperties::decode(&mut body)?;
             }
@@ -71,11 +65,7 @@ impl<'a> Ack<'a> {
         }
     }
 
-    pub(in crate::wire::mqtt) fn write(
-        &self,
-        version: Version,
-        out: &mut BytesMut,
-    ) -> Result<(), Error> {
+    pub(in crate::wire::mqtt) fn write(&self, version: Version, out: &mut BytesMut) -> Result<(), Error> {
         out.put_u16(self.packet_id.get());
         let body_len = self.body_len(version);
         if body_len > 2 {

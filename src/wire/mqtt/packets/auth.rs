@@ -34,11 +34,7 @@ impl<'a> Auth<'a> {
         let reason = ReasonCode::from_byte(byte)
             .filter(|code| code.is_legal_in(PacketType::Auth, Version::V5, from))
             .ok_or(Error::ReasonCode(PacketType::Auth))?;
-        let properties = if body.is_empty() {
-            AuthProperties::default()
-        } else {
-            AuthProperties::decode(&mut body)?
-        };
+        let properties = if body.is_empty() { AuthProperties::default() } else { AuthProperties::decode(&mut body)? };
         if properties.authentication_method.is_none() {
             return Err(Error::AuthenticationMethodMissing);
         }
@@ -51,11 +47,7 @@ impl<'a> Auth<'a> {
         1 + write::variable_byte_integer_len(content) + content
     }
 
-    pub(in crate::wire::mqtt) fn write(
-        &self,
-        version: Version,
-        out: &mut BytesMut,
-    ) -> Result<(), Error> {
+    pub(in crate::wire::mqtt) fn write(&self, version: Version, out: &mut BytesMut) -> Result<(), Error> {
         if version != Version::V5 {
             return Err(Error::NotInVersion(PacketType::Auth));
         }

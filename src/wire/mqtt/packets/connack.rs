@@ -58,10 +58,7 @@ pub struct ConnAck<'a> {
 }
 
 impl<'a> ConnAck<'a> {
-    pub(in crate::wire::mqtt) fn decode(
-        mut body: Reader<'a>,
-        version: Version,
-    ) -> Result<Self, Error> {
+    pub(in crate::wire::mqtt) fn decode(mut body: Reader<'a>, version: Version) -> Result<Self, Error> {
         let flags = body.u8()?;
         // [MQTT-3.2.2-1]; 3.1 reserves the whole byte without giving it a meaning.
         if flags > 1 && version != Version::V31 {
@@ -79,17 +76,10 @@ impl<'a> ConnAck<'a> {
         if session_present && reason.is_error() {
             return Err(Error::ConnackFlags); // [MQTT-3.2.2-6]
         }
-        let properties = if version == Version::V5 {
-            ConnAckProperties::decode(&mut body)?
-        } else {
-            ConnAckProperties::default()
-        };
+        let properties =
+            if version == Version::V5 { ConnAckProperties::decode(&mut body)? } else { ConnAckProperties::default() };
         body.finish()?;
-        Ok(Self {
-            session_present,
-            reason,
-            properties,
-        })
+        Ok(Self { session_present, reason, properties })
     }
 
     pub(in crate::wire::mqtt) fn body_len(&self, version: Version) -> usize {
@@ -100,13 +90,8 @@ impl<'a> ConnAck<'a> {
         2 + write::variable_byte_integer_len(content) + content
     }
 
-    pub(in crate::wire::mqtt) fn write(
-        &self,
-        version: Version,
-        out: &mut BytesMut,
-    ) -> Result<(), Error> {
-        let session_present =
-            self.session_present && !self.reason.is_error() && version != Version::V31;
+    pub(in crate::wire::mqtt) fn write(&self, version: Version, out: &mut BytesMut) -> Result<(), Error> {
+        let session_present = self.session_present && !self.reason.is_error() && version != Version::V31;
         out.put_u8(u8::from(session_present));
         if version != Version::V5 {
             out.put_u8(self.reason.connack_return_code());

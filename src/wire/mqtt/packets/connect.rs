@@ -125,11 +125,7 @@ fn check_connect_flags(flags: u8, version: Version) -> Result<(), Error> {
 }
 
 fn decode_will<'a>(flags: u8, body: &mut Reader<'a>, version: Version) -> Result<Will<'a>, Error> {
-    let properties = if version == Version::V5 {
-        WillProperties::decode(body)?
-    } else {
-        WillProperties::default()
-    };
+    let properties = if version == Version::V5 { WillProperties::decode(body)? } else { WillProperties::default() };
     if let Some(response_topic) = properties.response_topic {
         topic::check_topic_name(response_topic).map_err(|_| Error::ResponseTopic)?;
     }
@@ -158,49 +154,23 @@ impl<'a> Connect<'a> {
         let flags = body.u8()?;
         check_connect_flags(flags, version)?;
         let keep_alive_s = body.u16()?;
-        let properties = if version == Version::V5 {
-            ConnectProperties::decode(&mut body)?
-        } else {
-            ConnectProperties::default()
-        };
+        let properties =
+            if version == Version::V5 { ConnectProperties::decode(&mut body)? } else { ConnectProperties::default() };
         if properties.authentication_data.is_some() && properties.authentication_method.is_none() {
             return Err(Error::AuthenticationDataWithoutMethod);
         }
         let client_id = body.string()?;
-        let will = if flags & WILL != 0 {
-            Some(decode_will(flags, &mut body, version)?)
-        } else {
-            None
-        };
-        let username = if credential_follows(flags & USERNAME != 0, &body, version) {
-            Some(body.string()?)
-        } else {
-            None
-        };
-        let password = if credential_follows(flags & PASSWORD != 0, &body, version) {
-            Some(body.binary()?)
-        } else {
-            None
-        };
+        let will = if flags & WILL != 0 { Some(decode_will(flags, &mut body, version)?) } else { None };
+        let username = if credential_follows(flags & USERNAME != 0, &body, version) { Some(body.string()?) } else { None };
+        let password = if credential_follows(flags & PASSWORD != 0, &body, version) { Some(body.binary()?) } else { None };
         body.finish()?;
         let clean_start = flags & CLEAN_START != 0;
-        Ok(Self {
-            version,
-            clean_start,
-            keep_alive_s,
-            properties,
-            client_id,
-            will,
-            username,
-            password,
-        })
+        Ok(Self { version, clean_start, keep_alive_s, properties, client_id, will, username, password })
     }
 
     fn flags(&self) -> u8 {
         let bit = |set: bool, flag: u8| if set { flag } else { 0 };
-        let will = self.will.map_or(0, |will| {
-            WILL | will.qos.bits() << 3 | bit(will.retain, WILL_RETAIN)
-        });
+        let will = self.will.map_or(0, |will| WILL | will.qos.bits() << 3 | bit(will.retain, WILL_RETAIN));
         bit(self.clean_start, CLEAN_START)
             | will
             | bit(self.username.is_some(), USERNAME)
@@ -211,26 +181,13 @@ impl<'a> Connect<'a> {
     pub(in crate::wire::mqtt) fn body_len(&self) -> usize {
         let v5 = self.version == Version::V5;
         let block = |content: usize| {
-            if v5 {
-                write::variable_byte_integer_len(content) + content
-            } else {
-                0
-            }
+            if v5 { write::variable_byte_integer_len(content) + content } else { 0 }
         };
         let name = self.version.protocol_name().len();
-        let will = self.will.map_or(0, |will| {
-            block(will.properties.content_len()) + 4 + will.topic.len() + will.payload.len()
-        });
+        let will = self.will.map_or(0, |will| block(will.properties.content_len()) + 4 + will.topic.len() + will.payload.len());
         let username = self.username.map_or(0, |name| 2 + name.len());
         let password = self.password.map_or(0, |password| 2 + password.len());
-        2 + name
-            + 4
-            + block(self.properties.content_len())
-            + 2
-            + self.client_id.len()
-            + will
-            + username
-            + password
+        2 + name + 4 + block(self.properties.content_len()) + 2 + self.client_id.len() + will + username + password
     }
 
     pub(in crate::wire::mqtt) fn write(&self, out: &mut BytesMut) -> Result<(), Error> {

@@ -28,11 +28,7 @@ pub struct Disconnect<'a> {
 }
 
 impl<'a> Disconnect<'a> {
-    pub(in crate::wire::mqtt) fn decode(
-        mut body: Reader<'a>,
-        version: Version,
-        from: Peer,
-    ) -> Result<Self, Error> {
+    pub(in crate::wire::mqtt) fn decode(mut body: Reader<'a>, version: Version, from: Peer) -> Result<Self, Error> {
         let mut disconnect = Self::default();
         if version == Version::V5 && !body.is_empty() {
             // Both may be left out, the properties alone too (3.14.2.1, 3.14.2.2.1).
@@ -62,11 +58,7 @@ impl<'a> Disconnect<'a> {
         }
     }
 
-    pub(in crate::wire::mqtt) fn write(
-        &self,
-        version: Version,
-        out: &mut BytesMut,
-    ) -> Result<(), Error> {
+    pub(in crate::wire::mqtt) fn write(&self, version: Version, out: &mut BytesMut) -> Result<(), Error> {
         let body_len = self.body_len(version);
         if body_len > 0 {
             out.put_u8(self.reason.byte());

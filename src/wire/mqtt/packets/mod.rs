@@ -18,6 +18,6 @@ pub use disconnect::{Disconnect, DisconnectProperties};
 pub use publish::{Publish, PublishHead, PublishProperties};
 pub use suback::{SubAck, UnsubAck};
 pub use subscribe::{
-    Filters, Requests, RetainHandling, Subscribe, SubscribeProperties, SubscriptionOptions,
-    SubscriptionRequest, Unsubscribe, UnsubscribeProperties,
+    Filters, Requests, RetainHandling, Subscribe, SubscribeProperties, SubscriptionOptions, SubscriptionRequest, Unsubscribe,
+    UnsubscribeProperties,
 };

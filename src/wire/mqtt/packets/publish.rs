@@ -134,27 +134,15 @@ pub struct PublishHead {
 
 impl<'a> Publish<'a> {
     #[inline]
-    pub(in crate::wire::mqtt) fn decode(
-        first: u8,
-        mut body: Reader<'a>,
-        version: Version,
-        from: Peer,
-    ) -> Result<Self, Error> {
+    pub(in crate::wire::mqtt) fn decode(first: u8, mut body: Reader<'a>, version: Version, from: Peer) -> Result<Self, Error> {
         let qos = Qos::from_bits(first >> 1 & 0x03).ok_or(Error::Qos3)?;
         let topic = body.string()?;
         if utf8::has_wildcard(topic) {
             return Err(Error::TopicWildcard); // [MQTT-3.3.2-2]
         }
-        let packet_id = if qos == Qos::AtMostOnce {
-            None
-        } else {
-            Some(body.packet_id(PacketType::Publish)?)
-        };
-        let properties = if version == Version::V5 {
-            PublishProperties::decode(&mut body, from)?
-        } else {
-            PublishProperties::default()
-        };
+        let packet_id = if qos == Qos::AtMostOnce { None } else { Some(body.packet_id(PacketType::Publish)?) };
+        let properties =
+            if version == Version::V5 { PublishProperties::decode(&mut body, from)? } else { PublishProperties::default() };
         if topic.is_empty() && properties.topic_alias.is_none() {
             return Err(Error::TopicEmpty);
         }
@@ -171,9 +159,7 @@ impl<'a> Publish<'a> {
 
     /// Whether the payload is what its payload format indicator promises (3.3.2.3.2). A receiver MAY check this.
     pub fn check_payload_format(&self) -> Result<(), Error> {
-        if self.properties.payload_format == Some(true)
-            && std::str::from_utf8(self.payload).is_err()
-        {
+        if self.properties.payload_format == Some(true) && std::str::from_utf8(self.payload).is_err() {
             return Err(Error::PayloadFormat);
         }
         Ok(())
@@ -182,9 +168,7 @@ impl<'a> Publish<'a> {
     /// Length of the whole packet with its header and a payload of this many bytes: what Maximum Packet Size bounds.
     #[must_use]
     pub fn encoded_len(&self, version: Version, payload_len: usize) -> usize {
-        let body = self
-            .head_body_len(version, self.properties.content_len())
-            .saturating_add(payload_len);
+        let body = self.head_body_len(version, self.properties.content_len()).saturating_add(payload_len);
         1 + write::variable_byte_integer_len(body) + body
     }
 
@@ -193,23 +177,14 @@ impl<'a> Publish<'a> {
     }
 
     fn head_body_len(&self, version: Version, content: usize) -> usize {
-        let properties = if version == Version::V5 {
-            write::variable_byte_integer_len(content) + content
-        } else {
-            0
-        };
+        let properties = if version == Version::V5 { write::variable_byte_integer_len(content) + content } else { 0 };
         let packet_id = if self.qos == Qos::AtMostOnce { 0 } else { 2 };
         2 + self.topic.len() + packet_id + properties
     }
 
     /// Appends everything but the payload, of which only the length counts: for payloads that many receivers share.
     /// `self.payload` is ignored. On an error the buffer is left as it was.
-    pub fn encode_head(
-        &self,
-        version: Version,
-        payload_len: usize,
-        out: &mut BytesMut,
-    ) -> Result<PublishHead, Error> {
+    pub fn encode_head(&self, version: Version, payload_len: usize, out: &mut BytesMut) -> Result<PublishHead, Error> {
         let start = out.len();
         let head = self.write_head(version, payload_len, out);
         if head.is_err() {
@@ -218,12 +193,7 @@ impl<'a> Publish<'a> {
         head
     }
 
-    fn write_head(
-        &self,
-        version: Version,
-        payload_len: usize,
-        out: &mut BytesMut,
-    ) -> Result<PublishHead, Error> {
+    fn write_head(&self, version: Version, payload_len: usize, out: &mut BytesMut) -> Result<PublishHead, Error> {
         let at_most_once = self.qos == Qos::AtMostOnce;
         if at_most_once == self.packet_id.is_some() {
             return Err(Error::PacketIdMismatch);
@@ -244,11 +214,7 @@ impl<'a> Publish<'a> {
         if version == Version::V5 {
             self.properties.write(content, out)?;
         }
-        Ok(PublishHead {
-            start,
-            packet_id_at,
-            length: out.len() - start,
-        })
+        Ok(PublishHead { start, packet_id_at, length: out.len() - start })
     }
 
     /// Appends the whole packet. On an error the buffer is left as it was.

@@ -30,11 +30,7 @@ pub struct UnsubAck<'a> {
     pub codes: &'a [u8],
 }
 
-fn decode_properties<'a>(
-    packet: PacketType,
-    body: &mut Reader<'a>,
-    version: Version,
-) -> Result<AckProperties<'a>, Error> {
+fn decode_properties<'a>(packet: PacketType, body: &mut Reader<'a>, version: Version) -> Result<AckProperties<'a>, Error> {
     if version != Version::V5 {
         return Ok(AckProperties::default());
     }
@@ -48,15 +44,8 @@ fn check_codes(packet: PacketType, codes: &[u8], version: Version) -> Result<(),
     if codes.is_empty() {
         return Err(Error::NoReasonCode);
     }
-    let legal = |code: &u8| {
-        ReasonCode::from_byte(*code)
-            .is_some_and(|code| code.is_legal_in(packet, version, Peer::Server))
-    };
-    if codes.iter().all(legal) {
-        Ok(())
-    } else {
-        Err(Error::ReasonCode(packet))
-    }
+    let legal = |code: &u8| ReasonCode::from_byte(*code).is_some_and(|code| code.is_legal_in(packet, version, Peer::Server));
+    if codes.iter().all(legal) { Ok(()) } else { Err(Error::ReasonCode(packet)) }
 }
 
 fn properties_len(properties: &AckProperties<'_>, version: Version) -> usize {
@@ -68,49 +57,33 @@ fn properties_len(properties: &AckProperties<'_>, version: Version) -> usize {
 }
 
 impl<'a> SubAck<'a> {
-    pub(in crate::wire::mqtt) fn decode(
-        mut body: Reader<'a>,
-        version: Version,
-    ) -> Result<Self, Error> {
+    pub(in crate::wire::mqtt) fn decode(mut body: Reader<'a>, version: Version) -> Result<Self, Error> {
         let packet_id = body.packet_id(PacketType::SubAck)?;
         let properties = decode_properties(PacketType::SubAck, &mut body, version)?;
         let codes = body.rest();
         check_codes(PacketType::SubAck, codes, version)?;
-        Ok(Self {
-            packet_id,
-            properties,
-            codes,
-        })
+        Ok(Self { packet_id, properties, codes })
     }
 
     pub(in crate::wire::mqtt) fn body_len(&self, version: Version) -> usize {
         2 + properties_len(&self.properties, version) + self.codes.len()
     }
 
-    pub(in crate::wire::mqtt) fn write(
-        &self,
-        version: Version,
-        out: &mut BytesMut,
-    ) -> Result<(), Error> {
+    pub(in crate::wire::mqtt) fn write(&self, version: Version, out: &mut BytesMut) -> Result<(), Error> {
         out.put_u16(self.packet_id.get());
         if version == Version::V5 {
             self.properties.write(out)?;
             out.put_slice(self.codes);
         } else {
             // 3.1.1 has one code for every failure (3.9.3 there).
-            self.codes
-                .iter()
-                .for_each(|code| out.put_u8((*code).min(0x80)));
+            self.codes.iter().for_each(|code| out.put_u8((*code).min(0x80)));
         }
         Ok(())
     }
 }
 
 impl<'a> UnsubAck<'a> {
-    pub(in crate::wire::mqtt) fn decode(
-        mut body: Reader<'a>,
-        version: Version,
-    ) -> Result<Self, Error> {
+    pub(in crate::wire::mqtt) fn decode(mut body: Reader<'a>, version: Version) -> Result<Self, Error> {
         let packet_id = body.packet_id(PacketType::UnsubAck)?;
         let properties = decode_properties(PacketType::UnsubAck, &mut body, version)?;
         let codes = body.rest();
@@ -119,27 +92,15 @@ impl<'a> UnsubAck<'a> {
         } else {
             body.finish()?;
         }
-        Ok(Self {
-            packet_id,
-            properties,
-            codes,
-        })
+        Ok(Self { packet_id, properties, codes })
     }
 
     pub(in crate::wire::mqtt) fn body_len(&self, version: Version) -> usize {
-        let codes = if version == Version::V5 {
-            self.codes.len()
-        } else {
-            0
-        };
+        let codes = if version == Version::V5 { self.codes.len() } else { 0 };
         2 + properties_len(&self.properties, version) + codes
     }
 
-    pub(in crate::wire::mqtt) fn write(
-        &self,
-        version: Version,
-        out: &mut BytesMut,
-    ) -> Result<(), Error> {
+    pub(in crate::wire::mqtt) fn write(&self, version: Version, out: &mut BytesMut) -> Result<(), Error> {
         out.put_u16(self.packet_id.get());
         if version == Version::V5 {
             self.properties.write(out)?;

@@ -59,10 +59,7 @@ impl SubscriptionOptions {
         }
         let qos = Qos::from_bits(byte & 0x03).ok_or(Error::SubscriptionOptions)?;
         if version != Version::V5 {
-            return Ok(Self {
-                qos,
-                ..Self::default()
-            });
+            return Ok(Self { qos, ..Self::default() });
         }
         let retain_handling = match byte >> 4 & 0x03 {
             0 => RetainHandling::AtSubscribe,
@@ -70,12 +67,7 @@ impl SubscriptionOptions {
             2 => RetainHandling::Never,
             _ => return Err(Error::SubscriptionOptions),
         };
-        Ok(Self {
-            qos,
-            no_local: byte & 0x04 != 0,
-            retain_as_published: byte & 0x08 != 0,
-            retain_handling,
-        })
+        Ok(Self { qos, no_local: byte & 0x04 != 0, retain_as_published: byte & 0x08 != 0, retain_handling })
     }
 
     fn byte(self, version: Version) -> u8 {
@@ -87,10 +79,7 @@ impl SubscriptionOptions {
             RetainHandling::IfNew => 0x10,
             RetainHandling::Never => 0x20,
         };
-        self.qos.bits()
-            | u8::from(self.no_local) << 2
-            | u8::from(self.retain_as_published) << 3
-            | retain_handling
+        self.qos.bits() | u8::from(self.no_local) << 2 | u8::from(self.retain_as_published) << 3 | retain_handling
     }
 }
 
@@ -112,10 +101,7 @@ fn decode_filter<'a>(body: &mut Reader<'a>, version: Version) -> Result<&'a str,
     Ok(filter)
 }
 
-fn decode_request<'a>(
-    body: &mut Reader<'a>,
-    version: Version,
-) -> Result<SubscriptionRequest<'a>, Error> {
+fn decode_request<'a>(body: &mut Reader<'a>, version: Version) -> Result<SubscriptionRequest<'a>, Error> {
     let filter = decode_filter(body, version)?;
     let options = SubscriptionOptions::decode(body.u8()?, version)?;
     if options.no_local && filter.starts_with("$share/") {
@@ -149,8 +135,7 @@ impl<'a> Requests<'a> {
             RequestSource::List(list) => (&[], Version::V5, list),
         };
         let mut rest = Reader::new(payload, Characters::Any);
-        std::iter::from_fn(move || decode_request(&mut rest, version).ok())
-            .chain(list.iter().copied())
+        std::iter::from_fn(move || decode_request(&mut rest, version).ok()).chain(list.iter().copied())
     }
 }
 
@@ -223,10 +208,7 @@ pub struct Subscribe<'a> {
 }
 
 impl<'a> Subscribe<'a> {
-    pub(in crate::wire::mqtt) fn decode(
-        mut body: Reader<'a>,
-        version: Version,
-    ) -> Result<Self, Error> {
+    pub(in crate::wire::mqtt) fn decode(mut body: Reader<'a>, version: Version) -> Result<Self, Error> {
         let packet_id = body.packet_id(PacketType::Subscribe)?;
         let properties = if version == Version::V5 {
             SubscribeProperties::decode(&mut body).map_err(|error| match error {
@@ -243,33 +225,17 @@ impl<'a> Subscribe<'a> {
         while !body.is_empty() {
             decode_request(&mut body, version)?;
         }
-        Ok(Self {
-            packet_id,
-            properties,
-            requests,
-        })
+        Ok(Self { packet_id, properties, requests })
     }
 
     pub(in crate::wire::mqtt) fn body_len(&self, version: Version) -> usize {
         let content = self.properties.content_len();
-        let properties = if version == Version::V5 {
-            write::variable_byte_integer_len(content) + content
-        } else {
-            0
-        };
-        let requests: usize = self
-            .requests
-            .iter()
-            .map(|request| 3 + request.filter.len())
-            .sum();
+        let properties = if version == Version::V5 { write::variable_byte_integer_len(content) + content } else { 0 };
+        let requests: usize = self.requests.iter().map(|request| 3 + request.filter.len()).sum();
         2 + properties + requests
     }
 
-    pub(in crate::wire::mqtt) fn write(
-        &self,
-        version: Version,
-        out: &mut BytesMut,
-    ) -> Result<(), Error> {
+    pub(in crate::wire::mqtt) fn write(&self, version: Version, out: &mut BytesMut) -> Result<(), Error> {
         out.put_u16(self.packet_id.get());
         if version == Version::V5 {
             self.properties.write(out)?;
@@ -297,16 +263,10 @@ pub struct Unsubscribe<'a> {
 }
 
 impl<'a> Unsubscribe<'a> {
-    pub(in crate::wire::mqtt) fn decode(
-        mut body: Reader<'a>,
-        version: Version,
-    ) -> Result<Self, Error> {
+    pub(in crate::wire::mqtt) fn decode(mut body: Reader<'a>, version: Version) -> Result<Self, Error> {
         let packet_id = body.packet_id(PacketType::Unsubscribe)?;
-        let properties = if version == Version::V5 {
-            UnsubscribeProperties::decode(&mut body)?
-        } else {
-            UnsubscribeProperties::default()
-        };
+        let properties =
+            if version == Version::V5 { UnsubscribeProperties::decode(&mut body)? } else { UnsubscribeProperties::default() };
         if body.is_empty() {
             return Err(Error::NoFilter); // [MQTT-3.10.3-2]
         }
@@ -314,29 +274,17 @@ impl<'a> Unsubscribe<'a> {
         while !body.is_empty() {
             decode_filter(&mut body, version)?;
         }
-        Ok(Self {
-            packet_id,
-            properties,
-            filters,
-        })
+        Ok(Self { packet_id, properties, filters })
     }
 
     pub(in crate::wire::mqtt) fn body_len(&self, version: Version) -> usize {
         let content = self.properties.content_len();
-        let properties = if version == Version::V5 {
-            write::variable_byte_integer_len(content) + content
-        } else {
-            0
-        };
+        let properties = if version == Version::V5 { write::variable_byte_integer_len(content) + content } else { 0 };
         let filters: usize = self.filters.iter().map(|filter| 2 + filter.len()).sum();
         2 + properties + filters
     }
 
-    pub(in crate::wire::mqtt) fn write(
-        &self,
-        version: Version,
-        out: &mut BytesMut,
-    ) -> Result<(), Error> {
+    pub(in crate::wire::mqtt) fn write(&self, version: Version, out: &mut BytesMut) -> Result<(), Error> {
         out.put_u16(self.packet_id.get());
         if version == Version::V5 {
             self.properties.write(out)?;
@@ -344,8 +292,6 @@ impl<'a> Unsubscribe<'a> {
         if self.filters.iter().next().is_none() {
             return Err(Error::NoFilter);
         }
-        self.filters
-            .iter()
-            .try_for_each(|filter| write::string(filter, out))
+        self.filters.iter().try_for_each(|filter| write::string(filter, out))
     }
 }

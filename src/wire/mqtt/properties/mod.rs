@@ -25,13 +25,8 @@ impl SubscriptionId {
     /// The identifier with this value, if it is in range.
     #[must_use]
     pub fn new(value: u32) -> Option<Self> {
-        let in_range =
-            usize::try_from(value).is_ok_and(|value| value <= write::MAX_REMAINING_LENGTH);
-        if in_range {
-            NonZeroU32::new(value).map(Self)
-        } else {
-            None
-        }
+        let in_range = usize::try_from(value).is_ok_and(|value| value <= write::MAX_REMAINING_LENGTH);
+        if in_range { NonZeroU32::new(value).map(Self) } else { None }
     }
 
     /// Its value.
@@ -174,16 +169,9 @@ impl<'a> Value<'a> for &'a [u8] {
 }
 
 /// Reads a property that may appear once.
-pub(in crate::wire::mqtt) fn read_once<'a, V: Value<'a>>(
-    slot: &mut Option<V>,
-    from: &mut Reader<'a>,
-) -> Result<(), Error> {
+pub(in crate::wire::mqtt) fn read_once<'a, V: Value<'a>>(slot: &mut Option<V>, from: &mut Reader<'a>) -> Result<(), Error> {
     let value = V::read(from)?;
-    if slot.replace(value).is_some() {
-        Err(Error::PropertyDuplicate)
-    } else {
-        Ok(())
-    }
+    if slot.replace(value).is_some() { Err(Error::PropertyDuplicate) } else { Ok(()) }
 }
 
 /// Length of a property with its identifier, 0 if it is absent.
@@ -192,11 +180,7 @@ pub(in crate::wire::mqtt) fn optional_len<'a, V: Value<'a>>(value: Option<V>) ->
 }
 
 /// Writes a property with its identifier, nothing if it is absent.
-pub(in crate::wire::mqtt) fn write_optional<'a, V: Value<'a>>(
-    id: u8,
-    value: Option<V>,
-    out: &mut BytesMut,
-) -> Result<(), Error> {
+pub(in crate::wire::mqtt) fn write_optional<'a, V: Value<'a>>(id: u8, value: Option<V>, out: &mut BytesMut) -> Result<(), Error> {
     let Some(value) = value else { return Ok(()) };
     out.put_u8(id);
     value.write(out)
@@ -215,11 +199,7 @@ pub(in crate::wire::mqtt) fn refuse(id: u8, from: &mut Reader<'_>, packet: Packe
 
 /// A fault seen from outside the property block: what is cut short there is told from what is cut short elsewhere.
 pub(in crate::wire::mqtt) fn in_block(error: Error) -> Error {
-    if error == Error::Truncated {
-        Error::PropertyTruncated
-    } else {
-        error
-    }
+    if error == Error::Truncated { Error::PropertyTruncated } else { error }
 }
 
 /// Skips the value of any property, by the types of table 2-4.
@@ -298,10 +278,7 @@ mod tests {
     #[test]
     fn subscription_ids_have_a_range() {
         assert_eq!(SubscriptionId::new(0), None);
-        assert_eq!(
-            SubscriptionId::new(268_435_455).map(SubscriptionId::value),
-            Some(268_435_455)
-        );
+        assert_eq!(SubscriptionId::new(268_435_455).map(SubscriptionId::value), Some(268_435_455));
         assert_eq!(SubscriptionId::new(268_435_456), None);
     }
 }

@@ -67,10 +67,7 @@ impl<'a> UserProperties<'a> {
         match self.0 {
             UserSource::Mixed(block) => spans(block).map(<[u8]>::len).sum(),
             UserSource::Only(block) => block.len(),
-            UserSource::Pairs(pairs) => pairs
-                .iter()
-                .map(|(name, value)| 5 + name.len() + value.len())
-                .sum(),
+            UserSource::Pairs(pairs) => pairs.iter().map(|(name, value)| 5 + name.len() + value.len()).sum(),
         }
     }
 
@@ -218,8 +215,7 @@ impl<'a> SubscriptionIds<'a> {
     }
 
     pub(in crate::wire::mqtt) fn write(&self, out: &mut BytesMut) -> Result<(), Error> {
-        self.iter()
-            .try_for_each(|id| write_optional(SUBSCRIPTION_ID, Some(id), out))
+        self.iter().try_for_each(|id| write_optional(SUBSCRIPTION_ID, Some(id), out))
     }
 }
 
@@ -252,17 +248,12 @@ mod tests {
 
     #[test]
     fn user_properties_are_found_among_others() {
-        let block = [
-            0x26, 0, 1, b'a', 0, 1, b'b', 0x01, 0x01, 0x0B, 0x05, 0x26, 0, 1, b'a', 0, 0,
-        ];
+        let block = [0x26, 0, 1, b'a', 0, 1, b'b', 0x01, 0x01, 0x0B, 0x05, 0x26, 0, 1, b'a', 0, 0];
         let user = UserProperties::of_block(&block);
         assert_eq!(user.iter().collect::<Vec<_>>(), [("a", "b"), ("a", "")]);
         assert_eq!(user, UserProperties::from_pairs(&[("a", "b"), ("a", "")]));
         let ids = SubscriptionIds::of_block(&block);
-        assert_eq!(
-            ids.iter().map(SubscriptionId::value).collect::<Vec<_>>(),
-            [5]
-        );
+        assert_eq!(ids.iter().map(SubscriptionId::value).collect::<Vec<_>>(), [5]);
     }
 
     #[test]
@@ -272,21 +263,13 @@ mod tests {
         user.write(&mut block).unwrap();
         assert_eq!(block.len(), user.encoded_len());
         assert_eq!(UserProperties::from_block(&block), Ok(user));
-        assert_eq!(
-            UserProperties::from_block(&[0x01, 0x01]),
-            Err(Error::PropertyUnknown)
-        );
-        assert_eq!(
-            UserProperties::from_block(&[0x26, 0, 1]),
-            Err(Error::Truncated)
-        );
+        assert_eq!(UserProperties::from_block(&[0x01, 0x01]), Err(Error::PropertyUnknown));
+        assert_eq!(UserProperties::from_block(&[0x26, 0, 1]), Err(Error::Truncated));
     }
 
     #[test]
     fn both_kinds_of_blocks_are_written_alike() {
-        let mixed = [
-            0x01, 0x01, 0x26, 0, 1, b'a', 0, 1, b'b', 0x0B, 0x05, 0x26, 0, 0, 0, 0,
-        ];
+        let mixed = [0x01, 0x01, 0x26, 0, 1, b'a', 0, 1, b'b', 0x0B, 0x05, 0x26, 0, 0, 0, 0];
         let user = UserProperties::of_block(&mixed);
         let mut out = BytesMut::new();
         user.write(&mut out).unwrap();

@@ -45,10 +45,8 @@ impl Fields {
 
 fn fields() -> impl Strategy<Value = Fields> {
     let text = "[^\\x00]{0,12}";
-    let filter =
-        proptest::collection::vec("[a-zü$ ]{0,4}|\\+", 1..5).prop_map(|levels| levels.join("/"));
-    let filter =
-        (filter, any::<bool>()).prop_map(|(filter, all)| if all { filter + "/#" } else { filter });
+    let filter = proptest::collection::vec("[a-zü$ ]{0,4}|\\+", 1..5).prop_map(|levels| levels.join("/"));
+    let filter = (filter, any::<bool>()).prop_map(|(filter, all)| if all { filter + "/#" } else { filter });
     let filter = filter.prop_filter("empty", |filter| !filter.is_empty());
     (
         proptest::collection::vec(text, 6),
@@ -62,20 +60,18 @@ fn fields() -> impl Strategy<Value = Fields> {
         any::<u32>(),
         0u8..3,
     )
-        .prop_map(
-            |(texts, topic, filters, bytes, user, ids, number, short, present, qos)| Fields {
-                texts,
-                topic,
-                filters,
-                bytes,
-                user,
-                ids,
-                number,
-                short,
-                present,
-                qos,
-            },
-        )
+        .prop_map(|(texts, topic, filters, bytes, user, ids, number, short, present, qos)| Fields {
+            texts,
+            topic,
+            filters,
+            bytes,
+            user,
+            ids,
+            number,
+            short,
+            present,
+            qos,
+        })
 }
 
 fn versions() -> impl Strategy<Value = Version> {
@@ -105,11 +101,7 @@ fn survive(bytes: &[u8], version: Version, from: Peer) {
     let Ok(packet) = decode(&bytes[..length], version, from) else {
         return;
     };
-    let version = if let Packet::Connect(connect) = packet {
-        connect.version
-    } else {
-        version
-    };
+    let version = if let Packet::Connect(connect) = packet { connect.version } else { version };
     let mut out = BytesMut::new();
     packet.encode(version, &mut out).unwrap();
     assert_eq!(out.len(), packet.encoded_len(version));
@@ -143,18 +135,8 @@ fn will<'a>(fields: &'a Fields, user: UserProperties<'a>, version: Version) -> W
         correlation_data: fields.option(14, &fields.bytes),
         user,
     };
-    let properties = if version == Version::V5 {
-        properties
-    } else {
-        WillProperties::default()
-    };
-    Will {
-        qos: fields.qos(),
-        retain: fields.has(15),
-        topic: &fields.topic,
-        payload: &fields.bytes,
-        properties,
-    }
+    let properties = if version == Version::V5 { properties } else { WillProperties::default() };
+    Will { qos: fields.qos(), retain: fields.has(15), topic: &fields.topic, payload: &fields.bytes, properties }
 }
 
 fn connect<'a>(fields: &'a Fields, user: UserProperties<'a>, version: Version) -> Connect<'a> {
@@ -176,19 +158,11 @@ fn connect<'a>(fields: &'a Fields, user: UserProperties<'a>, version: Version) -
         version,
         clean_start: fields.has(7),
         keep_alive_s: fields.short,
-        properties: if version == Version::V5 {
-            properties
-        } else {
-            ConnectProperties::default()
-        },
+        properties: if version == Version::V5 { properties } else { ConnectProperties::default() },
         client_id: fields.text(4),
         will: fields.has(18).then(|| will(fields, user, version)),
         username,
-        password: if version == Version::V5 {
-            password
-        } else {
-            username.and(password)
-        },
+        password: if version == Version::V5 { password } else { username.and(password) },
     }
 }
 

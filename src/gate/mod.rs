@@ -1,0 +1,135 @@
+//! One connection's protocol machine: bytes or messages in, commands out; deliveries in, bytes out. No socket, no clock.
+pub mod mqtt;
+pub mod wamp;
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use crate::model::{Command, Delivery, Encoding, Limits};
+
+/// What every gate of a listener needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The bounds.
+    pub limits: Limits,
+    /// The realm of clients that name none.
+    pub default_realm: Box<str>,
+    /// The realm of every MQTT client of this listener, whatever it says.
+    pub listener_realm: Option<Box<str>>,
+    /// Clients without credentials are let in.
+    pub allow_anonymous: bool,
+    /// Filters that no MQTT client may subscribe to.
+    pub refused_filters: Vec<Box<str>>,
+    /// Where clients are sent at shutdown (MQTT 5 server reference).
+    pub server_reference: Option<Box<str>>,
+}
+
+/// How and from where a connection came.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The peer's address.
+    pub peer: Box<str>,
+    /// `tcp`, `websocket` or `rawsocket`.
+    pub transport: &'static str,
+    /// Random bits of this connection's own, for the ids it hands out.
+    pub random: [u64; 2],
+}
+
+/// What a gate wants done after an input.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// To be written to the socket, in order.
+    pub bytes: BytesMut,
+    /// Where each message in `bytes` ends, for transports that frame messages; a gate of a byte stream leaves it empty.
+    pub ends: Vec<usize>,
+    /// For the realm, in order; the first one ever is `Open`.
+    pub commands: Vec<Command>,
+    /// Set once, with `Open`: the realm that all commands go to.
+    pub realm: Option<Box<str>>,
+    /// Close the socket once `bytes` are written.
+    pub close: bool,
+}
+
+/// A gate of either protocol.
+#[derive(Debug)]
+pub enum Gate {
+    /// MQTT of any version.
+    Mqtt(Box<mqtt::MqttGate>),
+    /// WAMP, whose messages come whole or in RawSocket frames.
+    Wamp(Box<wamp::WampGate>),
+}
+
+impl Gate {
+    /// A gate that waits for MQTT's CONNECT.
+    pub fn mqtt(settings: Arc<Settings>, origin: Origin, now_ms: u64) -> Self {
+        Gate::Mqtt(Box::new(mqtt::MqttGate::new(settings, origin, now_ms)))
+    }
+
+    /// A gate that waits for WAMP's HELLO, every input being one message.
+    pub fn wamp(settings: Arc<Settings>, origin: Origin, encoding: Encoding, now_ms: u64) -> Self {
+        Gate::Wamp(Box::new(wamp::WampGate::messages(settings, origin, encoding, now_ms)))
+    }
+
+    /// A gate that waits for the RawSocket handshake.
+    pub fn rawsocket(settings: Arc<Settings>, origin: Origin, now_ms: u64) -> Self {
+        Gate::Wamp(Box::new(wamp::WampGate::rawsocket(settings, origin, now_ms)))
+    }
+
+    /// Bytes from the socket; returns how many were used. The rest is the start of something unfinished.
+    pub fn handle_bytes(&mut self, input: &[u8], now_ms: u64, output: &mut Output) -> usize {
+        match self {
+            Gate::Mqtt(gate) => gate.handle_bytes(input, now_ms, output),
+            Gate::Wamp(gate) => gate.handle_bytes(input, now_ms, output),
+        }
+    }
+
+    /// True while input is welcome; what arrives else is offered again later.
+    pub fn wants_input(&self) -> bool {
+        match self {
+            Gate::Mqtt(gate) => gate.wants_input(),
+            Gate::Wamp(gate) => gate.wants_input(),
+        }
+    }
+
+    /// One delivery of the realm.
+    pub fn handle_delivery(&mut self, delivery: Delivery, now_ms: u64, output: &mut Output) {
+        match self {
+            Gate::Mqtt(gate) => gate.handle_delivery(delivery, now_ms, output),
+            Gate::Wamp(gate) => gate.handle_delivery(delivery, output),
+        }
+    }
+
+    /// Deliveries that were lost at the bound of the outbox since the last time.
+    pub fn handle_dropped(&mut self, count: u64) {
+        match self {
+            Gate::Mqtt(gate) => gate.handle_dropped(count),
+            // WAMP has no place to say so on an event; the meta event tells.
+            Gate::Wamp(_) => {}
+        }
+    }
+
+    /// What is due at `now_ms`.
+    pub fn handle_timeout(&mut self, now_ms: u64, output: &mut Output) {
+        match self {
+            Gate::Mqtt(gate) => gate.handle_timeout(now_ms, output),
+            Gate::Wamp(gate) => gate.handle_timeout(now_ms, output),
+        }
+    }
+
+    /// The socket has ended, in whatever way.
+    pub fn handle_end(&mut self, output: &mut Output) {
+        match self {
+            Gate::Mqtt(gate) => gate.handle_end(output),
+            Gate::Wamp(gate) => gate.handle_end(output),
+        }
+    }
+
+    /// When `handle_timeout` is next needed.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        match self {
+            Gate::Mqtt(gate) => gate.poll_timeout(),
+            Gate::Wamp(gate) => gate.poll_timeout(),
+        }
+    }
+}

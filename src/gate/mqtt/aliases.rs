@@ -1,0 +1,130 @@
+//! Topic names of one connection: aliases both ways (5.0, 3.3.2.3.4), and a small memory that spares parsing a name again.
+use std::collections::HashMap;
+use std::num::NonZeroU16;
+
+use foldhash::fast::RandomState;
+
+use crate::model::{Reason, Topic};
+
+/// Names remembered before the memory starts anew.
+const REMEMBERED: usize = 64;
+
+/// Topic names as the client sends them.
+#[derive(Debug)]
+pub struct InboundTopics {
+    aliases: Vec<Option<Topic>>,
+    maximum: u16,
+    last: Option<Topic>,
+    remembered: HashMap<Box<str>, Topic, RandomState>,
+}
+
+impl InboundTopics {
+    /// No names; the client may use aliases up to `maximum`.
+    pub fn new(maximum: u16) -> Self {
+        InboundTopics { aliases: Vec::new(), maximum, last: None, remembered: HashMap::default() }
+    }
+
+    /// The topic of a PUBLISH: its name, and from then on its alias [MQTT-3.3.2-8], [MQTT-3.3.2-9].
+    pub fn resolve(&mut self, name: &str, alias: Option<NonZeroU16>) -> Result<Topic, Reason> {
+        let Some(alias) = alias else { return self.named(name) };
+        if alias.get() > self.maximum {
+            return Err(Reason::TopicAliasInvalid);
+        }
+        let index = usize::from(alias.get() - 1);
+        if name.is_empty() {
+            return self.aliases.get(index).cloned().flatten().ok_or(Reason::ProtocolViolation);
+        }
+        let topic = self.named(name)?;
+        if self.aliases.len() <= index {
+            self.aliases.resize(index + 1, None);
+        }
+        if let Some(slot) = self.aliases.get_mut(index) {
+            *slot = Some(topic.clone());
+        }
+        Ok(topic)
+    }
+
+    fn named(&mut self, name: &str) -> Result<Topic, Reason> {
+        if let Some(last) = self.last.as_ref().filter(|last| last.as_mqtt() == name) {
+            return Ok(last.clone());
+        }
+        let topic = match self.remembered.get(name) {
+            Some(topic) => topic.clone(),
+            None => {
+                let topic = Topic::from_mqtt(name)?;
+                if self.remembered.len() >= REMEMBERED {
+                    self.remembered.clear();
+                }
+                self.remembered.insert(name.into(), topic.clone());
+                topic
+            }
+        };
+        self.last = Some(topic.clone());
+        Ok(topic)
+    }
+}
+
+/// Aliases that we use towards the client: the first topics get them, and keep them.
+#[derive(Debug, Default)]
+pub struct OutboundAliases {
+    maximum: u16,
+    given: HashMap<Topic, NonZeroU16, RandomState>,
+}
+
+impl OutboundAliases {
+    /// As many as the client allows, and as we are willing to remember.
+    pub fn new(maximum: u16) -> Self {
+        OutboundAliases { maximum, given: HashMap::default() }
+    }
+
+    /// The alias for a topic and whether the client knows it already; `None` if there is none to give.
+    pub fn assign(&mut self, topic: &Topic) -> Option<(NonZeroU16, bool)> {
+        if self.maximum == 0 {
+            return None;
+        }
+        if let Some(alias) = self.given.get(topic) {
+            return Some((*alias, true));
+        }
+        let next = u16::try_from(self.given.len()).ok()?.checked_add(1).filter(|next| *next <= self.maximum)?;
+        let alias = NonZeroU16::new(next)?;
+        self.given.insert(topic.clone(), alias);
+        Some((alias, false))
+    }
+
+    /// The PUBLISH that would have introduced this alias was not sent.
+    pub fn forget(&mut self, topic: &Topic) {
+        // Only the newest can be forgotten without leaving a hole in the numbering.
+        if self.given.get(topic).is_some_and(|alias| usize::from(alias.get()) == self.given.len()) {
+            self.given.remove(topic);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aliases_are_bounded_and_must_be_known() {
+        let mut topics = InboundTopics::new(2);
+        let alias = NonZeroU16::new;
+        assert_eq!(topics.resolve("", alias(1)), Err(Reason::ProtocolViolation));
+        assert_eq!(topics.resolve("a/b", alias(3)), Err(Reason::TopicAliasInvalid));
+        let topic = topics.resolve("a/b", alias(2)).unwrap();
+        assert_eq!(topics.resolve("", alias(2)), Ok(topic));
+        assert_eq!(topics.resolve("c", alias(2)).unwrap(), topics.resolve("", alias(2)).unwrap());
+        assert_eq!(topics.resolve("a+", None), Err(Reason::InvalidTopic));
+    }
+
+    #[test]
+    fn outbound_aliases_are_given_once_and_then_used() {
+        let mut aliases = OutboundAliases::new(1);
+        let (a, b) = (Topic::from_mqtt("a").unwrap(), Topic::from_mqtt("b").unwrap());
+        assert_eq!(aliases.assign(&a).map(|(_, known)| known), Some(false));
+        assert_eq!(aliases.assign(&a).map(|(_, known)| known), Some(true));
+        assert_eq!(aliases.assign(&b), None);
+        aliases.forget(&a);
+        assert_eq!(aliases.assign(&b).map(|(_, known)| known), Some(false));
+        assert_eq!(OutboundAliases::default().assign(&a), None);
+    }
+}

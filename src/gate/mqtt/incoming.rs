@@ -1,0 +1,253 @@
+//! What an open MQTT connection sends: PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT, and the calls among them.
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::names::{self, Address, YieldKind};
+use super::{MqttGate, State};
+use crate::gate::Output;
+use crate::model::command::{
+    Acknowledge, Call, Close, InvokePolicy, Outcome, RegisterOptions, ReplyTo, RetainHandling, SubscribeEntry, SubscribeOptions,
+    UnsubscribeEntry, Yield,
+};
+use crate::model::publication::Properties;
+use crate::model::{Command, ErrorUri, Filter, InvocationId, PacketId, Payload, Publication, Qos, Reason, RequestId, Topic};
+use crate::wire::mqtt::{
+    self as wire, Disconnect, Error, Publish, PublishProperties, ReasonCode, SharedFilter, Subscribe, Unsubscribe, Version,
+};
+
+impl MqttGate {
+    pub(super) fn handle_publish(&mut self, publish: &Publish<'_>, now_ms: u64, output: &mut Output) -> Result<(), Error> {
+        let topic = match self.topics.resolve(publish.topic, publish.properties.topic_alias) {
+            Ok(topic) => topic,
+            Err(reason) => {
+                self.end(names::code_of(reason), reason, output);
+                return Ok(());
+            }
+        };
+        publish.check_payload_format()?;
+        let acknowledge = acknowledge(publish);
+        if topic.level_count() > self.settings.limits.max_topic_levels {
+            return self.refuse_publish(acknowledge, Reason::InvalidTopic, output);
+        }
+        let payload = Payload::Bytes(Bytes::copy_from_slice(publish.payload));
+        if names::is_address(topic.as_mqtt()) {
+            return self.handle_addressed(publish, &topic, payload, acknowledge, output);
+        }
+        let mut publication = Publication::new(topic, payload, publish.qos);
+        publication.retain = publish.retain;
+        publication.expires_at_ms = publish.properties.message_expiry_s.map(|seconds| now_ms + u64::from(seconds) * 1_000);
+        publication.properties = properties(&publish.properties);
+        output.commands.push(Command::Publish { publication: Arc::new(publication), acknowledge, options: None });
+        Ok(())
+    }
+
+    /// A PUBLISH to a topic of the router's: a call, an answer, or nothing that a client may publish to.
+    fn handle_addressed(
+        &mut self,
+        publish: &Publish<'_>,
+        topic: &Topic,
+        payload: Payload,
+        acknowledge: Acknowledge,
+        output: &mut Output,
+    ) -> Result<(), Error> {
+        let properties = properties(&publish.properties);
+        let command = match names::address(topic.as_mqtt()) {
+            Address::Call(name) => response_topic(publish, properties.as_deref())
+                .and_then(|reply| call(name, reply, payload, acknowledge, properties)),
+            Address::CallById(name, id) => call(name, ReplyTo::CallId(id.into()), payload, acknowledge, properties),
+            Address::Yield(invocation, kind) => Ok(answer(invocation, kind, payload, acknowledge, properties)),
+            Address::Other => Err(Reason::NotAuthorized),
+        };
+        match command {
+            Ok(command) => output.commands.push(command),
+            Err(reason) => return self.refuse_publish(acknowledge, reason, output),
+        }
+        Ok(())
+    }
+
+    /// The realm gives the answer, so that it does not overtake those owed for earlier packets [MQTT-4.6.0-2].
+    fn refuse_publish(&self, acknowledge: Acknowledge, reason: Reason, output: &mut Output) -> Result<(), Error> {
+        output.commands.push(Command::Refuse { acknowledge, reason });
+        Ok(())
+    }
+
+    pub(super) fn handle_subscribe(&mut self, subscribe: &Subscribe<'_>, output: &mut Output) {
+        let identifier = subscribe.properties.subscription_id.map(|id| id.value());
+        let entries = subscribe.requests.iter().map(|request| self.subscribe_entry(request, identifier)).collect();
+        let request = RequestId(u64::from(subscribe.packet_id.get()));
+        output.commands.push(Command::Subscribe { request, entries });
+    }
+
+    fn subscribe_entry(&self, request: wire::SubscriptionRequest<'_>, identifier: Option<u32>) -> SubscribeEntry {
+        let (share, text) = match SharedFilter::split(request.filter) {
+            Ok(Some(shared)) => (Some(shared.name), shared.filter),
+            Ok(None) => (None, request.filter),
+            Err(_) => return SubscribeEntry::Refused(Reason::InvalidFilter),
+        };
+        if self.settings.refused_filters.iter().any(|refused| **refused == *text) {
+            return SubscribeEntry::Refused(Reason::NotAuthorized);
+        }
+        if text.bytes().filter(|byte| *byte == b'/').count() >= self.settings.limits.max_topic_levels {
+            return SubscribeEntry::Refused(Reason::QuotaExceeded);
+        }
+        let qos = request.options.qos;
+        if let Some(callee) = names::callee_filter(text, self.version == Version::V5) {
+            let invoke = if share.is_some() { InvokePolicy::RoundRobin } else { InvokePolicy::Single };
+            return match callee {
+                Ok((filter, form)) => {
+                    SubscribeEntry::Procedure { filter, options: RegisterOptions { invoke, form, qos, ..Default::default() } }
+                }
+                Err(reason) => SubscribeEntry::Refused(reason),
+            };
+        }
+        let options = SubscribeOptions {
+            qos,
+            no_local: request.options.no_local,
+            retain_as_published: request.options.retain_as_published,
+            retain_handling: match request.options.retain_handling {
+                wire::RetainHandling::AtSubscribe => RetainHandling::Always,
+                wire::RetainHandling::IfNew => RetainHandling::IfNew,
+                wire::RetainHandling::Never => RetainHandling::Never,
+            },
+            identifier,
+            retained_only: false,
+        };
+        match Filter::from_mqtt(text) {
+            Ok(filter) => SubscribeEntry::Topic { filter, share: share.map(Into::into), options },
+            Err(reason) => SubscribeEntry::Refused(reason),
+        }
+    }
+
+    pub(super) fn handle_unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>, output: &mut Output) {
+        let is_v5 = self.version == Version::V5;
+        let entries = unsubscribe.filters.iter().map(|filter| unsubscribe_entry(filter, is_v5)).collect();
+        let request = RequestId(u64::from(unsubscribe.packet_id.get()));
+        output.commands.push(Command::Unsubscribe { request, entries });
+    }
+
+    pub(super) fn handle_disconnect(&mut self, disconnect: &Disconnect<'_>, output: &mut Output) -> Result<(), Error> {
+        let expiry_s = disconnect.properties.session_expiry_s;
+        if self.expiry_s == 0 && expiry_s.is_some_and(|seconds| seconds > 0) {
+            // [MQTT-3.1.2-23] and 3.14.2.2.2
+            self.end(ReasonCode::ProtocolError, Reason::ProtocolViolation, output);
+            return Ok(());
+        }
+        // [MQTT-3.14.4-3]: only reason code 0x00 takes the will back.
+        let with_will = disconnect.reason != ReasonCode::NORMAL_DISCONNECTION;
+        output.commands.push(Command::Close(Close { expiry_s, with_will }));
+        self.state = State::Closed;
+        output.close = true;
+        Ok(())
+    }
+}
+
+fn acknowledge(publish: &Publish<'_>) -> Acknowledge {
+    match (publish.qos, publish.packet_id) {
+        (Qos::AtLeastOnce, Some(id)) => Acknowledge::AtLeastOnce(PacketId(id)),
+        (Qos::ExactlyOnce, Some(id)) => Acknowledge::ExactlyOnce(PacketId(id)),
+        _ => Acknowledge::None,
+    }
+}
+
+/// Properties that travel; `None` for the many messages without any.
+fn properties(properties: &PublishProperties<'_>) -> Option<Box<Properties>> {
+    let is_plain = properties.user.is_empty()
+        && properties.payload_format.is_none()
+        && properties.response_topic.is_none()
+        && properties.correlation_data.is_none()
+        && properties.content_type.is_none();
+    if is_plain {
+        return None;
+    }
+    Some(Box::new(Properties {
+        content_type: properties.content_type.map(Into::into),
+        payload_format: properties.payload_format,
+        response_topic: properties.response_topic.map(Into::into),
+        correlation_data: properties.correlation_data.map(Bytes::copy_from_slice),
+        user: names::user_properties(&properties.user),
+        passthru: None,
+    }))
+}
+
+fn response_topic(publish: &Publish<'_>, properties: Option<&Properties>) -> Result<ReplyTo, Reason> {
+    let Some(name) = publish.properties.response_topic else { return Ok(ReplyTo::Nobody) };
+    let topic = Topic::from_mqtt(name)?;
+    // Under `$reply/` it reaches the caller alone; any other topic of the router's is not the caller's to publish to.
+    if topic.is_reserved() && !name.starts_with("$reply/") {
+        return Err(Reason::NotAuthorized);
+    }
+    Ok(ReplyTo::Topic { topic, correlation_data: properties.and_then(|p| p.correlation_data.clone()) })
+}
+
+fn call(
+    name: &str,
+    reply: ReplyTo,
+    payload: Payload,
+    acknowledge: Acknowledge,
+    properties: Option<Box<Properties>>,
+) -> Result<Command, Reason> {
+    let option = |name| properties.as_deref().and_then(|properties| user_property(properties, name));
+    let timeout_ms = match option("corsac-timeout-ms") {
+        Some(text) => text.parse().map_err(|_| Reason::InvalidArgument)?,
+        None => 0,
+    };
+    let receive_progress = option("corsac-receive-progress").is_some_and(is_true);
+    let disclose_me = option("corsac-disclose-me").is_some_and(is_true);
+    let procedure = names::procedure(name)?;
+    Ok(Command::Call(Box::new(Call {
+        reply,
+        acknowledge,
+        procedure,
+        payload,
+        timeout_ms,
+        receive_progress,
+        disclose_me,
+        properties,
+    })))
+}
+
+fn answer(
+    invocation: InvocationId,
+    kind: Option<YieldKind>,
+    payload: Payload,
+    acknowledge: Acknowledge,
+    properties: Option<Box<Properties>>,
+) -> Command {
+    let option = |name| properties.as_deref().and_then(|properties| user_property(properties, name));
+    let outcome = match (kind, option("corsac-status")) {
+        (Some(YieldKind::Progress), _) | (None, Some("progress")) => Outcome::Progress,
+        (Some(YieldKind::Error), _) | (None, Some("error")) => {
+            let uri = option("corsac-error").unwrap_or("wamp.error.runtime_error");
+            Outcome::Error(ErrorUri::Custom(uri.into()))
+        }
+        _ => Outcome::Result,
+    };
+    Command::Yield(Box::new(Yield { acknowledge, invocation, outcome, payload, properties }))
+}
+
+fn user_property<'a>(properties: &'a Properties, name: &str) -> Option<&'a str> {
+    properties.user.iter().find(|(key, _)| **key == *name).map(|(_, value)| &**value)
+}
+
+fn is_true(text: &str) -> bool {
+    text == "true" || text == "1"
+}
+
+fn unsubscribe_entry(filter: &str, is_v5: bool) -> UnsubscribeEntry {
+    let (share, text) = match SharedFilter::split(filter) {
+        Ok(Some(shared)) => (Some(shared.name), shared.filter),
+        Ok(None) => (None, filter),
+        Err(_) => return UnsubscribeEntry::Refused(Reason::InvalidFilter),
+    };
+    if let Some(callee) = names::callee_filter(text, is_v5) {
+        return match callee {
+            Ok((filter, form)) => UnsubscribeEntry::Procedure { filter, form },
+            Err(reason) => UnsubscribeEntry::Refused(reason),
+        };
+    }
+    match Filter::from_mqtt(text) {
+        Ok(filter) => UnsubscribeEntry::Topic { filter, share: share.map(Into::into) },
+        Err(reason) => UnsubscribeEntry::Refused(reason),
+    }
+}

@@ -1,0 +1,223 @@
+//! The MQTT gate: one connection of 3.1, 3.1.1 or 5.0, from CONNECT to its end.
+mod aliases;
+mod incoming;
+mod names;
+mod open;
+mod outgoing;
+
+use std::sync::Arc;
+
+use crate::gate::{Origin, Output, Settings};
+use crate::model::command::{AcknowledgeStep, Acknowledgement};
+use crate::model::{Command, PacketId, Reason};
+use crate::wire::mqtt::{self, Characters, Disconnect, DisconnectProperties, Error, Frame, Packet, Peer, ReasonCode, Version};
+use aliases::{InboundTopics, OutboundAliases};
+
+/// Where a connection stands; the legal steps are Newcomer -> Opening -> Open -> Closed, and any -> Closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// Waits for CONNECT.
+    Newcomer,
+    /// CONNECT is with the realm; nothing is read until it answers, so that CONNACK comes first [MQTT-3.2.0-1].
+    Opening,
+    /// Open for everything.
+    Open,
+    /// Nothing more is read or written.
+    Closed,
+}
+
+/// One MQTT connection.
+#[derive(Debug)]
+pub struct MqttGate {
+    settings: Arc<Settings>,
+    origin: Origin,
+    state: State,
+    version: Version,
+    topics: InboundTopics,
+    aliases: OutboundAliases,
+    /// The client's Maximum Packet Size.
+    max_packet_bytes: u32,
+    /// The client wants reason strings [MQTT-3.1.2-29].
+    wants_problem_information: bool,
+    /// What CONNACK has to tell beyond the defaults.
+    greeting: open::Greeting,
+    /// Session expiry of CONNECT: DISCONNECT may not turn 0 into something else [MQTT-3.1.2-23].
+    expiry_s: u32,
+    /// One and a half keep-alives; 0 = none.
+    keep_alive_ms: u64,
+    heard_ms: u64,
+    opened_by_ms: u64,
+    unfinished_since_ms: Option<u64>,
+    dropped: u64,
+}
+
+impl MqttGate {
+    /// A connection of which nothing is known yet.
+    pub fn new(settings: Arc<Settings>, origin: Origin, now_ms: u64) -> Self {
+        let opened_by_ms = now_ms + settings.limits.open_timeout_ms;
+        MqttGate {
+            origin,
+            state: State::Newcomer,
+            version: Version::V311,
+            topics: InboundTopics::new(settings.limits.topic_alias_maximum),
+            aliases: OutboundAliases::default(),
+            max_packet_bytes: u32::MAX,
+            wants_problem_information: true,
+            greeting: open::Greeting::default(),
+            expiry_s: 0,
+            keep_alive_ms: 0,
+            heard_ms: now_ms,
+            opened_by_ms,
+            unfinished_since_ms: None,
+            dropped: 0,
+            settings,
+        }
+    }
+
+    /// Handles every whole packet in `input`; returns how many bytes they were.
+    pub fn handle_bytes(&mut self, input: &[u8], now_ms: u64, output: &mut Output) -> usize {
+        self.heard_ms = now_ms;
+        let mut used = 0;
+        while matches!(self.state, State::Newcomer | State::Open) {
+            let rest = input.get(used..).unwrap_or_default();
+            match self.handle_head(rest, now_ms, output) {
+                Ok(Some(length)) => used += length,
+                Ok(None) => break,
+                Err(error) => {
+                    self.refuse(error, rest, output);
+                    break;
+                }
+            }
+        }
+        let is_unfinished = used < input.len() && self.state == State::Open;
+        self.unfinished_since_ms = match (is_unfinished, self.unfinished_since_ms) {
+            (true, Some(since_ms)) if used == 0 => Some(since_ms),
+            (true, _) => Some(now_ms),
+            (false, _) => None,
+        };
+        if self.state == State::Closed { input.len() } else { used }
+    }
+
+    /// True while input is welcome; false between CONNECT and CONNACK.
+    pub fn wants_input(&self) -> bool {
+        self.state != State::Opening
+    }
+
+    /// Handles the packet at the head of `input`, if it is whole.
+    fn handle_head(&mut self, input: &[u8], now_ms: u64, output: &mut Output) -> Result<Option<usize>, Error> {
+        let limits = &self.settings.limits;
+        let (peer, max_bytes) = match self.state {
+            State::Newcomer => (Peer::Newcomer, limits.max_packet_before_auth_bytes),
+            _ => (Peer::Client, limits.max_packet_bytes),
+        };
+        let max_bytes = u32::try_from(max_bytes).unwrap_or(u32::MAX);
+        let Frame::Complete { length } = mqtt::frame(input, max_bytes, self.version, peer)? else { return Ok(None) };
+        let packet = mqtt::decode_with(input.get(..length).unwrap_or_default(), self.version, peer, Characters::Strict)?;
+        self.handle_packet(&packet, now_ms, output)?;
+        Ok(Some(length))
+    }
+
+    fn handle_packet(&mut self, packet: &Packet<'_>, now_ms: u64, output: &mut Output) -> Result<(), Error> {
+        match packet {
+            Packet::Connect(connect) => self.handle_connect(connect, output),
+            Packet::Publish(publish) => return self.handle_publish(publish, now_ms, output),
+            Packet::PubAck(ack) => acknowledge(ack.packet_id, AcknowledgeStep::Acknowledged, output),
+            Packet::PubRec(ack) if ack.reason.is_error() => acknowledge(ack.packet_id, AcknowledgeStep::Rejected, output),
+            Packet::PubRec(ack) => acknowledge(ack.packet_id, AcknowledgeStep::Received, output),
+            Packet::PubComp(ack) => acknowledge(ack.packet_id, AcknowledgeStep::Completed, output),
+            Packet::PubRel(ack) => output.commands.push(Command::Release(PacketId(ack.packet_id))),
+            Packet::Subscribe(subscribe) => self.handle_subscribe(subscribe, output),
+            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(unsubscribe, output),
+            Packet::PingReq => Packet::PingResp.encode(self.version, &mut output.bytes)?,
+            Packet::Disconnect(disconnect) => return self.handle_disconnect(disconnect, output),
+            // [MQTT-4.12.0-6]: no authentication has begun that AUTH could continue.
+            Packet::Auth(_) => self.end(ReasonCode::ProtocolError, Reason::ProtocolViolation, output),
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {}
+        }
+        Ok(())
+    }
+
+    /// Answers a fault of the client: by CONNACK where it may be, by DISCONNECT in 5.0, by silence before.
+    fn refuse(&mut self, error: Error, input: &[u8], output: &mut Output) {
+        match self.state {
+            State::Newcomer => self.refuse_newcomer(error, input, output),
+            _ => self.end(error.reason(), names::reason_of(error), output),
+        }
+    }
+
+    /// Ends an open connection from this side.
+    fn end(&mut self, code: ReasonCode, reason: Reason, output: &mut Output) {
+        self.disconnect(code, output);
+        output.commands.push(Command::Lost(reason));
+    }
+
+    /// DISCONNECT, if the client can read one, then nothing more.
+    fn disconnect(&mut self, code: ReasonCode, output: &mut Output) {
+        if self.version == Version::V5 && self.state == State::Open {
+            let is_moving = code == ReasonCode::ServerShuttingDown;
+            let properties = DisconnectProperties {
+                reason_string: Some(code.name()),
+                server_reference: self.settings.server_reference.as_deref().filter(|_| is_moving),
+                ..DisconnectProperties::default()
+            };
+            // What does not fit even without words is left out: closing says enough [MQTT-3.14.2-3].
+            let packet = Packet::Disconnect(Disconnect { reason: code, properties });
+            packet.encode_within(Version::V5, self.max_packet_bytes, &mut output.bytes).ok();
+        }
+        self.state = State::Closed;
+        output.close = true;
+    }
+
+    /// The socket has ended.
+    pub fn handle_end(&mut self, output: &mut Output) {
+        if matches!(self.state, State::Open | State::Opening) {
+            output.commands.push(Command::Lost(Reason::ConnectionLost));
+        }
+        self.state = State::Closed;
+    }
+
+    /// Deliveries that were lost at the outbox.
+    pub fn handle_dropped(&mut self, count: u64) {
+        self.dropped += count;
+    }
+
+    /// Keep-alive, unfinished packets, and connections that never open.
+    pub fn handle_timeout(&mut self, now_ms: u64, output: &mut Output) {
+        if self.poll_timeout().is_none_or(|due_ms| due_ms > now_ms) {
+            return;
+        }
+        match self.state {
+            State::Open if self.keep_alive_ms > 0 && now_ms >= self.heard_ms + self.keep_alive_ms => {
+                self.end(ReasonCode::KeepAliveTimeout, Reason::KeepAliveTimeout, output);
+            }
+            State::Open => self.end(ReasonCode::ImplementationSpecificError, Reason::TooSlow, output),
+            State::Newcomer | State::Opening => {
+                self.handle_end(output);
+                output.close = true;
+            }
+            State::Closed => {}
+        }
+    }
+
+    /// When `handle_timeout` is next needed.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        match self.state {
+            State::Newcomer | State::Opening => Some(self.opened_by_ms),
+            State::Open => {
+                let silent = (self.keep_alive_ms > 0).then(|| self.heard_ms + self.keep_alive_ms);
+                let unfinished = self.unfinished_since_ms.map(|since_ms| since_ms + self.settings.limits.packet_timeout_ms);
+                silent.into_iter().chain(unfinished).min()
+            }
+            State::Closed => None,
+        }
+    }
+}
+
+/// Adds one step to the batch of this read.
+fn acknowledge(packet_id: std::num::NonZeroU16, step: AcknowledgeStep, output: &mut Output) {
+    let acknowledgement = Acknowledgement { packet_id: PacketId(packet_id), step };
+    match output.commands.last_mut() {
+        Some(Command::Acknowledge(steps)) => steps.push(acknowledgement),
+        _ => output.commands.push(Command::Acknowledge(vec![acknowledgement])),
+    }
+}

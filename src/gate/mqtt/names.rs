@@ -1,0 +1,124 @@
+//! What MQTT calls things: reasons as codes, user properties as owned pairs, and the topics that mean calls (MAPPING.md, Calls).
+use crate::model::command::CalleeForm;
+use crate::model::{Filter, InvocationId, Reason, Topic};
+use crate::wire::mqtt::{Error, ReasonCode, UserProperties};
+
+/// The MQTT 5 reason code of a refusal.
+pub fn code_of(reason: Reason) -> ReasonCode {
+    match reason {
+        Reason::Malformed => ReasonCode::MalformedPacket,
+        Reason::ProtocolViolation => ReasonCode::ProtocolError,
+        Reason::InvalidTopic => ReasonCode::TopicNameInvalid,
+        Reason::InvalidFilter => ReasonCode::TopicFilterInvalid,
+        Reason::NotAuthorized | Reason::NoSuchRealm | Reason::DiscloseMeNotAllowed => ReasonCode::NotAuthorized,
+        Reason::NotAuthenticated => ReasonCode::BadUserNameOrPassword,
+        Reason::NoSuchSubscription | Reason::NoSuchRegistration => ReasonCode::NoSubscriptionExisted,
+        Reason::QuotaExceeded => ReasonCode::QuotaExceeded,
+        Reason::MessageTooLarge => ReasonCode::PacketTooLarge,
+        Reason::ReceiveMaximumExceeded => ReasonCode::ReceiveMaximumExceeded,
+        Reason::TopicAliasInvalid => ReasonCode::TopicAliasInvalid,
+        Reason::PacketIdNotFound => ReasonCode::PacketIdentifierNotFound,
+        Reason::PayloadFormatInvalid => ReasonCode::PayloadFormatInvalid,
+        Reason::ClientIdNotValid => ReasonCode::ClientIdentifierNotValid,
+        Reason::UnsupportedProtocolVersion => ReasonCode::UnsupportedProtocolVersion,
+        Reason::BadAuthenticationMethod => ReasonCode::BadAuthenticationMethod,
+        Reason::KeepAliveTimeout => ReasonCode::KeepAliveTimeout,
+        Reason::SessionTakenOver => ReasonCode::SessionTakenOver,
+        Reason::AdministrativeAction => ReasonCode::AdministrativeAction,
+        Reason::ShuttingDown => ReasonCode::ServerShuttingDown,
+        Reason::ServerBusy => ReasonCode::ServerBusy,
+        _ => ReasonCode::ImplementationSpecificError,
+    }
+}
+
+/// Why the realm should think that a connection ended which sent this.
+pub fn reason_of(error: Error) -> Reason {
+    match error.reason() {
+        ReasonCode::MalformedPacket => Reason::Malformed,
+        ReasonCode::PacketTooLarge => Reason::MessageTooLarge,
+        _ => Reason::ProtocolViolation,
+    }
+}
+
+/// User properties, owned and in their order.
+pub fn user_properties(user: &UserProperties<'_>) -> Vec<(Box<str>, Box<str>)> {
+    user.iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+/// What a PUBLISH to a topic of the router's means.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Address<'a> {
+    /// A call of this procedure, answered on its response topic.
+    Call(&'a str),
+    /// A call of this procedure under the caller's own id.
+    CallById(&'a str, &'a str),
+    /// An answer to this invocation; `Some` where the topic says which kind.
+    Yield(InvocationId, Option<YieldKind>),
+    /// No address of ours.
+    Other,
+}
+
+/// The kind of an answer, as the last level of its topic says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum YieldKind {
+    /// `/progress`
+    Progress,
+    /// `/error`
+    Error,
+}
+
+/// True for topic names that mean a call or an answer.
+pub fn is_address(name: &str) -> bool {
+    name.starts_with('$') && (name.starts_with("$call/") || name.starts_with("$yield/"))
+}
+
+/// Reads a topic name that starts with `$`.
+pub fn address(name: &str) -> Address<'_> {
+    if let Some(rest) = name.strip_prefix("$call/") {
+        return match rest.rsplit_once("/$id/") {
+            Some((procedure, id)) if !id.is_empty() && !id.contains('/') => Address::CallById(procedure, id),
+            _ => Address::Call(rest),
+        };
+    }
+    let Some(rest) = name.strip_prefix("$yield/") else { return Address::Other };
+    let (number, kind) = match rest.split_once('/') {
+        None => (rest, None),
+        Some((number, "progress")) => (number, Some(YieldKind::Progress)),
+        Some((number, "error")) => (number, Some(YieldKind::Error)),
+        Some(_) => return Address::Other,
+    };
+    number.parse().map_or(Address::Other, |number| Address::Yield(InvocationId(number), kind))
+}
+
+/// The procedures that a SUBSCRIBE to `$callee/…` serves, and how their invocations come; `None` for any other filter.
+pub fn callee_filter(filter: &str, is_v5: bool) -> Option<Result<(Filter, CalleeForm), Reason>> {
+    let procedure = filter.strip_prefix("$callee/")?;
+    let (procedure, form) = match procedure.strip_suffix("/$id/+") {
+        Some(procedure) => (procedure, CalleeForm::PublicationById),
+        None if is_v5 => (procedure, CalleeForm::Publication),
+        // Without properties there is no other place for the invocation's number.
+        None => (procedure, CalleeForm::PublicationById),
+    };
+    Some(Filter::from_mqtt(procedure).map(|filter| (filter, form)))
+}
+
+/// A procedure in its slashed spelling.
+pub fn procedure(name: &str) -> Result<Topic, Reason> {
+    Topic::from_mqtt(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_from_topic_names() {
+        assert_eq!(address("$call/com/add"), Address::Call("com/add"));
+        assert_eq!(address("$call/com/add/$id/7"), Address::CallById("com/add", "7"));
+        assert_eq!(address("$yield/12"), Address::Yield(InvocationId(12), None));
+        assert_eq!(address("$yield/12/error"), Address::Yield(InvocationId(12), Some(YieldKind::Error)));
+        assert_eq!(address("$yield/12/other"), Address::Other);
+        assert_eq!(address("$yield/-1"), Address::Other);
+        assert_eq!(address("$SYS/x"), Address::Other);
+    }
+}

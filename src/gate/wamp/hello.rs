@@ -1,0 +1,117 @@
+//! HELLO and WELCOME: which realm, who, and what each side can do.
+use std::sync::Arc;
+
+use super::{State, WampGate};
+use crate::gate::Output;
+use crate::model::command::{Features, Open, Protocol, Transport};
+use crate::model::{Command, Principal, Reason, SessionId, Topic};
+use crate::wire::wamp::Message;
+use crate::wire::wamp::options::{self, HelloDetails, Role, Roles, WelcomeDetails};
+
+impl WampGate {
+    pub(super) fn handle_hello(&mut self, realm: &str, details: &HelloDetails, output: &mut Output) {
+        if let Err((reason, text)) = self.check(realm, details) {
+            return self.end(reason, text, output);
+        }
+        let realm: Box<str> = self.settings.listener_realm.clone().unwrap_or_else(|| realm.into());
+        let [first, second] = self.origin.random;
+        // What the client says of itself is not believed: an anonymous session is nobody's in particular.
+        let principal = Arc::new(Principal::anonymous(&format!("anonymous-{second:016x}")));
+        self.joined = Some((realm.clone(), principal.clone()));
+        output.realm = Some(realm);
+        output.commands.push(Command::Open(Box::new(Open {
+            session: SessionId((first >> 11) + 1),
+            protocol: Protocol::Wamp,
+            transport: Transport { peer: self.origin.peer.clone(), kind: self.origin.transport },
+            principal,
+            client_id: None,
+            clean_start: true,
+            expiry_s: 0,
+            receive_maximum: u16::MAX,
+            will: None,
+            features: features(details),
+        })));
+        self.state = State::Opening;
+    }
+
+    fn check(&self, realm: &str, details: &HelloDetails) -> Result<(), (Reason, &'static str)> {
+        let roles = details.roles.as_deref().ok_or((Reason::ProtocolViolation, "HELLO.Details.roles is missing"))?;
+        let has_role =
+            roles.publisher.is_some() || roles.subscriber.is_some() || roles.caller.is_some() || roles.callee.is_some();
+        if !has_role {
+            return Err((Reason::NoSuchRole, "HELLO.Details.roles must name publisher, subscriber, caller or callee"));
+        }
+        if Topic::from_uri(realm).is_err() {
+            return Err((Reason::InvalidTopic, "the realm is no valid URI"));
+        }
+        if let Some(listener_realm) = &self.settings.listener_realm
+            && **listener_realm != *realm
+        {
+            return Err((Reason::NoSuchRealm, "this listener serves another realm"));
+        }
+        if !self.settings.allow_anonymous {
+            return Err((Reason::NotAuthenticated, "anonymous clients are not let in"));
+        }
+        let methods = details.authmethods.as_deref().unwrap_or_default();
+        if !methods.is_empty() && !methods.iter().any(|method| **method == *"anonymous") {
+            return Err((Reason::BadAuthenticationMethod, "only anonymous is configured"));
+        }
+        Ok(())
+    }
+
+    /// The realm has opened the session: WELCOME, and input is welcome.
+    pub(super) fn handle_opened(&mut self, session: SessionId, output: &mut Output) {
+        if self.state != State::Opening {
+            return;
+        }
+        self.state = State::Open;
+        let Some((realm, principal)) = self.joined.take() else { return };
+        let details = WelcomeDetails {
+            roles: Some(Box::new(announced())),
+            agent: options::text(concat!("corsac/", env!("CARGO_PKG_VERSION"))),
+            realm: Some(realm),
+            authid: Some(principal.authid.clone()),
+            authrole: Some(principal.authrole.clone()),
+            authmethod: Some(principal.authmethod.clone()),
+            authprovider: Some(principal.authprovider.clone()),
+            ..WelcomeDetails::default()
+        };
+        self.send(&Message::Welcome { session, details: Box::new(details) }, output);
+    }
+}
+
+/// What the router announces, and does.
+fn announced() -> Roles {
+    let broker = options::Features {
+        publisher_identification: Some(true),
+        publisher_exclusion: Some(true),
+        subscriber_blackwhite_listing: Some(true),
+        pattern_based_subscription: Some(true),
+        event_retention: Some(true),
+        payload_passthru_mode: Some(true),
+        ..options::Features::default()
+    };
+    let dealer = options::Features {
+        progressive_call_results: Some(true),
+        call_canceling: Some(true),
+        call_timeout: Some(true),
+        caller_identification: Some(true),
+        pattern_based_registration: Some(true),
+        shared_registration: Some(true),
+        payload_passthru_mode: Some(true),
+        ..options::Features::default()
+    };
+    let role = |features| Some(Role { features: Some(Box::new(features)) });
+    Roles { broker: role(broker), dealer: role(dealer), ..Roles::default() }
+}
+
+/// What the client announced and the router must respect.
+fn features(details: &HelloDetails) -> Features {
+    let callee = details.roles.as_deref().and_then(|roles| roles.callee.as_ref()).and_then(|role| role.features.as_deref());
+    let has = |feature: fn(&options::Features) -> Option<bool>| callee.and_then(feature).unwrap_or(false);
+    Features {
+        callee_canceling: has(|features| features.call_canceling),
+        callee_progress: has(|features| features.progressive_call_results),
+        callee_timeout: has(|features| features.call_timeout),
+    }
+}

@@ -1,0 +1,253 @@
+//! What an open WAMP session sends: each message becomes one command, or a refusal in its turn.
+use std::sync::Arc;
+
+use super::{State, WampGate};
+use crate::gate::Output;
+use crate::model::command::{
+    Acknowledge, Audience, Call, CancelMode, Close, FailedRequest, Outcome, PublishOptions, RegisterOptions, ReplyTo,
+    RetainHandling, SubscribeEntry, SubscribeOptions, UnsubscribeEntry, Yield,
+};
+use crate::model::publication::{Passthru, Properties};
+use crate::model::{Command, ErrorUri, Filter, Payload, Publication, Qos, Reason, RequestId, Topic};
+
+use crate::wire::wamp::options::{self, MqttDetails};
+use crate::wire::wamp::{Message, RequestKind, reason};
+
+impl WampGate {
+    pub(super) fn handle_request(&mut self, message: Message<'_>, now_ms: u64, output: &mut Output) {
+        if let Some((kind, request)) = request(&message)
+            && !self.count(kind, request)
+        {
+            return self.end(Reason::ProtocolViolation, "request ids must count by one from 1", output);
+        }
+        match message {
+            Message::Publish { request, options, topic, payload } => {
+                self.handle_publish(request, options, &topic, payload, now_ms, output);
+            }
+            Message::Subscribe { request, options, topic } => self.handle_subscribe(request, &options, &topic, output),
+            Message::Unsubscribe { request, subscription } => {
+                self.asked.push_back((request, RequestKind::Unsubscribe));
+                output
+                    .commands
+                    .push(Command::Unsubscribe { request, entries: vec![UnsubscribeEntry::Subscription(subscription)] });
+            }
+            Message::Register { request, options, procedure } => self.handle_register(request, &options, &procedure, output),
+            Message::Unregister { request, registration } => {
+                self.asked.push_back((request, RequestKind::Unregister));
+                output
+                    .commands
+                    .push(Command::Unsubscribe { request, entries: vec![UnsubscribeEntry::Registration(registration)] });
+            }
+            Message::Call { request, options, procedure, payload } => handle_call(request, options, &procedure, payload, output),
+            Message::Cancel { request, options } => {
+                let mode = options.mode.unwrap_or(CancelMode::KillNoWait);
+                output.commands.push(Command::Cancel { request, mode });
+            }
+            Message::Yield { invocation, options, payload } => {
+                let outcome = if options.progress == Some(true) { Outcome::Progress } else { Outcome::Result };
+                let properties = properties(options.passthru, options.mqtt);
+                answer(invocation, outcome, payload, properties, output);
+            }
+            Message::Error { kind: RequestKind::Invocation, request, details, error, payload } => {
+                let outcome = Outcome::Error(ErrorUri::Custom(error.into()));
+                let properties = properties(details.passthru, details.mqtt);
+                answer(crate::model::InvocationId(request.0), outcome, payload, properties, output);
+            }
+            Message::Goodbye { .. } => self.handle_goodbye(output),
+            Message::Abort { .. } => {
+                output.commands.push(Command::Lost(Reason::ConnectionLost));
+                self.close(output);
+            }
+            // A proposal that is not announced; its senders expect no answer.
+            Message::EventReceived { .. } => {}
+            _ => self.end(Reason::ProtocolViolation, "not a message that a client may send now", output),
+        }
+    }
+
+    /// Takes a request id; false if it does not follow the one before (WAMP: Basic, IDs).
+    pub(super) fn count(&mut self, kind: RequestKind, request: RequestId) -> bool {
+        if matches!(kind, RequestKind::Cancel | RequestKind::Invocation) {
+            return true;
+        }
+        let follows = request.0 == self.last_request + 1;
+        self.last_request = request.0;
+        follows
+    }
+
+    fn handle_publish(
+        &mut self,
+        request: RequestId,
+        options: options::PublishOptions,
+        topic: &str,
+        payload: Payload,
+        now_ms: u64,
+        output: &mut Output,
+    ) {
+        let is_acknowledged = options.acknowledge == Some(true);
+        let acknowledge = if is_acknowledged { Acknowledge::Request(request) } else { Acknowledge::None };
+        let topic = match self.topic(topic).and_then(|topic| is_known(&options).map(|()| topic)) {
+            Ok(topic) => topic,
+            Err(reason) => return output.commands.push(Command::Refuse { acknowledge, reason }),
+        };
+        let qos = options.qos.unwrap_or(if is_acknowledged { Qos::AtLeastOnce } else { Qos::AtMostOnce });
+        let mut publication = Publication::new(topic, payload, qos);
+        publication.retain = options.retain == Some(true);
+        publication.expires_at_ms = options.expiry_s.map(|seconds| now_ms + u64::from(seconds) * 1_000);
+        let routing = routing(&options);
+        publication.properties = properties(options.passthru, options.mqtt);
+        let publication = Arc::new(publication);
+        output.commands.push(Command::Publish { publication, acknowledge, options: routing });
+    }
+
+    /// A name that a client may publish to or call.
+    fn topic(&self, uri: &str) -> Result<Topic, Reason> {
+        let topic = Topic::from_uri(uri)?;
+        let is_legal = !topic.is_reserved() && topic.level_count() <= self.settings.limits.max_topic_levels;
+        if is_legal { Ok(topic) } else { Err(Reason::InvalidTopic) }
+    }
+
+    fn handle_subscribe(&mut self, request: RequestId, options: &options::SubscribeOptions, topic: &str, output: &mut Output) {
+        let is_unknown = options.after.is_some() || options.snapshot.is_some() || options.filter.is_some();
+        let filter = match Filter::from_subscribed_uri(topic, options.policy.unwrap_or_default()) {
+            _ if is_unknown => Err(Reason::OptionNotAllowed),
+            Ok(filter) if filter.level_count() > self.settings.limits.max_topic_levels => Err(Reason::InvalidFilter),
+            filter => filter,
+        };
+        let retained_only = options.retained == Some(true);
+        let wants_retained = retained_only || options.get_retained == Some(true) || options.retained_state == Some(true);
+        let options = SubscribeOptions {
+            retain_handling: if wants_retained { RetainHandling::Always } else { RetainHandling::Never },
+            retained_only,
+            ..SubscribeOptions::default()
+        };
+        let entry = match filter {
+            Ok(filter) => SubscribeEntry::Topic { filter, share: None, options },
+            Err(reason) => SubscribeEntry::Refused(reason),
+        };
+        self.asked.push_back((request, RequestKind::Subscribe));
+        output.commands.push(Command::Subscribe { request, entries: vec![entry] });
+    }
+
+    fn handle_register(&mut self, request: RequestId, options: &options::RegisterOptions, procedure: &str, output: &mut Output) {
+        let entry = match Filter::from_uri(procedure, options.policy.unwrap_or_default()) {
+            Ok(filter) if filter.level_count() <= self.settings.limits.max_topic_levels => SubscribeEntry::Procedure {
+                filter,
+                options: RegisterOptions {
+                    invoke: options.invoke.unwrap_or_default(),
+                    disclose_caller: options.disclose_caller.unwrap_or(false),
+                    forward_timeout: options.forward_timeout.unwrap_or(false),
+                    ..RegisterOptions::default()
+                },
+            },
+            Ok(_) => SubscribeEntry::Refused(Reason::InvalidFilter),
+            Err(reason) => SubscribeEntry::Refused(reason),
+        };
+        self.asked.push_back((request, RequestKind::Register));
+        output.commands.push(Command::Subscribe { request, entries: vec![entry] });
+    }
+
+    /// GOODBYE: everything of the session is gone before its answer (WAMP: Basic, Session Closing).
+    fn handle_goodbye(&mut self, output: &mut Output) {
+        debug_assert!(self.state == State::Open);
+        output.commands.push(Command::Close(Close { expiry_s: None, with_will: false }));
+        let goodbye = Message::Goodbye { details: options::CloseDetails::default(), reason: reason::GOODBYE_AND_OUT.into() };
+        self.send(&goodbye, output);
+        self.close(output);
+    }
+}
+
+/// Messages that carry a new request id of the client's.
+fn request(message: &Message<'_>) -> Option<(RequestKind, RequestId)> {
+    Some(match message {
+        Message::Publish { request, .. } => (RequestKind::Publish, *request),
+        Message::Subscribe { request, .. } => (RequestKind::Subscribe, *request),
+        Message::Unsubscribe { request, .. } => (RequestKind::Unsubscribe, *request),
+        Message::Register { request, .. } => (RequestKind::Register, *request),
+        Message::Unregister { request, .. } => (RequestKind::Unregister, *request),
+        Message::Call { request, .. } => (RequestKind::Call, *request),
+        _ => return None,
+    })
+}
+
+/// The kind of a request that failed in the gate.
+pub(super) fn failed(kind: RequestKind) -> FailedRequest {
+    match kind {
+        RequestKind::Publish => FailedRequest::Publish,
+        RequestKind::Subscribe => FailedRequest::Subscribe,
+        RequestKind::Unsubscribe => FailedRequest::Unsubscribe,
+        RequestKind::Register => FailedRequest::Register,
+        RequestKind::Unregister => FailedRequest::Unregister,
+        RequestKind::Cancel => FailedRequest::Cancel,
+        RequestKind::Call | RequestKind::Invocation => FailedRequest::Call,
+    }
+}
+
+/// Options that this router does not know how to keep are refused rather than passed over.
+fn is_known(options: &options::PublishOptions) -> Result<(), Reason> {
+    let is_conditional = options.when.is_some() || options.watch.is_some() || options.will.is_some();
+    if is_conditional || options.dedup.is_some() { Err(Reason::OptionNotAllowed) } else { Ok(()) }
+}
+
+/// Who may receive a publication; `None` for the default, everybody but the publisher.
+fn routing(options: &options::PublishOptions) -> Option<Box<PublishOptions>> {
+    let audience = |sessions: &Option<Vec<_>>, authids: &Option<Vec<_>>, authroles: &Option<Vec<_>>| {
+        let audience = Audience { sessions: sessions.clone(), authids: authids.clone(), authroles: authroles.clone() };
+        (audience != Audience::default()).then_some(audience)
+    };
+    let routing = PublishOptions {
+        exclude_me: options.exclude_me.unwrap_or(true),
+        disclose_me: options.disclose_me.unwrap_or(false),
+        eligible: audience(&options.eligible, &options.eligible_authid, &options.eligible_authrole),
+        exclude: audience(&options.exclude, &options.exclude_authid, &options.exclude_authrole),
+    };
+    (routing != PublishOptions::default()).then(|| Box::new(routing))
+}
+
+fn handle_call(request: RequestId, options: options::CallOptions, procedure: &str, payload: Payload, output: &mut Output) {
+    // A name that nobody can register has no callee; saying more would tell which names there are.
+    let procedure = match Topic::from_uri(procedure) {
+        Ok(procedure) => procedure,
+        Err(reason) => return output.commands.push(Command::Fail { kind: FailedRequest::Call, request, reason }),
+    };
+    if options.progress == Some(true) {
+        let reason = Reason::OptionNotAllowed;
+        return output.commands.push(Command::Fail { kind: FailedRequest::Call, request, reason });
+    }
+    output.commands.push(Command::Call(Box::new(Call {
+        reply: ReplyTo::Request(request),
+        acknowledge: Acknowledge::None,
+        procedure,
+        payload,
+        timeout_ms: options.timeout.unwrap_or(0),
+        receive_progress: options.receive_progress.unwrap_or(false),
+        disclose_me: options.disclose_me.unwrap_or(false),
+        properties: properties(options.passthru, options.mqtt),
+    })));
+}
+
+fn answer(
+    invocation: crate::model::InvocationId,
+    outcome: Outcome,
+    payload: Payload,
+    properties: Option<Box<Properties>>,
+    output: &mut Output,
+) {
+    let acknowledge = Acknowledge::None;
+    output.commands.push(Command::Yield(Box::new(Yield { acknowledge, invocation, outcome, payload, properties })));
+}
+
+/// What travels with a message unaltered.
+fn properties(passthru: Option<Box<Passthru>>, mqtt: Option<Box<MqttDetails>>) -> Option<Box<Properties>> {
+    if passthru.is_none() && mqtt.is_none() {
+        return None;
+    }
+    let mqtt = mqtt.map(|mqtt| *mqtt).unwrap_or_default();
+    Some(Box::new(Properties {
+        content_type: mqtt.content_type,
+        payload_format: None,
+        response_topic: mqtt.response_topic,
+        correlation_data: mqtt.correlation_data,
+        user: mqtt.user_properties.map(|user| user.0).unwrap_or_default(),
+        passthru,
+    }))
+}

@@ -1,0 +1,175 @@
+//! The WAMP gate: one connection, from HELLO to GOODBYE, over messages (WebSocket) or frames (RawSocket).
+mod framing;
+mod hello;
+mod incoming;
+mod outgoing;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::gate::{Origin, Output, Settings};
+use crate::model::{Command, Encoding, Principal, Reason, RequestId};
+
+use crate::wire::wamp::options::CloseDetails;
+use crate::wire::wamp::{self, DecodeError, ErrorKind, Message, RequestKind, reason};
+use framing::Framing;
+
+/// Where a connection stands; the legal steps are Newcomer -> Opening -> Open -> Closed, and any -> Closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// Waits for HELLO.
+    Newcomer,
+    /// HELLO is with the realm; nothing is read until it answers.
+    Opening,
+    /// Open for everything.
+    Open,
+    /// Nothing more is read or written.
+    Closed,
+}
+
+/// One WAMP connection.
+#[derive(Debug)]
+pub struct WampGate {
+    settings: Arc<Settings>,
+    origin: Origin,
+    framing: Framing,
+    encoding: Encoding,
+    state: State,
+    /// The realm and who the client is in it, for WELCOME.
+    joined: Option<(Box<str>, Arc<Principal>)>,
+    /// The last request id of the client (WAMP: Basic, IDs: session scope counts by one from 1).
+    last_request: u64,
+    /// SUBSCRIBE, REGISTER and their opposites, which the realm answers in order.
+    asked: VecDeque<(RequestId, RequestKind)>,
+    opened_by_ms: u64,
+    unfinished_since_ms: Option<u64>,
+}
+
+impl WampGate {
+    /// A connection whose every input is one whole message (WebSocket).
+    pub fn messages(settings: Arc<Settings>, origin: Origin, encoding: Encoding, now_ms: u64) -> Self {
+        Self::new(settings, origin, Framing::Messages, encoding, now_ms)
+    }
+
+    /// A connection that begins with the RawSocket handshake.
+    pub fn rawsocket(settings: Arc<Settings>, origin: Origin, now_ms: u64) -> Self {
+        Self::new(settings, origin, Framing::Handshake, Encoding::Json, now_ms)
+    }
+
+    fn new(settings: Arc<Settings>, origin: Origin, framing: Framing, encoding: Encoding, now_ms: u64) -> Self {
+        WampGate {
+            origin,
+            framing,
+            encoding,
+            state: State::Newcomer,
+            joined: None,
+            last_request: 0,
+            asked: VecDeque::new(),
+            opened_by_ms: now_ms + settings.limits.open_timeout_ms,
+            unfinished_since_ms: None,
+            settings,
+        }
+    }
+
+    /// True while input is welcome; false between HELLO and WELCOME.
+    pub fn wants_input(&self) -> bool {
+        self.state != State::Opening
+    }
+
+    /// One whole message.
+    fn handle_message(&mut self, input: &[u8], now_ms: u64, output: &mut Output) {
+        if input.len() > self.max_message_bytes() {
+            return self.end(Reason::MessageTooLarge, "message too large", output);
+        }
+        // One copy, so that a payload that stays (retained, queued) pins its own message only.
+        let input = Bytes::copy_from_slice(input);
+        match wamp::decode(&input, self.encoding) {
+            Ok(message) => self.dispatch(message, now_ms, output),
+            Err(error) => self.refuse(&error, output),
+        }
+    }
+
+    fn max_message_bytes(&self) -> usize {
+        let limits = &self.settings.limits;
+        if self.state == State::Newcomer { limits.max_packet_before_auth_bytes } else { limits.max_packet_bytes }
+    }
+
+    fn dispatch(&mut self, message: Message<'_>, now_ms: u64, output: &mut Output) {
+        match (self.state, message) {
+            (State::Newcomer, Message::Hello { realm, details }) => self.handle_hello(&realm, &details, output),
+            (State::Newcomer, Message::Abort { .. }) => self.close(output),
+            (State::Newcomer, _) => self.end(Reason::ProtocolViolation, "HELLO must come first", output),
+            (State::Open, message) => self.handle_request(message, now_ms, output),
+            (State::Opening | State::Closed, _) => {}
+        }
+    }
+
+    /// Answers what cannot be decoded: by ERROR if only a value is wrong in an otherwise sound request, else by ABORT.
+    fn refuse(&mut self, error: &DecodeError, output: &mut Output) {
+        let kind = error.code.and_then(RequestKind::new);
+        match (self.state, error.kind, kind, error.request) {
+            (State::Open, ErrorKind::InvalidOption, Some(kind), Some(request)) if self.count(kind, request) => {
+                output.commands.push(Command::Fail { kind: incoming::failed(kind), request, reason: Reason::InvalidArgument });
+            }
+            _ => self.end(Reason::ProtocolViolation, &error.detail, output),
+        }
+    }
+
+    /// Ends the connection from this side: ABORT says why.
+    fn end(&mut self, why: Reason, message: &str, output: &mut Output) {
+        if self.state == State::Open {
+            output.commands.push(Command::Lost(why));
+        }
+        self.say_end(why, message, output);
+    }
+
+    fn say_end(&mut self, why: Reason, message: &str, output: &mut Output) {
+        let details = CloseDetails { message: Some(message.into()), ..CloseDetails::default() };
+        let uri = reason::close_uri(why).into();
+        if reason::is_abort(why) || self.state != State::Open {
+            self.send(&Message::Abort { details, reason: uri, payload: crate::model::Payload::empty() }, output);
+        } else {
+            self.send(&Message::Goodbye { details, reason: uri }, output);
+        }
+        self.close(output);
+    }
+
+    fn close(&mut self, output: &mut Output) {
+        self.state = State::Closed;
+        output.close = true;
+    }
+
+    /// The socket has ended.
+    pub fn handle_end(&mut self, output: &mut Output) {
+        if matches!(self.state, State::Open | State::Opening) {
+            output.commands.push(Command::Lost(Reason::ConnectionLost));
+        }
+        self.state = State::Closed;
+    }
+
+    /// Connections that never open, and frames that never end.
+    pub fn handle_timeout(&mut self, now_ms: u64, output: &mut Output) {
+        if self.poll_timeout().is_none_or(|due_ms| due_ms > now_ms) {
+            return;
+        }
+        match self.state {
+            State::Open => self.end(Reason::TooSlow, "message not finished in time", output),
+            State::Newcomer | State::Opening => {
+                self.handle_end(output);
+                output.close = true;
+            }
+            State::Closed => {}
+        }
+    }
+
+    /// When `handle_timeout` is next needed.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        match self.state {
+            State::Newcomer | State::Opening => Some(self.opened_by_ms),
+            State::Open => self.unfinished_since_ms.map(|since_ms| since_ms + self.settings.limits.packet_timeout_ms),
+            State::Closed => None,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What a WAMP client is sent: events, results, invocations, and the answers to its requests.
+use super::{State, WampGate};
+use crate::gate::Output;
+use crate::model::command::{FailedRequest, Outcome};
+use crate::model::delivery::{Answer, Event, Granted, Invocation};
+use crate::model::publication::Properties;
+use crate::model::{Command, Delivery, ErrorUri, InvocationId, Payload, Publication, Reason, RequestId, SubscriptionId};
+use crate::wire::payload;
+
+use crate::wire::wamp::options::{
+    ErrorDetails, EventDetails, InterruptOptions, InvocationDetails, MqttDetails, ResultDetails, UserProperties,
+};
+use crate::wire::wamp::{Message, RequestKind, encode_event, encode_invocation, encode_published, encode_result, reason};
+
+impl WampGate {
+    /// One delivery of the realm.
+    pub fn handle_delivery(&mut self, delivery: Delivery, output: &mut Output) {
+        match (self.state, delivery) {
+            (State::Closed, _) => {}
+            (_, Delivery::Opened { session, .. }) => self.handle_opened(session, output),
+            (_, Delivery::Refused(reason)) => self.say_end(reason, &reason.to_string(), output),
+            (_, Delivery::Event(event)) => self.send_event(&event, output),
+            (_, Delivery::Published(request, Ok(id))) => {
+                let encoding = self.encoding;
+                self.send_with(output, |output| encode_published(encoding, &mut output.bytes, request, id));
+            }
+            (_, Delivery::Published(request, Err(reason))) => self.send_error(RequestKind::Publish, request, reason, output),
+            (_, Delivery::Subscribed(request, results)) => self.send_granted(request, &results, output),
+            (_, Delivery::Unsubscribed(request, results)) => self.send_given_up(request, &results, output),
+            (_, Delivery::Invocation(invocation)) => self.send_invocation(&invocation, output),
+            (_, Delivery::Interrupt { invocation, mode, reason: why }) => {
+                let options = InterruptOptions { mode: Some(mode), reason: Some(reason::error_uri(why).into()) };
+                self.send(&Message::Interrupt { invocation, options }, output);
+            }
+            (_, Delivery::Answer(answer)) => self.send_answer(*answer, output),
+            (_, Delivery::Failed(kind, request, reason)) => self.send_error(kind_of(kind), request, reason, output),
+            (_, Delivery::Close(reason)) => self.say_end(reason, &reason.to_string(), output),
+            // The rest is said to MQTT clients only.
+            _ => {}
+        }
+    }
+
+    fn send_event(&mut self, event: &Event, output: &mut Output) {
+        let publication = &*event.publication;
+        let convert = || payload::to_args(&publication.payload, publication.properties.as_deref(), self.encoding);
+        let (args, kwargs) = match &publication.payload {
+            Payload::Args { encoding, args, kwargs } if *encoding == self.encoding => (args, kwargs),
+            _ => match publication.conversions.args(self.encoding, convert) {
+                Payload::Args { args, kwargs, .. } => (args, kwargs),
+                Payload::Bytes(_) => return,
+            },
+        };
+        let Some(subscription) = event.subscriptions.first().map(|id| SubscriptionId(*id)) else { return };
+        let details = event_details(event);
+        let encoding = self.encoding;
+        self.send_with(output, |output| {
+            encode_event(encoding, &mut output.bytes, subscription, publication.id, &details, args, kwargs);
+        });
+    }
+
+    fn send_granted(&mut self, request: RequestId, results: &[Result<Granted, Reason>], output: &mut Output) {
+        let kind = self.asked.pop_front().map_or(RequestKind::Subscribe, |(_, kind)| kind);
+        match results.first() {
+            Some(Ok(Granted::Subscription(subscription, _))) => {
+                self.send(&Message::Subscribed { request, subscription: *subscription }, output);
+            }
+            Some(Ok(Granted::Registration(registration, _))) => {
+                self.send(&Message::Registered { request, registration: *registration }, output);
+            }
+            Some(Err(reason)) => self.send_error(kind, request, *reason, output),
+            None => {}
+        }
+    }
+
+    fn send_given_up(&mut self, request: RequestId, results: &[Result<(), Reason>], output: &mut Output) {
+        let kind = self.asked.pop_front().map_or(RequestKind::Unsubscribe, |(_, kind)| kind);
+        match (results.first(), kind) {
+            (Some(Err(reason)), kind) => self.send_error(kind, request, *reason, output),
+            (_, RequestKind::Unregister) => self.send(&Message::Unregistered { request, details: None }, output),
+            _ => self.send(&Message::Unsubscribed { request, details: None }, output),
+        }
+    }
+
+    fn send_error(&self, kind: RequestKind, request: RequestId, why: Reason, output: &mut Output) {
+        let details = ErrorDetails { message: Some(why.to_string().into()), ..ErrorDetails::default() };
+        let error = reason::error_uri(why).into();
+        self.send(&Message::Error { kind, request, details, error, payload: Payload::empty() }, output);
+    }
+
+    fn send_invocation(&self, invocation: &Invocation, output: &mut Output) {
+        let Invocation { id, registration, procedure, payload, caller, receive_progress, timeout_ms, properties } = invocation;
+        let details = InvocationDetails {
+            procedure: procedure.as_ref().map(|procedure| procedure.as_uri().into()),
+            caller: caller.as_ref().map(|caller| caller.session),
+            caller_authid: caller.as_ref().map(|caller| caller.principal.authid.clone()),
+            caller_authrole: caller.as_ref().map(|caller| caller.principal.authrole.clone()),
+            receive_progress: receive_progress.then_some(true),
+            timeout: *timeout_ms,
+            mqtt: mqtt_details(properties.as_deref()),
+            passthru: properties.as_ref().and_then(|properties| properties.passthru.clone()),
+            ..InvocationDetails::default()
+        };
+        let payload = payload::to_args(payload, properties.as_deref(), self.encoding);
+        let Payload::Args { args, kwargs, .. } = &payload else { return };
+        let encoding = self.encoding;
+        let fits = self.send_with(output, |output| {
+            encode_invocation(encoding, &mut output.bytes, *id, *registration, &details, args, kwargs);
+        });
+        if !fits {
+            decline(*id, output);
+        }
+    }
+
+    fn send_answer(&self, answer: Answer, output: &mut Output) {
+        let Answer { request, outcome, payload, properties } = answer;
+        let payload = payload::to_args(&payload, properties.as_deref(), self.encoding);
+        let mqtt = mqtt_details(properties.as_deref());
+        let passthru = properties.and_then(|properties| properties.passthru);
+        if let Outcome::Error(error) = &outcome {
+            let message = match error {
+                ErrorUri::Reason(reason) => Some(reason.to_string().into()),
+                ErrorUri::Custom(_) => None,
+            };
+            let details = ErrorDetails { message, mqtt, passthru, ..ErrorDetails::default() };
+            let error = reason::uri_of(error).into();
+            return self.send(&Message::Error { kind: RequestKind::Call, request, details, error, payload }, output);
+        }
+        let progress = (outcome == Outcome::Progress).then_some(true);
+        let details = ResultDetails { progress, mqtt, passthru, ..ResultDetails::default() };
+        let Payload::Args { args, kwargs, .. } = &payload else { return };
+        let encoding = self.encoding;
+        let fits = self.send_with(output, |output| encode_result(encoding, &mut output.bytes, request, &details, args, kwargs));
+        if !fits && outcome == Outcome::Result {
+            self.send_error(RequestKind::Call, request, Reason::MessageTooLarge, output);
+        }
+    }
+}
+
+/// An invocation that its callee cannot take is answered in the callee's place.
+fn decline(invocation: InvocationId, output: &mut Output) {
+    let outcome = Outcome::Error(ErrorUri::Reason(Reason::MessageTooLarge));
+    let acknowledge = crate::model::command::Acknowledge::None;
+    let (payload, properties) = (Payload::empty(), None);
+    let answer = crate::model::command::Yield { acknowledge, invocation, outcome, payload, properties };
+    output.commands.push(Command::Yield(Box::new(answer)));
+}
+
+fn kind_of(kind: FailedRequest) -> RequestKind {
+    match kind {
+        FailedRequest::Publish => RequestKind::Publish,
+        FailedRequest::Subscribe => RequestKind::Subscribe,
+        FailedRequest::Unsubscribe => RequestKind::Unsubscribe,
+        FailedRequest::Register => RequestKind::Register,
+        FailedRequest::Unregister => RequestKind::Unregister,
+        FailedRequest::Call => RequestKind::Call,
+        FailedRequest::Cancel => RequestKind::Cancel,
+    }
+}
+
+fn event_details(event: &Event) -> EventDetails {
+    let publication: &Publication = &event.publication;
+    let publisher = publication.publisher.as_ref();
+    EventDetails {
+        publisher: publisher.map(|publisher| publisher.session),
+        publisher_authid: publisher.map(|publisher| publisher.principal.authid.clone()),
+        publisher_authrole: publisher.map(|publisher| publisher.principal.authrole.clone()),
+        topic: event.by_pattern.then(|| publication.topic.as_uri().into()),
+        retained: event.retain.then_some(true),
+        mqtt: published_by_mqtt(publication),
+        passthru: publication.properties.as_ref().and_then(|properties| properties.passthru.clone()),
+        ..EventDetails::default()
+    }
+}
+
+/// What an MQTT publication says beyond its payload; nothing for WAMP publications that carry nothing of MQTT's.
+fn published_by_mqtt(publication: &Publication) -> Option<Box<MqttDetails>> {
+    let details = mqtt_details(publication.properties.as_deref());
+    if matches!(publication.payload, Payload::Args { .. }) && details.is_none() {
+        return None;
+    }
+    let details = details.map(|details| *details).unwrap_or_default();
+    Some(Box::new(MqttDetails { qos: Some(publication.qos), retain: Some(publication.retain), ..details }))
+}
+
+fn mqtt_details(properties: Option<&Properties>) -> Option<Box<MqttDetails>> {
+    let properties = properties?;
+    let details = MqttDetails {
+        user_properties: (!properties.user.is_empty()).then(|| UserProperties(properties.user.clone())),
+        content_type: properties.content_type.clone(),
+        response_topic: properties.response_topic.clone(),
+        correlation_data: properties.correlation_data.clone(),
+        ..MqttDetails::default()
+    };
+    (details != MqttDetails::default()).then(|| Box::new(details))
+}

@@ -1,0 +1,148 @@
+//! HTTP on the one port: WebSocket upgrades are taken here, every other request goes to the pages of the floor above.
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::service::{Service, service_fn};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::clock::now_ms;
+use super::connection::Connection;
+use super::listener::{self, Entrance, Guest};
+use super::origin::{origin_allowed, origin_refusal};
+use super::websocket::{Carries, WebSocket};
+use crate::gate::{Gate, Origin};
+use crate::model::Encoding;
+use crate::wire::wamp::Subprotocol;
+
+/// The pages that are no WebSocket.
+pub type Pages = axum::Router;
+
+/// What a WebSocket speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Speech {
+    Mqtt,
+    Wamp(Encoding),
+}
+
+/// Serves one HTTP connection.
+pub async fn serve(socket: TcpStream, peer: SocketAddr, guest: Guest, entrance: Arc<Entrance>) {
+    let guest = Arc::new(guest);
+    let limits = &entrance.settings.limits;
+    let pages = TowerToHyperService::new(entrance.pages.clone());
+    let service = service_fn(|request: Request<Incoming>| {
+        let (pages, guest, entrance) = (pages.clone(), guest.clone(), entrance.clone());
+        async move {
+            if is_upgrade(request.headers()) {
+                return Ok::<_, Infallible>(upgrade(request, peer, guest, entrance));
+            }
+            pages.call(request.map(Body::new)).await
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(limits.open_timeout_ms))
+        .max_buf_size(limits.max_http_head_bytes.max(8192))
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    // What goes wrong here is the client's: it has been answered, or is gone.
+    connection.await.ok();
+}
+
+fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Answers an upgrade request, and goes on with its socket if it is accepted.
+fn upgrade(request: Request<Incoming>, peer: SocketAddr, guest: Arc<Guest>, entrance: Arc<Entrance>) -> Response<Body> {
+    let (name, speech, accept) = match judge(&request, &entrance) {
+        Ok(accepted) => accepted,
+        Err((status, text)) => return refusal(status, text),
+    };
+    let Some(origin) = listener::origin(peer, "websocket") else {
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "no random numbers; try again\n".into());
+    };
+    tokio::spawn(go_on(hyper::upgrade::on(request), speech, origin, guest, entrance));
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    response
+}
+
+type Accepted = (&'static str, Speech, HeaderValue);
+
+/// RFC 6455, 4.2.1, and who may ask at all (LIMITS.md).
+fn judge(request: &Request<Incoming>, entrance: &Entrance) -> Result<Accepted, (StatusCode, String)> {
+    let headers = request.headers();
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let origin = text(header::ORIGIN);
+    if headers.contains_key(header::ORIGIN) && !origin_allowed(origin, text(header::HOST), &entrance.allow_origins) {
+        return Err((StatusCode::FORBIDDEN, origin_refusal(origin.unwrap_or("?"))));
+    }
+    if request.method() != Method::GET || text(header::SEC_WEBSOCKET_VERSION) != Some("13") {
+        return Err((StatusCode::UPGRADE_REQUIRED, "a WebSocket begins with GET and Sec-WebSocket-Version 13\n".into()));
+    }
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| key.len() == 24);
+    let accept = key.map(|key| derive_accept_key(key.as_bytes())).and_then(|accept| HeaderValue::from_str(&accept).ok());
+    let accept = accept.ok_or_else(|| (StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or wrong\n".to_owned()))?;
+    let offers = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    let offers = offers.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim);
+    let (name, speech) = offers.filter_map(speech).next().ok_or_else(|| {
+        let known = "wamp.2.json, wamp.2.msgpack, wamp.2.cbor, mqtt, mqttv3.1";
+        (StatusCode::BAD_REQUEST, format!("Sec-WebSocket-Protocol must offer one of: {known}\n"))
+    })?;
+    Ok((name, speech, accept))
+}
+
+/// The first of the client's subprotocols that is ours decides, on any path.
+fn speech(offer: &str) -> Option<(&'static str, Speech)> {
+    match offer {
+        "mqtt" => Some(("mqtt", Speech::Mqtt)),
+        "mqttv3.1" => Some(("mqttv3.1", Speech::Mqtt)),
+        _ => {
+            let subprotocol = Subprotocol::from_name(offer).filter(|subprotocol| !subprotocol.batched)?;
+            Some((subprotocol.name(), Speech::Wamp(subprotocol.encoding)))
+        }
+    }
+}
+
+/// The connection behind an accepted upgrade.
+async fn go_on(upgrade: OnUpgrade, speech: Speech, origin: Origin, guest: Arc<Guest>, entrance: Arc<Entrance>) {
+    let Ok(upgraded) = upgrade.await else { return };
+    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
+    let settings = entrance.settings.clone();
+    let (gate, carries) = match speech {
+        Speech::Mqtt => (Gate::mqtt(settings, origin, now_ms()), Carries::Stream),
+        Speech::Wamp(encoding) => {
+            let carries = if encoding == Encoding::Json { Carries::Text } else { Carries::Binary };
+            (Gate::wamp(settings, origin, encoding, now_ms()), carries)
+        }
+    };
+    let limits = &entrance.settings.limits;
+    let transport = WebSocket::new(parts.io.into_inner(), parts.read_buf.to_vec(), carries, limits);
+    Box::pin(Connection::new(guest.id, transport, gate, entrance.realms.clone(), limits).run()).await;
+    drop(guest);
+}
+
+fn refusal(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if status == StatusCode::UPGRADE_REQUIRED {
+        response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    }
+    response
+}

@@ -1,0 +1,246 @@
+//! Which web pages may open a WebSocket to the router: decided by the Origin that their browser names (RFC 6454).
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Whether a request may open a WebSocket: without `Origin` (no browser), from a page of loopback or of the `host` that the
+/// request itself names (its `Host` header; ports do not matter), or from an origin in `allow` (`*`, `null` or
+/// `scheme://host[:port]`). Whatever cannot be parsed strictly is refused.
+pub fn origin_allowed(origin: Option<&str>, host: Option<&str>, allow: &[String]) -> bool {
+    let Some(origin) = origin else { return true };
+    if allow.iter().any(|listed| listed == "*" || (listed == "null" && origin == "null")) {
+        return true;
+    }
+    let Some(origin) = Origin::parse(origin) else { return false };
+    let of_the_web = matches!(origin.scheme.as_str(), "http" | "https");
+    let same_host = || host.and_then(parse_authority).is_some_and(|(host, _)| host == origin.host);
+    (of_the_web && (origin.host.is_loopback() || same_host()))
+        || allow.iter().any(|listed| Origin::parse(listed).is_some_and(|listed| listed == origin))
+}
+
+/// What the body of the 403 says to a page that may not connect.
+pub fn origin_refusal(origin: &str) -> String {
+    if is_origin(origin) && origin != "*" {
+        format!("pages of {origin} may not connect to this router; to let them, start it with --allow-origin {origin}\n")
+    } else {
+        "this request names no valid Origin; origins are allowed with --allow-origin SCHEME://HOST:PORT\n".to_owned()
+    }
+}
+
+/// Whether `text` may stand in `allow_origins`.
+pub fn is_origin(text: &str) -> bool {
+    matches!(text, "*" | "null") || Origin::parse(text).is_some()
+}
+
+/// Two origins are the same if scheme, host and port are [RFC 6454, 5].
+#[derive(PartialEq, Eq)]
+struct Origin {
+    scheme: String,
+    host: Host,
+    port: Option<u16>,
+}
+
+impl Origin {
+    fn parse(text: &str) -> Option<Origin> {
+        let (scheme, authority) = text.split_once("://")?;
+        let scheme = scheme.to_ascii_lowercase();
+        let is_scheme = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
+        if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.bytes().all(is_scheme) {
+            return None;
+        }
+        let (host, port) = parse_authority(authority)?;
+        let port = port.or(match scheme.as_str() {
+            "http" => Some(80),
+            "https" => Some(443),
+            _ => None,
+        });
+        Some(Origin { scheme, host, port })
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Host {
+    /// Lower case.
+    Name(String),
+    Address(IpAddr),
+}
+
+impl Host {
+    fn is_loopback(&self) -> bool {
+        match self {
+            Host::Name(name) => name == "localhost",
+            Host::Address(address) => address.is_loopback(),
+        }
+    }
+}
+
+/// `host` or `host:port`. User names, paths, escapes and anything else that two parsers could read differently are no
+/// authority here: a browser sends none of them in an Origin.
+fn parse_authority(text: &str) -> Option<(Host, Option<u16>)> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            (Host::Address(IpAddr::V6(address.parse::<Ipv6Addr>().ok()?).to_canonical()), port)
+        }
+        None => {
+            let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            (parse_name(name)?, port)
+        }
+    };
+    if port.is_empty() {
+        return Some((host, None));
+    }
+    let digits = port.strip_prefix(':').filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?;
+    Some((host, Some(digits.parse().ok()?)))
+}
+
+fn parse_name(text: &str) -> Option<Host> {
+    if let Ok(address) = text.parse::<Ipv4Addr>() {
+        return Some(Host::Address(IpAddr::V4(address)));
+    }
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    (!text.is_empty() && text.bytes().all(is_name)).then(|| Host::Name(text.to_ascii_lowercase()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(origin: &str, host: &str, allow: &[&str]) -> bool {
+        let allow: Vec<String> = allow.iter().map(|&text| text.to_owned()).collect();
+        origin_allowed(Some(origin), Some(host), &allow)
+    }
+
+    #[test]
+    fn no_browser_no_question() {
+        assert!(origin_allowed(None, None, &[]));
+        assert!(origin_allowed(None, Some("192.168.0.1:8080"), &[]));
+    }
+
+    #[test]
+    fn pages_of_loopback() {
+        for origin in [
+            "http://localhost",
+            "http://localhost:3000",
+            "HTTPS://LocalHost:8443",
+            "http://127.0.0.1:8080",
+            "http://127.8.9.10",
+            "http://[::1]:5173",
+            "https://[::1]",
+            "http://[::ffff:127.0.0.1]",
+        ] {
+            assert!(allowed(origin, "10.0.0.1:8080", &[]), "{origin}");
+        }
+    }
+
+    #[test]
+    fn pages_that_only_look_like_loopback() {
+        for origin in [
+            "http://localhost.evil.com",
+            "http://127.0.0.1.evil.com",
+            "http://evil.com",
+            "http://evil.com:8080",
+            "http://notlocalhost",
+            "http://localhost@evil.com",
+            "http://localhost:80@evil.com",
+            "http://evil.com@localhost",
+            "http://user:localhost@evil.com:80",
+            "http://evil.com/localhost",
+            "http://evil.com#localhost",
+            "http://evil.com?localhost",
+            "http://evil.com\\localhost",
+            "http://localhost/",
+            "http://localhost%2eevil.com",
+            "http://[::1].evil.com",
+            "http://[::1",
+            "http://::1",
+            "http://[localhost]",
+            "http://[::1%25lo]",
+            "http://localhost:",
+            "http://localhost:80:80",
+            "http://localhost:+80",
+            "http://localhost:65536",
+            "http://localhost http://localhost",
+            " http://localhost",
+            "http://localhost ",
+            "http://localhost\0",
+            "http://127.1",
+            "http://2130706433",
+            "http://0x7f.0.0.1",
+            "http://0.0.0.0",
+            "http://loc\u{212a}lhost",
+            "http://",
+            "http:localhost",
+            "//localhost",
+            "localhost",
+            "file://",
+            "file://localhost",
+            "chrome-extension://localhost",
+            "null",
+            "NULL",
+            "",
+        ] {
+            assert!(!allowed(origin, "10.0.0.1:8080", &[]), "{origin:?}");
+        }
+    }
+
+    #[test]
+    fn pages_of_the_same_host() {
+        for (origin, host) in [
+            ("http://router.lan:8080", "router.lan:8080"),
+            ("http://Router.LAN:3000", "router.lan:8080"),
+            ("https://router.lan", "ROUTER.lan"),
+            ("http://10.0.0.1:8080", "10.0.0.1:8080"),
+            ("http://[fe80::1]:8080", "[FE80:0::1]:8080"),
+        ] {
+            assert!(allowed(origin, host, &[]), "{origin} {host}");
+        }
+        for (origin, host) in [
+            ("http://router.lan.evil.com", "router.lan"),
+            ("http://evil-router.lan", "router.lan"),
+            ("http://router.lan@evil.com", "router.lan"),
+            ("http://10.0.0.1", "10.0.0.11"),
+            ("http://[fe80::1]", "[fe80::2]"),
+            ("ftp://router.lan", "router.lan"),
+            ("null", "null"),
+            ("http://", ""),
+            ("", ""),
+            ("http://evil.com", "evil.com@router.lan"),
+        ] {
+            assert!(!allowed(origin, host, &[]), "{origin} {host}");
+        }
+        assert!(!origin_allowed(Some("http://router.lan"), None, &[]));
+    }
+
+    #[test]
+    fn listed_pages() {
+        let allow = ["https://app.example.com", "http://app.example.com:8080", "capacitor://localhost"];
+        for origin in
+            ["https://app.example.com", "https://APP.example.com:443", "http://app.example.com:8080", "capacitor://localhost"]
+        {
+            assert!(allowed(origin, "10.0.0.1", &allow), "{origin}");
+        }
+        for origin in [
+            "http://app.example.com",
+            "https://app.example.com:444",
+            "https://example.com",
+            "https://x.app.example.com",
+            "https://app.example.com.evil.com",
+            "ionic://localhost",
+            "null",
+        ] {
+            assert!(!allowed(origin, "10.0.0.1", &allow), "{origin}");
+        }
+        assert!(allowed("null", "10.0.0.1", &["null"]));
+        assert!(!allowed("http://evil.com", "10.0.0.1", &["null"]));
+        assert!(allowed("http://evil.com", "10.0.0.1", &["*"]));
+        assert!(allowed("null", "10.0.0.1", &["*"]));
+    }
+
+    #[test]
+    fn refusals_name_the_flag_and_repeat_only_origins() {
+        assert!(origin_refusal("http://evil.com").contains("--allow-origin http://evil.com\n"));
+        for origin in ["<script>", "*", "http://a b", ""] {
+            let text = origin_refusal(origin);
+            assert!(text.contains("--allow-origin") && (origin.is_empty() || !text.contains(origin)), "{text}");
+        }
+    }
+}

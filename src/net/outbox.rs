@@ -1,0 +1,171 @@
+//! Deliveries on their way from a realm to a connection: batched, bounded, with the pace they allow their publishers.
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+use crate::model::Delivery;
+
+/// Shared by one connection, which takes, and its realm, which puts.
+#[derive(Debug)]
+pub struct Outbox {
+    queue: Mutex<Vec<Delivery>>,
+    /// Bytes put and not yet encoded.
+    bytes: AtomicUsize,
+    /// Bound of `bytes` for what may be lost.
+    max_bytes: usize,
+    /// Deliveries lost since the connection last asked.
+    dropped: AtomicU64,
+    /// When the socket last took bytes, or had nothing to take.
+    progress_ms: AtomicU64,
+    /// The connection waits for deliveries.
+    receiver: AtomicWaker,
+    /// Outboxes that the connection's own publications have filled.
+    filled: Mutex<Vec<Arc<Outbox>>>,
+    is_pacing: AtomicBool,
+    /// Publishers that wait for room here.
+    room: tokio::sync::Notify,
+}
+
+/// Bytes that count for a delivery which carries no publication.
+const FIXED_WEIGHT: usize = 64;
+
+/// A socket that took bytes this recently is taking bytes.
+const PROGRESS_MS: u64 = 50;
+
+/// What a delivery counts for in the outbox.
+pub fn weight(delivery: &Delivery) -> usize {
+    match delivery {
+        Delivery::Event(event) => event.publication.weight(),
+        Delivery::Invocation(invocation) => FIXED_WEIGHT + invocation.payload.len(),
+        Delivery::Answer(answer) => FIXED_WEIGHT + answer.payload.len(),
+        _ => FIXED_WEIGHT,
+    }
+}
+
+/// Only QoS 0 events may be lost: everything else is owed or answers a request.
+fn may_be_lost(delivery: &Delivery) -> bool {
+    matches!(delivery, Delivery::Event(event) if event.packet_id.is_none())
+}
+
+impl Outbox {
+    /// An empty outbox that holds `max_bytes` of what may be lost.
+    pub fn new(max_bytes: usize, now_ms: u64) -> Self {
+        Outbox {
+            queue: Mutex::new(Vec::new()),
+            bytes: AtomicUsize::new(0),
+            max_bytes,
+            dropped: AtomicU64::new(0),
+            progress_ms: AtomicU64::new(now_ms),
+            receiver: AtomicWaker::new(),
+            filled: Mutex::new(Vec::new()),
+            is_pacing: AtomicBool::new(false),
+            room: tokio::sync::Notify::new(),
+        }
+    }
+
+    /// Takes all of `batch`, or what may not be lost of it; true if it is full now and its publishers should wait a little.
+    pub fn put(&self, batch: &mut Vec<Delivery>, now_ms: u64) -> bool {
+        let before = self.bytes.load(Ordering::Relaxed);
+        let added: usize = batch.iter().map(weight).sum();
+        let is_moving = now_ms.saturating_sub(self.progress_ms.load(Ordering::Relaxed)) <= PROGRESS_MS;
+        // Paced publishers overshoot by a batch each; four times the bound is where patience ends.
+        let bound = if is_moving { self.max_bytes.saturating_mul(4) } else { self.max_bytes };
+        if before + added > bound {
+            self.put_what_fits(batch, bound - bound.min(before));
+        } else {
+            self.bytes.fetch_add(added, Ordering::Relaxed);
+        }
+        self.append(batch);
+        self.receiver.wake();
+        is_moving && self.bytes.load(Ordering::Relaxed) > self.max_bytes
+    }
+
+    fn put_what_fits(&self, batch: &mut Vec<Delivery>, mut room: usize) {
+        let (mut dropped, mut added) = (0, 0);
+        batch.retain(|delivery| {
+            let weight = weight(delivery);
+            if may_be_lost(delivery) && weight > room {
+                dropped += 1;
+                return false;
+            }
+            room = room.saturating_sub(weight);
+            added += weight;
+            true
+        });
+        self.bytes.fetch_add(added, Ordering::Relaxed);
+        self.dropped.fetch_add(dropped, Ordering::Relaxed);
+    }
+
+    fn append(&self, batch: &mut Vec<Delivery>) {
+        let mut queue = self.queue.lock();
+        if queue.is_empty() {
+            std::mem::swap(&mut *queue, batch);
+        } else {
+            queue.append(batch);
+        }
+    }
+
+    /// Swaps everything that waits into the empty `batch`; pending while there is nothing.
+    pub fn poll_take(&self, batch: &mut Vec<Delivery>, context: &mut Context<'_>) -> Poll<()> {
+        if self.take(batch) {
+            return Poll::Ready(());
+        }
+        self.receiver.register(context.waker());
+        // Again: something may have come between the look and the registration.
+        if self.take(batch) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn take(&self, batch: &mut Vec<Delivery>) -> bool {
+        let mut queue = self.queue.lock();
+        std::mem::swap(&mut *queue, batch);
+        !batch.is_empty()
+    }
+
+    /// This many bytes of deliveries have been encoded.
+    pub fn release(&self, bytes: usize) {
+        let before = self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if before > self.max_bytes / 2 && before - bytes <= self.max_bytes / 2 {
+            self.room.notify_waiters();
+        }
+    }
+
+    /// The socket took bytes, or there was nothing for it to take.
+    pub fn note_progress(&self, now_ms: u64) {
+        self.progress_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// When the socket last made progress.
+    pub fn progress_ms(&self) -> u64 {
+        self.progress_ms.load(Ordering::Relaxed)
+    }
+
+    /// Deliveries lost since the last call.
+    pub fn take_dropped(&self) -> u64 {
+        if self.dropped.load(Ordering::Relaxed) == 0 { 0 } else { self.dropped.swap(0, Ordering::Relaxed) }
+    }
+
+    /// Remembers that this connection's publications have filled `outbox`.
+    pub fn pace_by(&self, outbox: Arc<Outbox>) {
+        self.filled.lock().push(outbox);
+        self.is_pacing.store(true, Ordering::Release);
+    }
+
+    /// The outboxes that this connection's publications have filled since the last call.
+    pub fn take_filled(&self) -> Vec<Arc<Outbox>> {
+        if self.is_pacing.swap(false, Ordering::Acquire) { std::mem::take(&mut *self.filled.lock()) } else { Vec::new() }
+    }
+
+    /// Waits until half of the outbox is free.
+    pub async fn has_room(&self) {
+        loop {
+            let notified = self.room.notified();
+            if self.bytes.load(Ordering::Relaxed) <= self.max_bytes / 2 {
+                return;
+            }
+            notified.await;
+        }
+    }
+}

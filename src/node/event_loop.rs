@@ -1,0 +1,218 @@
+//! One realm in motion: whoever brings an input runs the router, for everybody who waits; nobody wakes a thread for it.
+//!
+//! Inputs go into a mailbox; the one that finds the router free empties the mailbox in order, the others leave theirs and
+//! go on reading. So a realm has one order, and at low rates a message is routed on the thread that read it.
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::model::{ConnectionId, Delivery, Limits, Publication};
+use crate::net::clock::{instant_of, now_ms};
+use crate::net::outbox::Outbox;
+use crate::net::{Input, Realm};
+use crate::router::{Census, Counters, Effect, Router};
+
+/// One thing for a realm to handle.
+enum Item {
+    /// A connection joins; its commands follow.
+    Join(ConnectionId, Arc<Outbox>),
+    /// A connection's input.
+    Input(ConnectionId, Input),
+    /// Something of the router's own to be published.
+    Own(Publication),
+    /// Something may be due.
+    Timeout,
+    /// Every session is told to end.
+    ShutDown,
+}
+
+/// A realm and the outboxes of its connections.
+pub struct EventLoop {
+    mailbox: Mutex<Vec<Item>>,
+    core: Mutex<Core>,
+    /// When the router next has something due; `u64::MAX` = never.
+    due_ms: AtomicU64,
+    due_changed: Notify,
+}
+
+struct Core {
+    router: Router,
+    members: HashMap<ConnectionId, Member, FixedState>,
+    /// Members with staged deliveries.
+    dirty: Vec<ConnectionId>,
+}
+
+struct Member {
+    outbox: Arc<Outbox>,
+    staged: Vec<Delivery>,
+}
+
+impl EventLoop {
+    /// An empty realm, with a task that brings its timeouts until it is dropped.
+    pub fn start(limits: Limits, seed: u64) -> Arc<Self> {
+        let core = Core { router: Router::new(limits, seed), members: HashMap::default(), dirty: Vec::new() };
+        let event_loop = Arc::new(EventLoop {
+            mailbox: Mutex::new(Vec::new()),
+            core: Mutex::new(core),
+            due_ms: AtomicU64::new(u64::MAX),
+            due_changed: Notify::new(),
+        });
+        tokio::spawn(bring_timeouts(Arc::downgrade(&event_loop)));
+        event_loop
+    }
+
+    /// Lets a connection in.
+    pub fn join(&self, connection: ConnectionId, outbox: Arc<Outbox>) {
+        self.put(Item::Join(connection, outbox));
+    }
+
+    /// Publishes in the router's own name.
+    pub fn publish_own(&self, publication: Publication) {
+        self.put(Item::Own(publication));
+    }
+
+    /// Tells every session to end.
+    pub fn shut_down(&self) {
+        self.put(Item::ShutDown);
+    }
+
+    /// Sizes and counters now.
+    pub fn census(&self) -> (Census, Counters) {
+        let core = self.core.lock();
+        (core.router.census(), core.router.counters())
+    }
+
+    fn put(&self, item: Item) {
+        self.mailbox.lock().push(item);
+        self.run();
+    }
+
+    /// Empties the mailbox, unless somebody else is at it: then they will find our item when they look once more.
+    fn run(&self) {
+        loop {
+            let Some(mut core) = self.core.try_lock() else { return };
+            loop {
+                let items = std::mem::take(&mut *self.mailbox.lock());
+                if items.is_empty() {
+                    break;
+                }
+                for item in items {
+                    core.handle(item);
+                }
+            }
+            self.note_due(core.router.poll_timeout());
+            drop(core);
+            if self.mailbox.lock().is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn note_due(&self, due_ms: Option<u64>) {
+        let due_ms = due_ms.unwrap_or(u64::MAX);
+        if self.due_ms.swap(due_ms, Ordering::Relaxed) > due_ms {
+            self.due_changed.notify_one();
+        }
+    }
+}
+
+impl Realm for EventLoop {
+    fn handle(&self, connection: ConnectionId, input: Input) {
+        self.put(Item::Input(connection, input));
+    }
+}
+
+/// Brings a timeout whenever the router has something due.
+async fn bring_timeouts(event_loop: std::sync::Weak<EventLoop>) {
+    // Looks once a second whether the realm still exists.
+    const LOOK: Duration = Duration::from_secs(1);
+    while let Some(realm) = event_loop.upgrade() {
+        let due_ms = realm.due_ms.load(Ordering::Relaxed);
+        if due_ms <= now_ms() {
+            realm.due_ms.store(u64::MAX, Ordering::Relaxed);
+            realm.put(Item::Timeout);
+            continue;
+        }
+        let due = instant_of(due_ms.min(now_ms() + LOOK.as_millis() as u64));
+        tokio::select! {
+            () = tokio::time::sleep_until(due) => {}
+            () = realm.due_changed.notified() => {}
+        }
+    }
+}
+
+impl Core {
+    fn handle(&mut self, item: Item) {
+        let now_ms = now_ms();
+        match item {
+            Item::Join(connection, outbox) => {
+                self.members.insert(connection, Member { outbox, staged: Vec::new() });
+            }
+            Item::Input(connection, Input::Commands(commands)) => {
+                for command in commands {
+                    self.router.handle(connection, command, now_ms);
+                    self.stage();
+                }
+                self.flush(Some(connection), now_ms);
+            }
+            Item::Input(connection, Input::Drained) => {
+                self.router.handle_outbox_drained(connection);
+                self.stage();
+                self.flush(None, now_ms);
+            }
+            Item::Input(connection, Input::Left) => {
+                self.members.remove(&connection);
+            }
+            Item::Own(publication) => {
+                self.router.publish_own(publication, now_ms);
+                self.stage();
+                self.flush(None, now_ms);
+            }
+            Item::Timeout => {
+                self.router.handle_timeout(now_ms);
+                self.stage();
+                self.flush(None, now_ms);
+            }
+            Item::ShutDown => {
+                self.router.shut_down(now_ms);
+                self.stage();
+                self.flush(None, now_ms);
+            }
+        }
+    }
+
+    /// Sorts the router's effects by connection.
+    fn stage(&mut self) {
+        while let Some(effect) = self.router.poll_effect() {
+            let Effect::Deliver(connection, delivery) = effect;
+            let Some(member) = self.members.get_mut(&connection) else { continue };
+            if member.staged.is_empty() {
+                self.dirty.push(connection);
+            }
+            member.staged.push(delivery);
+        }
+    }
+
+    /// One hand-over for each connection; what it fills paces the publisher.
+    fn flush(&mut self, publisher: Option<ConnectionId>, now_ms: u64) {
+        let mut filled = Vec::new();
+        for connection in self.dirty.drain(..) {
+            let Some(member) = self.members.get_mut(&connection) else { continue };
+            let is_full = member.outbox.put(&mut member.staged, now_ms);
+            if is_full && publisher != Some(connection) {
+                filled.push(member.outbox.clone());
+            }
+        }
+        let publisher = publisher.filter(|_| !filled.is_empty()).and_then(|publisher| self.members.get(&publisher));
+        if let Some(publisher) = publisher {
+            for outbox in filled {
+                publisher.outbox.pace_by(outbox);
+            }
+        }
+    }
+}

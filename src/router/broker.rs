@@ -1,0 +1,284 @@
+//! Subscriptions and who receives a publication: the matcher's answer, merged per session and cached per topic.
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use slab::Slab;
+use smallvec::SmallVec;
+
+use super::matcher::Matcher;
+use super::session::{SessionKey, Sessions};
+use crate::model::command::SubscribeOptions;
+use crate::model::{Filter, Qos, SubscriptionId, Topic};
+
+/// Receivers held by the cache of plans before it starts anew.
+const CACHED_RECEIVERS: usize = 1 << 20;
+
+/// One subscription: everybody who asked for the same filter.
+#[derive(Debug)]
+struct Subscription {
+    id: SubscriptionId,
+    filter: Filter,
+    members: BTreeMap<SessionKey, SubscribeOptions>,
+    groups: BTreeMap<Box<str>, u32>,
+}
+
+/// A share group of one filter.
+#[derive(Debug)]
+pub struct Group {
+    subscription: u32,
+    name: Box<str>,
+    /// Its members with what each asked for, in the order of joining.
+    pub members: Vec<(SessionKey, SubscribeOptions)>,
+    /// Whose turn it is.
+    pub turn: usize,
+}
+
+/// One session that receives a topic, through one or more of its subscriptions.
+#[derive(Clone, Debug)]
+pub struct Receiver {
+    /// Who.
+    pub session: SessionKey,
+    /// The highest QoS granted.
+    pub qos: Qos,
+    /// At least one of its subscriptions keeps the RETAIN flag.
+    pub retain_as_published: bool,
+    /// At least one of its subscriptions leaves out what the session published itself.
+    pub no_local: bool,
+    /// All its subscriptions want changes of retained state only.
+    pub retained_only: bool,
+    /// It subscribed by pattern.
+    pub by_pattern: bool,
+    /// WAMP: the subscription. MQTT: the subscription identifiers.
+    pub subscriptions: SmallVec<[u64; 2]>,
+}
+
+/// Everybody who receives a topic.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Single sessions.
+    pub receivers: Vec<Receiver>,
+    /// Share groups: one member each.
+    pub groups: Vec<u32>,
+}
+
+/// Subscriptions of a realm.
+#[derive(Debug, Default)]
+pub struct Broker {
+    matcher: Matcher<u32>,
+    subscriptions: Slab<Subscription>,
+    groups: Slab<Group>,
+    plans: HashMap<Topic, Arc<Plan>, FixedState>,
+    planned: usize,
+    by_id: HashMap<SubscriptionId, u32, FixedState>,
+    last_id: u64,
+    wildcards: usize,
+}
+
+impl Broker {
+    /// Adds or replaces a session's subscription; true if the session did not have it.
+    pub fn subscribe(
+        &mut self,
+        session: SessionKey,
+        filter: &Filter,
+        share: Option<&str>,
+        options: SubscribeOptions,
+    ) -> (SubscriptionId, bool) {
+        self.forget_plans(filter);
+        let key = self.subscription(filter);
+        let Some(subscription) = self.subscriptions.get_mut(key as usize) else { return (SubscriptionId(0), false) };
+        let id = subscription.id;
+        let Some(share) = share else {
+            let is_new = subscription.members.insert(session, options).is_none();
+            self.wildcards += usize::from(is_new && !matches!(filter, Filter::Exact(_)));
+            return (id, is_new);
+        };
+        let group_key = *subscription.groups.entry(share.into()).or_insert_with(|| {
+            self.groups.insert(Group { subscription: key, name: share.into(), members: Vec::new(), turn: 0 }) as u32
+        });
+        let Some(group) = self.groups.get_mut(group_key as usize) else { return (id, false) };
+        let place = group.members.iter_mut().find(|(member, _)| *member == session);
+        let is_new = place.is_none();
+        match place {
+            Some((_, old)) => *old = options,
+            None => group.members.push((session, options)),
+        }
+        self.wildcards += usize::from(is_new && !matches!(filter, Filter::Exact(_)));
+        (id, is_new)
+    }
+
+    fn subscription(&mut self, filter: &Filter) -> u32 {
+        if let Some(key) = self.matcher.find(filter) {
+            return key;
+        }
+        self.last_id += 1;
+        let id = SubscriptionId(self.last_id);
+        let subscription = Subscription { id, filter: filter.clone(), members: BTreeMap::new(), groups: BTreeMap::new() };
+        let key = self.subscriptions.insert(subscription) as u32;
+        self.matcher.insert(filter, key);
+        self.by_id.insert(id, key);
+        key
+    }
+
+    /// Takes a session's subscription away; false if there was none.
+    pub fn unsubscribe(&mut self, session: SessionKey, filter: &Filter, share: Option<&str>) -> bool {
+        let Some(key) = self.matcher.find(filter) else { return false };
+        let Some(subscription) = self.subscriptions.get_mut(key as usize) else { return false };
+        let was_member = match share {
+            None => subscription.members.remove(&session).is_some(),
+            Some(share) => match subscription.groups.get(share).copied() {
+                Some(group_key) => {
+                    let group = self.groups.get_mut(group_key as usize);
+                    let (left, is_empty) = group.map_or((false, true), |group| group.leave(session));
+                    if is_empty {
+                        subscription.groups.remove(share);
+                        self.groups.try_remove(group_key as usize);
+                    }
+                    left
+                }
+                None => false,
+            },
+        };
+        if subscription.members.is_empty() && subscription.groups.is_empty() {
+            self.matcher.remove(filter);
+            self.by_id.remove(&subscription.id);
+            self.subscriptions.try_remove(key as usize);
+        }
+        if was_member {
+            self.forget_plans(filter);
+            self.wildcards -= usize::from(!matches!(filter, Filter::Exact(_)));
+        }
+        was_member
+    }
+
+    /// The filter of the subscription with this id.
+    pub fn filter_of(&self, id: SubscriptionId) -> Option<&Filter> {
+        let key = self.by_id.get(&id)?;
+        self.subscriptions.get(*key as usize).map(|subscription| &subscription.filter)
+    }
+
+    /// Wildcard subscriptions of the realm.
+    pub fn wildcards(&self) -> usize {
+        self.wildcards
+    }
+
+    /// Distinct subscriptions of the realm.
+    pub fn len(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    /// True without a subscription.
+    pub fn is_empty(&self) -> bool {
+        self.subscriptions.is_empty()
+    }
+
+    /// The share group at this place.
+    pub fn group_mut(&mut self, key: u32) -> Option<&mut Group> {
+        self.groups.get_mut(key as usize)
+    }
+
+    /// The place of a share group.
+    pub fn group_key(&self, filter: &Filter, share: &str) -> Option<u32> {
+        let key = self.matcher.find(filter)?;
+        self.subscriptions.get(key as usize)?.groups.get(share).copied()
+    }
+
+    /// Everybody who receives `topic`; made on first use, kept until a subscription that covers the topic changes.
+    pub fn plan(&mut self, topic: &Topic, sessions: &Sessions) -> Arc<Plan> {
+        if let Some(plan) = self.plans.get(topic) {
+            return plan.clone();
+        }
+        let plan = Arc::new(self.make_plan(topic, sessions));
+        let weight = plan.receivers.len() + plan.groups.len() + 1;
+        if self.planned + weight > CACHED_RECEIVERS {
+            self.plans.clear();
+            self.planned = 0;
+        }
+        self.planned += weight;
+        self.plans.insert(topic.clone(), plan.clone());
+        plan
+    }
+
+    fn make_plan(&self, topic: &Topic, sessions: &Sessions) -> Plan {
+        let mut plan = Plan::default();
+        let mut merged: HashMap<SessionKey, usize, FixedState> = HashMap::default();
+        self.matcher.match_topic(topic, |key| {
+            let Some(subscription) = self.subscriptions.get(key as usize) else { return };
+            plan.groups.extend(subscription.groups.values());
+            for (session, options) in &subscription.members {
+                let is_mqtt = sessions.at(*session).is_some_and(|s| s.protocol.is_mqtt());
+                let receiver = receiver(*session, subscription, *options, is_mqtt);
+                match merged.get(session).and_then(|index| plan.receivers.get_mut(*index)) {
+                    Some(earlier) if is_mqtt => merge(earlier, receiver),
+                    _ => {
+                        merged.insert(*session, plan.receivers.len());
+                        plan.receivers.push(receiver);
+                    }
+                }
+            }
+        });
+        plan
+    }
+
+    /// Drops what is remembered about the topics that a changed filter covers.
+    fn forget_plans(&mut self, filter: &Filter) {
+        match filter {
+            Filter::Exact(topic) => {
+                if let Some(plan) = self.plans.remove(topic) {
+                    self.planned -= plan.receivers.len() + plan.groups.len() + 1;
+                }
+            }
+            _ => {
+                self.plans.clear();
+                self.planned = 0;
+            }
+        }
+    }
+}
+
+impl Group {
+    fn leave(&mut self, session: SessionKey) -> (bool, bool) {
+        let before = self.members.len();
+        self.members.retain(|(member, _)| *member != session);
+        (self.members.len() < before, self.members.is_empty())
+    }
+
+    /// The group's name, as in `$share/<name>/…`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Which subscription it shares.
+    pub fn subscription(&self) -> u32 {
+        self.subscription
+    }
+}
+
+fn receiver(session: SessionKey, subscription: &Subscription, options: SubscribeOptions, is_mqtt: bool) -> Receiver {
+    let mut subscriptions = SmallVec::new();
+    match (is_mqtt, options.identifier) {
+        (true, Some(identifier)) => subscriptions.push(u64::from(identifier)),
+        (true, None) => {}
+        (false, _) => subscriptions.push(subscription.id.0),
+    }
+    Receiver {
+        session,
+        qos: options.qos,
+        retain_as_published: options.retain_as_published,
+        no_local: options.no_local,
+        retained_only: options.retained_only,
+        by_pattern: !matches!(subscription.filter, Filter::Exact(_)),
+        subscriptions,
+    }
+}
+
+/// Overlapping subscriptions of one MQTT session get one copy with the highest QoS and every identifier
+/// [MQTT-3.3.4-2], [MQTT-3.3.4-3].
+fn merge(earlier: &mut Receiver, more: Receiver) {
+    earlier.qos = earlier.qos.max(more.qos);
+    earlier.retain_as_published |= more.retain_as_published;
+    earlier.no_local |= more.no_local;
+    earlier.retained_only &= more.retained_only;
+    earlier.by_pattern |= more.by_pattern;
+    earlier.subscriptions.extend(more.subscriptions);
+}

@@ -1,0 +1,223 @@
+//! The way of a publication: retained state, the plan of receivers, and one event for each.
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::Router;
+use super::broker::Receiver;
+use super::effect::Effect;
+use super::inflight::Owed;
+use super::session::{Session, SessionKey};
+use crate::model::command::{Audience, Protocol, PublishOptions, SubscribeOptions};
+use crate::model::delivery::Event;
+use crate::model::publication::Publisher;
+use crate::model::{Delivery, Filter, Publication, PublicationId, Qos, Reason, SubscriptionId};
+
+/// Expired retained messages taken out before a new one is refused.
+const PURGE_STEPS: usize = 1_000;
+
+/// How one delivery differs from the next of the same publication.
+#[derive(Clone, Debug)]
+pub(super) struct Passage {
+    /// QoS granted.
+    pub qos: Qos,
+    /// RETAIN flag.
+    pub retain: bool,
+    /// Subscribed by pattern.
+    pub by_pattern: bool,
+    /// Ids to name.
+    pub subscriptions: SmallVec<[u64; 2]>,
+    /// The share group it came through.
+    pub share: Option<u32>,
+}
+
+impl Passage {
+    /// A delivery through one subscription.
+    pub fn of(options: SubscribeOptions, filter: &Filter, protocol: Protocol, id: SubscriptionId) -> Self {
+        let subscriptions = match (protocol, options.identifier) {
+            (Protocol::Wamp, _) => SmallVec::from_slice(&[id.0]),
+            (_, Some(identifier)) => SmallVec::from_slice(&[u64::from(identifier)]),
+            (_, None) => SmallVec::new(),
+        };
+        let by_pattern = !matches!(filter, Filter::Exact(_));
+        Passage { qos: options.qos, retain: false, by_pattern, subscriptions, share: None }
+    }
+}
+
+impl Router {
+    /// Publishes for a session, or for the router itself; tells how many receivers it had.
+    pub(super) fn publish(
+        &mut self,
+        from: Option<SessionKey>,
+        mut publication: Arc<Publication>,
+        options: Option<&PublishOptions>,
+    ) -> Result<(PublicationId, usize), Reason> {
+        if publication.is_expired(self.now_ms) {
+            return Ok((publication.id, 0));
+        }
+        let id = PublicationId(self.random.publication_id());
+        let publisher = options.filter(|o| o.disclose_me).and(from).and_then(|key| self.disclosed(key));
+        // Nobody else holds it yet: the gate made it for this command.
+        if let Some(publication) = Arc::get_mut(&mut publication) {
+            publication.id = id;
+            publication.publisher = publisher;
+        }
+        if publication.retain {
+            self.retain(&publication)?;
+        }
+        self.counters.published += 1;
+        Ok((id, self.route(from, &publication, options)))
+    }
+
+    /// Keeps the value of a topic, or clears it with an empty one [MQTT-3.3.1-6].
+    fn retain(&mut self, publication: &Arc<Publication>) -> Result<(), Reason> {
+        if publication.payload.is_empty() {
+            self.retained.clear(&publication.topic);
+            return Ok(());
+        }
+        if self.retained_is_full(publication) {
+            self.retained.purge_expired(self.now_ms, PURGE_STEPS);
+            if self.retained_is_full(publication) {
+                return Err(Reason::QuotaExceeded);
+            }
+        }
+        self.retained.set(publication.clone());
+        Ok(())
+    }
+
+    fn retained_is_full(&self, publication: &Publication) -> bool {
+        let earlier = self.retained.find(&publication.topic, self.now_ms);
+        let bytes = self.retained.bytes() - earlier.map_or(0, |earlier| earlier.weight()) + publication.weight();
+        bytes > self.limits.max_retained_bytes || (earlier.is_none() && self.retained.len() >= self.limits.max_retained)
+    }
+
+    /// The identity that others may see of a session.
+    pub(super) fn disclosed(&self, key: SessionKey) -> Option<Publisher> {
+        self.sessions.at(key).map(|session| Publisher { session: session.id, principal: session.principal.clone() })
+    }
+
+    fn route(&mut self, from: Option<SessionKey>, publication: &Arc<Publication>, options: Option<&PublishOptions>) -> usize {
+        let plan = self.broker.plan(&publication.topic, &self.sessions);
+        let publisher_is_wamp = from.and_then(|key| self.sessions.at(key)).is_some_and(|s| !s.protocol.is_mqtt());
+        let exclude_me = options.map_or(publisher_is_wamp, |options| options.exclude_me);
+        let mut reached = 0;
+        for receiver in &plan.receivers {
+            if Some(receiver.session) == from {
+                if exclude_me {
+                    continue;
+                }
+                if receiver.no_local {
+                    reached += self.deliver_own(receiver.session, publication, options);
+                    continue;
+                }
+            }
+            let is_unwanted = receiver.retained_only && !publication.retain;
+            if is_unwanted || options.is_some_and(|options| !self.admits(options, receiver.session)) {
+                continue;
+            }
+            reached += 1;
+            self.deliver_to(receiver.session, publication, passage(receiver, publication));
+        }
+        for group in &plan.groups {
+            reached += usize::from(self.deliver_shared(*group, publication));
+        }
+        reached
+    }
+
+    /// A publisher that subscribes with No Local: only its other subscriptions count [MQTT-3.8.3-3].
+    fn deliver_own(&mut self, key: SessionKey, publication: &Arc<Publication>, options: Option<&PublishOptions>) -> usize {
+        if options.is_some_and(|options| !self.admits(options, key)) {
+            return 0;
+        }
+        let Some(session) = self.sessions.at(key) else { return 0 };
+        let mut merged: Option<Passage> = None;
+        for ((filter, share), options) in &session.subscriptions {
+            if share.is_some() || options.no_local || !filter.covers(&publication.topic) {
+                continue;
+            }
+            let more = Passage::of(*options, filter, session.protocol, SubscriptionId(0));
+            let passage =
+                merged.get_or_insert_with(|| Passage { qos: Qos::AtMostOnce, subscriptions: SmallVec::new(), ..more.clone() });
+            passage.qos = passage.qos.max(more.qos);
+            passage.retain |= options.retain_as_published && publication.retain;
+            passage.subscriptions.extend(more.subscriptions);
+        }
+        let Some(passage) = merged else { return 0 };
+        self.deliver_to(key, publication, passage);
+        1
+    }
+
+    /// One event on its way to one session: at once, into its window, or nowhere if it is away and took QoS 0.
+    pub(super) fn deliver_to(&mut self, key: SessionKey, publication: &Arc<Publication>, passage: Passage) {
+        let Some(session) = self.sessions.at_mut(key) else { return };
+        let qos = publication.qos.min(passage.qos);
+        let Passage { retain, by_pattern, subscriptions, share, .. } = passage;
+        let event = if qos == Qos::AtMostOnce {
+            let publication = publication.clone();
+            Some(Event { publication, qos, retain, duplicate: false, by_pattern, packet_id: None, subscriptions })
+        } else {
+            let owed = Owed { publication: publication.clone(), qos, retain, subscriptions, share };
+            session.inflight.offer(owed, session.connection.is_some(), &self.limits)
+        };
+        if let (Some(event), Some(connection)) = (event, session.connection) {
+            self.effects.push_back(Effect::Deliver(connection, Delivery::Event(event)));
+        }
+    }
+
+    /// One member of a share group gets it: in turn among those that are connected, else one that will come back.
+    fn deliver_shared(&mut self, group_key: u32, publication: &Arc<Publication>) -> bool {
+        let Some((session, options)) = self.pick_member(group_key, publication.qos) else { return false };
+        let mut subscriptions = SmallVec::new();
+        subscriptions.extend(options.identifier.map(u64::from));
+        let retain = options.retain_as_published && publication.retain;
+        let share = Some(group_key);
+        self.deliver_to(session, publication, Passage { qos: options.qos, retain, by_pattern: true, subscriptions, share });
+        true
+    }
+
+    pub(super) fn pick_member(&mut self, group_key: u32, qos: Qos) -> Option<(SessionKey, SubscribeOptions)> {
+        let group = self.broker.group_mut(group_key)?;
+        let count = group.members.len();
+        let turn = group.turn;
+        let at = |step: usize| (turn + step) % count.max(1);
+        let is_connected = |index: &usize| {
+            let member = group.members.get(*index).and_then(|(key, _)| self.sessions.at(*key));
+            member.is_some_and(|session| session.connection.is_some())
+        };
+        let index = (0..count).map(at).find(is_connected).or((qos > Qos::AtMostOnce && count > 0).then(|| at(0)))?;
+        group.turn = index + 1;
+        group.members.get(index).copied()
+    }
+
+    /// WAMP: Advanced, Subscriber Black- and Whitelisting: inside every white list that is given and no black list.
+    fn admits(&self, options: &PublishOptions, key: SessionKey) -> bool {
+        if options.eligible.is_none() && options.exclude.is_none() {
+            return true;
+        }
+        let Some(session) = self.sessions.at(key) else { return false };
+        let eligible = options.eligible.as_ref().is_none_or(|audience| is_listed(audience, session, true));
+        eligible && !options.exclude.as_ref().is_some_and(|audience| is_listed(audience, session, false))
+    }
+}
+
+/// True if the session is in all lists that are present (`all`), or in any of them.
+fn is_listed(audience: &Audience, session: &Session, all: bool) -> bool {
+    let lists = [
+        audience.sessions.as_ref().map(|ids| ids.contains(&session.id)),
+        audience.authids.as_ref().map(|names| names.contains(&session.principal.authid)),
+        audience.authroles.as_ref().map(|names| names.contains(&session.principal.authrole)),
+    ];
+    let mut present = lists.into_iter().flatten();
+    if all { present.all(|is_in| is_in) } else { present.any(|is_in| is_in) }
+}
+
+fn passage(receiver: &Receiver, publication: &Publication) -> Passage {
+    Passage {
+        qos: receiver.qos,
+        // [MQTT-3.3.1-12], [MQTT-3.3.1-13]: the flag is for values that were there before, unless asked for.
+        retain: receiver.retain_as_published && publication.retain,
+        by_pattern: receiver.by_pattern,
+        subscriptions: receiver.subscriptions.clone(),
+        share: None,
+    }
+}

@@ -1,0 +1,215 @@
+//! Sessions from opening to end: resuming, takeover, wills, expiry.
+use super::Router;
+use super::effect::Effect;
+use super::inflight::Resend;
+use super::session::{Session, SessionKey};
+use crate::model::command::{Close, Open};
+use crate::model::{ConnectionId, Delivery, Reason};
+
+/// What a timer is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Due {
+    /// The will of a session whose client is away.
+    Will(SessionKey),
+    /// The end of a session whose client is away.
+    Expiry(SessionKey),
+}
+
+/// Largest window towards a client, whatever it would take.
+const MAX_WINDOW: u16 = 1_024;
+
+impl Router {
+    pub(super) fn open(&mut self, connection: ConnectionId, mut open: Open) {
+        open.expiry_s = open.expiry_s.min(self.limits.max_session_expiry_s);
+        let earlier = open.client_id.as_deref().and_then(|client_id| self.sessions.of_client_id(client_id));
+        if let Some(earlier) = earlier {
+            // A session belongs to the user who made it.
+            if self.sessions.at(earlier).is_some_and(|s| s.principal.authid != open.principal.authid) {
+                return self.deliver(connection, Delivery::Refused(Reason::ClientIdNotValid));
+            }
+            self.take_over(earlier);
+        }
+        // The takeover may have ended it.
+        let earlier = open.client_id.as_deref().and_then(|client_id| self.sessions.of_client_id(client_id));
+        match earlier {
+            Some(earlier) if !open.clean_start => self.resume(earlier, connection, open),
+            Some(earlier) => {
+                self.end(earlier, Reason::SessionTakenOver);
+                self.start(connection, open);
+            }
+            None => self.start(connection, open),
+        }
+    }
+
+    fn start(&mut self, connection: ConnectionId, mut open: Open) {
+        if self.sessions.of_id(open.session).is_some() {
+            return self.deliver(connection, Delivery::Refused(Reason::ServerBusy));
+        }
+        let window = open.receive_maximum.min(MAX_WINDOW);
+        let session = Session::new(&mut open, connection, window);
+        let id = session.id;
+        self.sessions.insert(session);
+        self.deliver(connection, Delivery::Opened { session: id, session_present: false });
+    }
+
+    /// [MQTT-3.1.4-3]: the older connection of a client id ends.
+    fn take_over(&mut self, key: SessionKey) {
+        if self.sessions.at(key).is_some_and(|session| session.connection.is_some()) {
+            self.end_connection(key, Reason::SessionTakenOver);
+        }
+    }
+
+    /// The router ends a session's connection; the session may stay.
+    pub(super) fn end_connection(&mut self, key: SessionKey, reason: Reason) {
+        if let Some(connection) = self.sessions.at(key).and_then(|session| session.connection) {
+            self.deliver(connection, Delivery::Close(reason));
+        }
+        self.lose(key, reason);
+    }
+
+    fn resume(&mut self, key: SessionKey, connection: ConnectionId, open: Open) {
+        self.clear_timers(key);
+        self.sessions.connect(key, Some(connection));
+        let Some(session) = self.sessions.at_mut(key) else { return };
+        session.protocol = open.protocol;
+        session.transport = open.transport;
+        session.principal = open.principal;
+        session.features = open.features;
+        session.expiry_s = open.expiry_s;
+        session.will = open.will;
+        session.unreleased.values_mut().for_each(|repeats| repeats.count = 0);
+        session.inflight.resize(open.receive_maximum.min(MAX_WINDOW));
+        let id = session.id;
+        self.effects.push_back(Effect::Deliver(connection, Delivery::Opened { session: id, session_present: true }));
+        for resend in session.inflight.resend() {
+            let delivery = match resend {
+                Resend::Publish(event) => Delivery::Event(event),
+                Resend::Release(packet_id) => Delivery::Release(packet_id, Ok(())),
+            };
+            self.effects.push_back(Effect::Deliver(connection, delivery));
+        }
+        while let Some(event) = session.inflight.poll_next(self.now_ms, &self.limits) {
+            self.effects.push_back(Effect::Deliver(connection, Delivery::Event(event)));
+        }
+    }
+
+    /// DISCONNECT or GOODBYE: the will goes, unless asked for [MQTT-3.14.4-3].
+    pub(super) fn close(&mut self, key: SessionKey, close: Close) {
+        if let Some(session) = self.sessions.at_mut(key) {
+            if let Some(expiry_s) = close.expiry_s {
+                session.expiry_s = expiry_s.min(self.limits.max_session_expiry_s);
+            }
+            if !close.with_will {
+                session.will = None;
+            }
+        }
+        self.lose(key, Reason::ConnectionLost);
+    }
+
+    /// The connection is gone: the session ends with it, or waits for its client.
+    pub(super) fn lose(&mut self, key: SessionKey, reason: Reason) {
+        self.sessions.connect(key, None);
+        let Some(session) = self.sessions.at_mut(key) else { return };
+        session.replays.clear();
+        if session.expiry_s == 0 {
+            return self.end(key, reason);
+        }
+        let expiry_ms = match session.expiry_s {
+            u32::MAX => u64::MAX,
+            seconds => self.now_ms.saturating_add(u64::from(seconds) * 1_000),
+        };
+        let will_ms = session.will.as_ref().map(|will| self.now_ms + u64::from(will.delay_s) * 1_000);
+        let timers = [
+            will_ms
+                .filter(|at_ms| *at_ms > self.now_ms && *at_ms < expiry_ms)
+                .map(|at_ms| self.timers.set(at_ms, Due::Will(key))),
+            (expiry_ms < u64::MAX).then(|| self.timers.set(expiry_ms, Due::Expiry(key))),
+        ];
+        session.timers = timers;
+        if will_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
+            self.publish_will(key);
+        }
+        self.bound_stored_sessions(key);
+    }
+
+    fn bound_stored_sessions(&mut self, key: SessionKey) {
+        if self.sessions.len() - self.sessions.connected() > self.limits.max_stored_sessions {
+            self.end(key, Reason::QuotaExceeded);
+        }
+    }
+
+    /// The router stops: wills are published while there is somebody to read them, then every connection ends.
+    pub fn shut_down(&mut self, now_ms: u64) {
+        self.now_ms = self.now_ms.max(now_ms);
+        let connected: Vec<_> = self.sessions.iter().filter(|(_, s)| s.connection.is_some()).map(|(key, _)| key).collect();
+        for key in &connected {
+            self.publish_will(*key);
+        }
+        for key in connected {
+            if let Some(connection) = self.sessions.at(key).and_then(|session| session.connection) {
+                self.deliver(connection, Delivery::Close(Reason::ShuttingDown));
+            }
+        }
+    }
+
+    pub(super) fn handle_due(&mut self, due: Due) {
+        match due {
+            Due::Will(key) => {
+                if let Some(session) = self.sessions.at_mut(key) {
+                    session.timers[0] = None;
+                }
+                self.publish_will(key);
+            }
+            Due::Expiry(key) => self.end(key, Reason::ConnectionLost),
+        }
+    }
+
+    fn publish_will(&mut self, key: SessionKey) {
+        let Some(will) = self.sessions.at_mut(key).and_then(|session| session.will.take()) else { return };
+        let mut publication = will.publication;
+        if let (Some(seconds), Some(publication)) = (will.expiry_s, std::sync::Arc::get_mut(&mut publication)) {
+            publication.expires_at_ms = Some(self.now_ms + u64::from(seconds) * 1_000);
+        }
+        // A will over the quota of retained messages has nobody left to be told.
+        self.publish(Some(key), publication, None).ok();
+    }
+
+    /// The session is over: its will is due at the latest now [MQTT-3.1.2-10], and nothing of it stays.
+    pub(super) fn end(&mut self, key: SessionKey, reason: Reason) {
+        if let Some(connection) = self.sessions.connect(key, None) {
+            self.deliver(connection, Delivery::Close(reason));
+        }
+        self.clear_timers(key);
+        self.publish_will(key);
+        let Some(session) = self.sessions.remove(key) else { return };
+        for (filter, share) in session.subscriptions.keys() {
+            self.broker.unsubscribe(key, filter, share.as_deref());
+        }
+        self.counters.dropped += session.inflight.dropped;
+        self.redistribute(session.inflight);
+    }
+
+    /// What its share groups still owe goes to their other members [MQTT-4.8.2-4].
+    fn redistribute(&mut self, inflight: super::inflight::Inflight) {
+        for (group, owed) in inflight.into_shared() {
+            if let Some((member, options)) = self.pick_member(group, owed.qos) {
+                let subscriptions = options.identifier.map(u64::from).into_iter().collect();
+                let passage = super::deliver::Passage {
+                    qos: options.qos,
+                    retain: owed.retain,
+                    by_pattern: true,
+                    subscriptions,
+                    share: owed.share,
+                };
+                self.deliver_to(member, &owed.publication, passage);
+            }
+        }
+    }
+
+    fn clear_timers(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.at_mut(key) else { return };
+        for timer in std::mem::take(&mut session.timers).into_iter().flatten() {
+            self.timers.clear(timer);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! A realm's record of its sessions; an MQTT session may outlive its connection.
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use slab::Slab;
+
+use super::inflight::Inflight;
+use super::replay::Replay;
+use super::timers::TimerKey;
+use crate::model::command::{CalleeForm, Features, Open, Protocol, RegisterOptions, SubscribeOptions, Transport, Will};
+use crate::model::{ConnectionId, Filter, InvocationId, PacketId, Principal, RequestId, SessionId};
+
+/// Where a session stands in the realm's table; reused after its end, so never kept past it.
+pub type SessionKey = u32;
+
+/// A subscription as its session names it: filter and share group.
+pub type SubscriptionName = (Filter, Option<Box<str>>);
+
+/// An incoming QoS 2 id in use: what was published under it, and how often it was repeated on this connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Repeats {
+    /// Hash of the message.
+    pub fingerprint: u64,
+    /// Identical repetitions.
+    pub count: u8,
+}
+
+/// One session.
+#[derive(Debug)]
+pub struct Session {
+    /// Its id, as others see it.
+    pub id: SessionId,
+    /// Its connection, while it has one.
+    pub connection: Option<ConnectionId>,
+    /// What its client speaks.
+    pub protocol: Protocol,
+    /// How its client is (or was last) connected.
+    pub transport: Transport,
+    /// Who it is.
+    pub principal: Arc<Principal>,
+    /// MQTT's client id.
+    pub client_id: Option<Box<str>>,
+    /// Seconds it outlives its connection.
+    pub expiry_s: u32,
+    /// What is published if it ends without goodbye.
+    pub will: Option<Will>,
+    /// What the client announced.
+    pub features: Features,
+    /// Subscriptions, by name; WAMP sessions too.
+    pub subscriptions: HashMap<SubscriptionName, SubscribeOptions, FixedState>,
+    /// How many of them have wildcards.
+    pub wildcards: usize,
+    /// Procedures served; registered again when the session resumes.
+    pub procedures: HashMap<(Filter, CalleeForm), RegisterOptions, FixedState>,
+    /// Subscriptions to `$reply/…` and `$cancel/…`, which reach only their own session.
+    pub private: Vec<(Filter, SubscribeOptions)>,
+    /// Outgoing QoS > 0.
+    pub inflight: Inflight,
+    /// Incoming QoS 2 ids that were published and not released [MQTT-4.3.3-10].
+    pub unreleased: BTreeMap<PacketId, Repeats>,
+    /// Retained messages still to be sent, one subscription after the other.
+    pub replays: VecDeque<Replay>,
+    /// Calls of this session that wait for an answer.
+    pub calls: HashMap<RequestId, u32, FixedState>,
+    /// Calls by topic, which have no request id.
+    pub topic_calls: BTreeSet<u32>,
+    /// Invocations that this session has not answered; `None` = nobody waits any more.
+    pub invocations: HashMap<InvocationId, u32, FixedState>,
+    /// The last invocation id given to this session.
+    pub last_invocation: u64,
+    /// The will or the end that is due while its client is away.
+    pub timers: [Option<TimerKey>; 2],
+}
+
+impl Session {
+    /// The session that `open` asks for.
+    pub fn new(open: &mut Open, connection: ConnectionId, window: u16) -> Self {
+        Session {
+            id: open.session,
+            connection: Some(connection),
+            protocol: open.protocol,
+            transport: std::mem::take(&mut open.transport),
+            principal: open.principal.clone(),
+            client_id: open.client_id.clone(),
+            expiry_s: open.expiry_s,
+            will: open.will.take(),
+            features: open.features,
+            subscriptions: HashMap::default(),
+            wildcards: 0,
+            procedures: HashMap::default(),
+            private: Vec::new(),
+            inflight: Inflight::new(window),
+            unreleased: BTreeMap::new(),
+            replays: VecDeque::new(),
+            calls: HashMap::default(),
+            topic_calls: BTreeSet::new(),
+            invocations: HashMap::default(),
+            last_invocation: 0,
+            timers: [None; 2],
+        }
+    }
+}
+
+/// All sessions of a realm, with their indexes.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    slab: Slab<Session>,
+    by_connection: HashMap<ConnectionId, SessionKey, FixedState>,
+    by_client_id: HashMap<Box<str>, SessionKey, FixedState>,
+    by_id: HashMap<SessionId, SessionKey, FixedState>,
+}
+
+impl Sessions {
+    /// Adds a session whose connection and client id are not in use.
+    pub fn insert(&mut self, session: Session) -> SessionKey {
+        let (id, connection, client_id) = (session.id, session.connection, session.client_id.clone());
+        let key = self.slab.insert(session) as SessionKey;
+        self.by_id.insert(id, key);
+        if let Some(connection) = connection {
+            self.by_connection.insert(connection, key);
+        }
+        if let Some(client_id) = client_id {
+            self.by_client_id.insert(client_id, key);
+        }
+        key
+    }
+
+    /// Takes a session out.
+    pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
+        let session = self.slab.try_remove(key as usize)?;
+        self.by_id.remove(&session.id);
+        if let Some(connection) = session.connection {
+            self.by_connection.remove(&connection);
+        }
+        if let Some(client_id) = &session.client_id {
+            self.by_client_id.remove(client_id);
+        }
+        Some(session)
+    }
+
+    /// Joins a connection to a session, or parts them; returns the connection it had.
+    pub fn connect(&mut self, key: SessionKey, connection: Option<ConnectionId>) -> Option<ConnectionId> {
+        let session = self.slab.get_mut(key as usize)?;
+        let before = std::mem::replace(&mut session.connection, connection);
+        if let Some(before) = before {
+            self.by_connection.remove(&before);
+        }
+        if let Some(connection) = connection {
+            self.by_connection.insert(connection, key);
+        }
+        before
+    }
+
+    /// The session at this place.
+    pub fn at(&self, key: SessionKey) -> Option<&Session> {
+        self.slab.get(key as usize)
+    }
+
+    /// The session at this place, to change.
+    pub fn at_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        self.slab.get_mut(key as usize)
+    }
+
+    /// The session of this connection.
+    pub fn of_connection(&self, connection: ConnectionId) -> Option<SessionKey> {
+        self.by_connection.get(&connection).copied()
+    }
+
+    /// The session of this MQTT client id.
+    pub fn of_client_id(&self, client_id: &str) -> Option<SessionKey> {
+        self.by_client_id.get(client_id).copied()
+    }
+
+    /// The session with this id.
+    pub fn of_id(&self, id: SessionId) -> Option<SessionKey> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// Sessions in all.
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// True without any session.
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    /// Sessions with a connection.
+    pub fn connected(&self) -> usize {
+        self.by_connection.len()
+    }
+
+    /// Every session with its place.
+    pub fn iter(&self) -> impl Iterator<Item = (SessionKey, &Session)> {
+        self.slab.iter().map(|(key, session)| (key as SessionKey, session))
+    }
+}
