@@ -259,7 +259,7 @@ pub enum RetainHandling {
 }
 
 /// How a procedure is served.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RegisterOptions {
     /// How several callees share the procedure.
     pub invoke: InvokePolicy,
@@ -271,6 +271,8 @@ pub struct RegisterOptions {
     pub form: CalleeForm,
     /// For invocations as publications: the most QoS that is granted.
     pub qos: Qos,
+    /// For invocations as publications: MQTT 5 subscription identifier, 1..=268,435,455 [MQTT-3.3.4-3].
+    pub identifier: Option<u32>,
 }
 
 /// How an invocation is put to the callee.

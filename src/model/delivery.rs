@@ -51,7 +51,7 @@ pub enum Delivery {
         /// Why: `Canceled` or `Timeout`.
         reason: Reason,
     },
-    /// An answer for a WAMP caller.
+    /// An answer for a WAMP caller, refusals by the router included (`Outcome::Error(ErrorUri::Reason(_))`, no payload).
     Answer(Box<Answer>),
     /// A WAMP request that the gate had refused: ERROR.
     Failed(FailedRequest, RequestId, Reason),

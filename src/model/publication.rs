@@ -3,8 +3,9 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::command::Outcome;
 use super::payload::Body;
-use super::{Encoding, Payload, Principal, PublicationId, Qos, SessionId, Topic};
+use super::{Encoding, ErrorUri, Payload, Principal, PublicationId, Qos, SessionId, Topic};
 
 /// One published message. The gate fills it; the router completes `id` and `publisher` before anybody else sees it.
 #[derive(Debug)]
@@ -53,6 +54,10 @@ pub struct Properties {
     pub user: Vec<(Box<str>, Box<str>)>,
     /// WAMP payload passthru attributes.
     pub passthru: Option<Box<Passthru>>,
+    /// Set by the router where the message is the answer of a call, or tells a callee to stop (then an error). The gate says it as
+    /// user properties `corsac-status` and `corsac-error` (MQTT 5); an error without such properties (3.1.1) becomes the JSON object
+    /// `{"error": uri, "args": [...], "kwargs": {...}}` of this URI and the payload (MAPPING.md, Calls).
+    pub outcome: Option<Outcome>,
 }
 
 /// WAMP payload passthru mode (`ppt_*`): carried, never interpreted.
@@ -135,6 +140,14 @@ impl Properties {
     fn weight(&self) -> usize {
         let text = |t: &Option<Box<str>>| t.as_ref().map_or(0, |t| t.len());
         let user: usize = self.user.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
-        text(&self.content_type) + text(&self.response_topic) + self.correlation_data.as_ref().map_or(0, Bytes::len) + user
+        let outcome = match &self.outcome {
+            Some(Outcome::Error(ErrorUri::Custom(uri))) => uri.len(),
+            _ => 0,
+        };
+        text(&self.content_type)
+            + text(&self.response_topic)
+            + self.correlation_data.as_ref().map_or(0, Bytes::len)
+            + user
+            + outcome
     }
 }

@@ -21,6 +21,8 @@ pub enum Reason {
     DiscloseMeNotAllowed,
     /// The rules forbid it.
     NotAuthorized,
+    /// The configuration forbids it, without saying why.
+    Refused,
     /// Credentials were wrong or missing.
     NotAuthenticated,
     /// No realm of that name.
@@ -94,6 +96,7 @@ impl fmt::Display for Reason {
             Reason::OptionNotAllowed => "option not allowed",
             Reason::DiscloseMeNotAllowed => "disclosing the caller or publisher is not allowed",
             Reason::NotAuthorized => "not authorized",
+            Reason::Refused => "refused by the configuration",
             Reason::NotAuthenticated => "bad user name or password",
             Reason::NoSuchRealm => "no such realm",
             Reason::NoSuchRole => "no role in common",

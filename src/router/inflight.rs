@@ -123,6 +123,12 @@ impl Inflight {
         None
     }
 
+    /// Drops what waits behind the window and is not worth sending any more; what was sent stays owed [MQTT-4.4.0-1].
+    pub fn forget_waiting(&mut self, is_stale: impl Fn(&Publication) -> bool) {
+        self.queue.retain(|owed| !is_stale(&owed.publication));
+        self.queue_bytes = self.queue.iter().map(|owed| owed.publication.weight()).sum();
+    }
+
     fn has_room(&self, limits: &Limits) -> bool {
         self.active < self.window && self.slots.len() < IDS && (self.active == 0 || self.active_bytes < limits.max_outbox_bytes)
     }

@@ -13,6 +13,8 @@ pub enum Due {
     Will(SessionKey),
     /// The end of a session whose client is away.
     Expiry(SessionKey),
+    /// The timeout of a call, by its place among those on their way.
+    Call(u32),
 }
 
 /// Largest window towards a client, whatever it would take.
@@ -91,6 +93,7 @@ impl Router {
         while let Some(event) = session.inflight.poll_next(self.now_ms, &self.limits) {
             self.effects.push_back(Effect::Deliver(connection, Delivery::Event(event)));
         }
+        self.register_again(key);
     }
 
     /// DISCONNECT or GOODBYE: the will goes, unless asked for [MQTT-3.14.4-3].
@@ -109,6 +112,7 @@ impl Router {
     /// The connection is gone: the session ends with it, or waits for its client.
     pub(super) fn lose(&mut self, key: SessionKey, reason: Reason) {
         self.sessions.connect(key, None);
+        self.withdraw(key);
         let Some(session) = self.sessions.at_mut(key) else { return };
         session.replays.clear();
         if session.expiry_s == 0 {
@@ -161,6 +165,7 @@ impl Router {
                 self.publish_will(key);
             }
             Due::Expiry(key) => self.end(key, Reason::ConnectionLost),
+            Due::Call(place) => self.time_out(place),
         }
     }
 
@@ -178,6 +183,7 @@ impl Router {
     pub(super) fn end(&mut self, key: SessionKey, reason: Reason) {
         if let Some(connection) = self.sessions.connect(key, None) {
             self.deliver(connection, Delivery::Close(reason));
+            self.withdraw(key);
         }
         self.clear_timers(key);
         self.publish_will(key);

@@ -1,8 +1,10 @@
 //! One realm as a plain value: commands in, effects out; it knows no socket, no clock and no protocol bytes.
 pub mod broker;
+pub mod dealer;
 pub mod deliver;
 pub mod effect;
 pub mod inflight;
+pub mod invocation;
 pub mod lifecycle;
 pub mod matcher;
 pub mod random;
@@ -10,7 +12,10 @@ pub mod replay;
 pub mod retained;
 pub mod session;
 pub mod subscribe;
+#[cfg(test)]
+pub mod testing;
 pub mod timers;
+pub mod topic_calls;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -24,11 +29,14 @@ use crate::model::command::{Acknowledge, AcknowledgeStep, Acknowledgement, Proto
 use crate::model::delivery::Taken;
 use crate::model::{Command, ConnectionId, Delivery, Limits, PacketId, Payload, Publication, PublicationId, Reason, Topic};
 use broker::Broker;
+use dealer::Dealer;
 use inflight::Progress;
+use invocation::Pending;
 use lifecycle::Due;
 use random::Random;
 use retained::Retained;
 use session::{Repeats, SessionKey, Sessions};
+use slab::Slab;
 use timers::Timers;
 
 /// What a realm counts; read by the status page and `$SYS`.
@@ -50,6 +58,8 @@ pub struct Router {
     random: Random,
     sessions: Sessions,
     broker: Broker,
+    dealer: Dealer,
+    pending: Slab<Pending>,
     retained: Retained,
     timers: Timers<Due>,
     effects: VecDeque<Effect>,
@@ -65,6 +75,8 @@ impl Router {
             random: Random::new(seed),
             sessions: Sessions::default(),
             broker: Broker::default(),
+            dealer: Dealer::default(),
+            pending: Slab::new(),
             retained: Retained::default(),
             timers: Timers::new(),
             effects: VecDeque::new(),
@@ -95,7 +107,9 @@ impl Router {
             Command::Unsubscribe { request, entries } => self.unsubscribe(key, connection, request, &entries),
             Command::Acknowledge(steps) => self.handle_acknowledgements(key, connection, &steps),
             Command::Release(packet_id) => self.handle_release(key, connection, packet_id),
-            Command::Call(_) | Command::Cancel { .. } | Command::Yield(_) => {}
+            Command::Call(call) => self.handle_call(key, connection, *call),
+            Command::Cancel { request, mode } => self.handle_cancel(key, request, mode),
+            Command::Yield(answer) => self.handle_yield(key, connection, *answer),
             Command::Close(close) => self.close(key, close),
             Command::Lost(reason) => self.lose(key, reason),
         }
@@ -141,13 +155,13 @@ impl Router {
         self.counters
     }
 
-    /// Sessions, connected sessions, subscriptions and retained messages now.
+    /// Sizes of the realm now.
     pub fn census(&self) -> Census {
         Census {
             sessions: self.sessions.len(),
             connected: self.sessions.connected(),
             subscriptions: self.broker.len(),
-            registrations: 0,
+            registrations: self.dealer.len(),
             retained: self.retained.len(),
         }
     }

@@ -65,8 +65,12 @@ pub struct Session {
     pub calls: HashMap<RequestId, u32, FixedState>,
     /// Calls by topic, which have no request id.
     pub topic_calls: BTreeSet<u32>,
-    /// Invocations that this session has not answered; `None` = nobody waits any more.
+    /// Bytes that the reply addresses of its calls hold.
+    pub reply_bytes: usize,
+    /// Invocations that this session has not answered and somebody waits for.
     pub invocations: HashMap<InvocationId, u32, FixedState>,
+    /// Invocations that nobody waits for any more and of which this session has not been told.
+    pub abandoned: BTreeSet<InvocationId>,
     /// The last invocation id given to this session.
     pub last_invocation: u64,
     /// The will or the end that is due while its client is away.
@@ -95,7 +99,9 @@ impl Session {
             replays: VecDeque::new(),
             calls: HashMap::default(),
             topic_calls: BTreeSet::new(),
+            reply_bytes: 0,
             invocations: HashMap::default(),
+            abandoned: BTreeSet::new(),
             last_invocation: 0,
             timers: [None; 2],
         }

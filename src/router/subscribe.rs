@@ -23,7 +23,7 @@ impl Router {
                 SubscribeEntry::Topic { filter, share, options } => {
                     self.subscribe_topic(key, filter, share, options, &mut replays)
                 }
-                SubscribeEntry::Procedure { .. } => Err(Reason::NotSupported),
+                SubscribeEntry::Procedure { filter, options } => self.register(key, filter, options),
                 SubscribeEntry::Refused(reason) => Err(reason),
             })
             .collect();
@@ -93,7 +93,8 @@ impl Router {
                 let filter = self.broker.filter_of(*id).cloned().ok_or(Reason::NoSuchSubscription)?;
                 self.unsubscribe_topic(key, &filter, None)
             }
-            UnsubscribeEntry::Procedure { .. } | UnsubscribeEntry::Registration(_) => Err(Reason::NoSuchRegistration),
+            UnsubscribeEntry::Procedure { filter, form } => self.unregister(key, filter, *form),
+            UnsubscribeEntry::Registration(id) => self.unregister_by_id(key, *id),
             UnsubscribeEntry::Refused(reason) => Err(*reason),
         }
     }

@@ -86,7 +86,7 @@ impl MqttGate {
             Err(_) => return SubscribeEntry::Refused(Reason::InvalidFilter),
         };
         if self.settings.refused_filters.iter().any(|refused| **refused == *text) {
-            return SubscribeEntry::Refused(Reason::NotAuthorized);
+            return SubscribeEntry::Refused(Reason::Refused);
         }
         if text.bytes().filter(|byte| *byte == b'/').count() >= self.settings.limits.max_topic_levels {
             return SubscribeEntry::Refused(Reason::QuotaExceeded);
@@ -95,9 +95,10 @@ impl MqttGate {
         if let Some(callee) = names::callee_filter(text, self.version == Version::V5) {
             let invoke = if share.is_some() { InvokePolicy::RoundRobin } else { InvokePolicy::Single };
             return match callee {
-                Ok((filter, form)) => {
-                    SubscribeEntry::Procedure { filter, options: RegisterOptions { invoke, form, qos, ..Default::default() } }
-                }
+                Ok((filter, form)) => SubscribeEntry::Procedure {
+                    filter,
+                    options: RegisterOptions { invoke, form, qos, identifier, ..Default::default() },
+                },
                 Err(reason) => SubscribeEntry::Refused(reason),
             };
         }
@@ -167,6 +168,7 @@ fn properties(properties: &PublishProperties<'_>) -> Option<Box<Properties>> {
         correlation_data: properties.correlation_data.map(Bytes::copy_from_slice),
         user: names::user_properties(&properties.user),
         passthru: None,
+        outcome: None,
     }))
 }
 

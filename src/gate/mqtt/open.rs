@@ -190,6 +190,7 @@ fn will_of(will: &crate::wire::mqtt::Will<'_>) -> Result<Will, Reason> {
         correlation_data: will.properties.correlation_data.map(|data| data.to_vec().into()),
         user: names::user_properties(&will.properties.user),
         passthru: None,
+        outcome: None,
     };
     publication.properties = (properties != Properties::default()).then(|| Box::new(properties));
     Ok(Will { publication: Arc::new(publication), delay_s, expiry_s: will.properties.message_expiry_s })

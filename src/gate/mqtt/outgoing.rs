@@ -5,16 +5,17 @@ use smallvec::SmallVec;
 
 use super::{MqttGate, State, names};
 use crate::gate::Output;
-use crate::model::command::{AcknowledgeStep, Acknowledgement};
+use crate::model::command::{AcknowledgeStep, Acknowledgement, Outcome};
 use crate::model::delivery::{Event, Granted, Taken};
 use crate::model::payload::Body;
 use crate::model::publication::Properties;
-use crate::model::{Command, Delivery, PacketId, Payload, Publication, Qos, Reason, RequestId};
+use crate::model::{Command, Delivery, Encoding, ErrorUri, PacketId, Payload, Publication, Qos, Reason, RequestId};
 use crate::wire::mqtt::{
     self as wire, Ack, AckProperties, Packet, PacketType, Publish, PublishProperties, ReasonCode, SubAck, SubscriptionId,
     SubscriptionIds, UnsubAck, UserProperties, Version,
 };
 use crate::wire::payload;
+use crate::wire::wamp::reason;
 
 type Pairs<'a> = SmallVec<[(&'a str, &'a str); 4]>;
 
@@ -40,9 +41,14 @@ impl MqttGate {
 
     fn send_event(&mut self, event: &Event, now_ms: u64, output: &mut Output) {
         let publication = &*event.publication;
-        let (payload, body) = match &publication.payload {
-            Payload::Bytes(bytes) => (bytes, None),
-            Payload::Args { .. } => {
+        let outcome = publication.properties.as_ref().and_then(|properties| properties.outcome.as_ref());
+        let (payload, body) = match (&publication.payload, outcome) {
+            (payload, Some(Outcome::Error(error))) if self.version != Version::V5 => {
+                let body = publication.conversions.body(|| error_body(error, payload, publication.properties.as_deref()));
+                (&body.bytes, Some(body))
+            }
+            (Payload::Bytes(bytes), _) => (bytes, None),
+            (Payload::Args { .. }, _) => {
                 let body = publication.conversions.body(|| payload::to_bytes(&publication.payload));
                 (&body.bytes, Some(body))
             }
@@ -172,12 +178,40 @@ fn suback_code(reason: Reason) -> ReasonCode {
         Reason::InvalidTopic | Reason::InvalidFilter => ReasonCode::TopicFilterInvalid,
         Reason::NotAuthorized => ReasonCode::NotAuthorized,
         Reason::QuotaExceeded => ReasonCode::QuotaExceeded,
+        Reason::Refused => ReasonCode::UnspecifiedError,
         _ => ReasonCode::ImplementationSpecificError,
     }
 }
 
+/// User properties as they were published; an answer says what it is in ours, whatever its callee said there.
 fn pairs(properties: Option<&Properties>) -> Pairs<'_> {
-    properties.into_iter().flat_map(|p| &p.user).map(|(name, value)| (&**name, &**value)).collect()
+    let Some(properties) = properties else { return Pairs::new() };
+    let user = properties.user.iter().map(|(name, value)| (&**name, &**value));
+    let Some(outcome) = &properties.outcome else { return user.collect() };
+    let mut pairs: Pairs<'_> = user.filter(|(name, _)| *name != "corsac-status" && *name != "corsac-error").collect();
+    match outcome {
+        Outcome::Progress => pairs.push(("corsac-status", "progress")),
+        Outcome::Result => pairs.push(("corsac-status", "result")),
+        Outcome::Error(error) => pairs.extend([("corsac-status", "error"), ("corsac-error", reason::uri_of(error))]),
+    }
+    pairs
+}
+
+/// An error for a client that has no properties to find its URI in: `{"error":uri,"args":[…],"kwargs":{…}}`.
+fn error_body(error: &ErrorUri, payload: &Payload, properties: Option<&Properties>) -> Body {
+    let mut json = Vec::from(&b"{\"error\":"[..]);
+    // A string always has a JSON form.
+    serde_json::to_writer(&mut json, reason::uri_of(error)).ok();
+    if let Payload::Args { args, kwargs, .. } = payload::to_args(payload, properties, Encoding::Json) {
+        for (name, part) in [(&b",\"args\":"[..], args), (&b",\"kwargs\":"[..], kwargs)] {
+            if !part.is_empty() {
+                json.extend_from_slice(name);
+                json.extend_from_slice(&part);
+            }
+        }
+    }
+    json.push(b'}');
+    Body { bytes: json.into(), content_type: Some(payload::JSON_TYPE), is_utf8: true }
 }
 
 /// Content type and payload format as published, or as the conversion made them.

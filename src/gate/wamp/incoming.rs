@@ -249,5 +249,6 @@ fn properties(passthru: Option<Box<Passthru>>, mqtt: Option<Box<MqttDetails>>) -
         correlation_data: mqtt.correlation_data,
         user: mqtt.user_properties.map(|user| user.0).unwrap_or_default(),
         passthru,
+        outcome: None,
     }))
 }

@@ -18,7 +18,7 @@ pub fn error_uri(reason: Reason) -> &'static str {
         }
         Reason::OptionNotAllowed | Reason::SharedSubscriptionInvalid => "wamp.error.option_not_allowed",
         Reason::DiscloseMeNotAllowed => "wamp.error.option_disallowed.disclose_me",
-        Reason::NotAuthorized => "wamp.error.not_authorized",
+        Reason::NotAuthorized | Reason::Refused => "wamp.error.not_authorized",
         Reason::NotAuthenticated | Reason::ClientIdNotValid => "wamp.error.authentication_denied",
         Reason::BadAuthenticationMethod => "wamp.error.no_matching_auth_method",
         Reason::NoSuchRealm => "wamp.error.no_such_realm",

@@ -1,0 +1,405 @@
+//! Registrations: who serves a procedure, and which of several callees takes the next call.
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+use slab::Slab;
+
+use super::Router;
+use super::matcher::Matcher;
+use super::random::Random;
+use super::session::SessionKey;
+use super::topic_calls::is_invocation;
+use crate::model::command::{CalleeForm, InvokePolicy, RegisterOptions};
+use crate::model::delivery::Granted;
+use crate::model::{Filter, Reason, RegistrationId, Topic};
+
+/// Everybody who serves the same filter, in the order of registering; never empty.
+#[derive(Debug)]
+struct Registration {
+    id: RegistrationId,
+    filter: Filter,
+    policy: InvokePolicy,
+    callees: Vec<Callee>,
+    /// Whose turn it is (`InvokePolicy::RoundRobin`).
+    turn: usize,
+}
+
+/// One session that serves a registration; it is connected.
+#[derive(Clone, Copy, Debug)]
+pub struct Callee {
+    /// Who.
+    pub session: SessionKey,
+    /// How it serves.
+    pub options: RegisterOptions,
+}
+
+/// Who takes a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice {
+    /// The callee.
+    pub callee: Callee,
+    /// The registration that the procedure fits.
+    pub registration: RegistrationId,
+    /// The registration is a pattern: the callee must be told what was called.
+    pub by_pattern: bool,
+}
+
+/// Registrations of a realm.
+#[derive(Debug, Default)]
+pub struct Dealer {
+    matcher: Matcher<u32>,
+    registrations: Slab<Registration>,
+    by_id: HashMap<RegistrationId, u32, FixedState>,
+    last_id: u64,
+}
+
+impl Dealer {
+    /// Adds a callee (WAMP: Advanced, Shared Registration). An MQTT session that repeats its own SUBSCRIBE replaces its options
+    /// [MQTT-3.8.4-3]; any other repetition is refused.
+    pub fn register(&mut self, session: SessionKey, filter: &Filter, options: RegisterOptions) -> Result<RegistrationId, Reason> {
+        let registration = self.matcher.find(filter).and_then(|place| self.registrations.get_mut(place as usize));
+        let Some(registration) = registration else {
+            return Ok(self.add(Callee { session, options }, filter));
+        };
+        if registration.policy != options.invoke {
+            return Err(Reason::InvocationPolicyConflict);
+        }
+        match registration.callees.iter_mut().find(|callee| callee.session == session) {
+            Some(callee) if options.form != CalleeForm::Invocation && callee.options.form == options.form => {
+                callee.options = options;
+            }
+            Some(_) => return Err(Reason::ProcedureAlreadyExists),
+            None if registration.policy == InvokePolicy::Single => return Err(Reason::ProcedureAlreadyExists),
+            None => registration.callees.push(Callee { session, options }),
+        }
+        Ok(registration.id)
+    }
+
+    fn add(&mut self, callee: Callee, filter: &Filter) -> RegistrationId {
+        self.last_id += 1;
+        let id = RegistrationId(self.last_id);
+        let policy = callee.options.invoke;
+        let registration = Registration { id, filter: filter.clone(), policy, callees: vec![callee], turn: 0 };
+        let place = self.registrations.insert(registration) as u32;
+        self.matcher.insert(filter, place);
+        self.by_id.insert(id, place);
+        id
+    }
+
+    /// Takes a callee away; false if it did not serve this filter.
+    pub fn unregister(&mut self, session: SessionKey, filter: &Filter) -> bool {
+        let Some(place) = self.matcher.find(filter) else { return false };
+        let Some(registration) = self.registrations.get_mut(place as usize) else { return false };
+        let Some(index) = registration.callees.iter().position(|callee| callee.session == session) else { return false };
+        registration.callees.remove(index);
+        if index < registration.turn {
+            registration.turn -= 1;
+        }
+        if registration.callees.is_empty() {
+            self.matcher.remove(filter);
+            self.by_id.remove(&registration.id);
+            self.registrations.try_remove(place as usize);
+        }
+        true
+    }
+
+    /// The filter of the registration with this id.
+    pub fn filter_of(&self, id: RegistrationId) -> Option<&Filter> {
+        let place = self.by_id.get(&id)?;
+        self.registrations.get(*place as usize).map(|registration| &registration.filter)
+    }
+
+    /// Who takes a call of `procedure`; `None` if nobody serves it.
+    pub fn choose(&mut self, procedure: &Topic, random: &mut Random) -> Option<Choice> {
+        let place = self.matcher.best_match(procedure)?;
+        let registration = self.registrations.get_mut(place as usize)?;
+        let count = registration.callees.len();
+        let index = match registration.policy {
+            InvokePolicy::Single | InvokePolicy::First => 0,
+            InvokePolicy::Last => count.checked_sub(1)?,
+            InvokePolicy::Random => random.below(count),
+            InvokePolicy::RoundRobin => {
+                let index = registration.turn % count.max(1);
+                registration.turn = index + 1;
+                index
+            }
+        };
+        let callee = *registration.callees.get(index)?;
+        let by_pattern = !matches!(registration.filter, Filter::Exact(_));
+        Some(Choice { callee, registration: registration.id, by_pattern })
+    }
+
+    /// Distinct registrations.
+    pub fn len(&self) -> usize {
+        self.registrations.len()
+    }
+
+    /// True without a registration.
+    pub fn is_empty(&self) -> bool {
+        self.registrations.is_empty()
+    }
+}
+
+impl Router {
+    /// A session begins to serve procedures.
+    pub(super) fn register(&mut self, key: SessionKey, filter: Filter, options: RegisterOptions) -> Result<Granted, Reason> {
+        if is_reserved(&filter) {
+            return Err(Reason::InvalidTopic);
+        }
+        let session = self.sessions.at_mut(key).ok_or(Reason::ConnectionLost)?;
+        let name = (filter, options.form);
+        let is_new = !session.procedures.contains_key(&name);
+        if is_new && session.procedures.len() >= self.limits.max_registrations_per_session {
+            return Err(Reason::QuotaExceeded);
+        }
+        let id = self.dealer.register(key, &name.0, options)?;
+        session.procedures.insert(name, options);
+        Ok(Granted::Registration(id, options.qos))
+    }
+
+    /// A session no longer serves this filter in this form; calls that it has taken go on.
+    pub(super) fn unregister(&mut self, key: SessionKey, filter: &Filter, form: CalleeForm) -> Result<(), Reason> {
+        let session = self.sessions.at_mut(key).ok_or(Reason::ConnectionLost)?;
+        if session.procedures.remove(&(filter.clone(), form)).is_none() {
+            return Err(Reason::NoSuchRegistration);
+        }
+        self.dealer.unregister(key, filter);
+        Ok(())
+    }
+
+    /// As `unregister`, by the id of REGISTERED.
+    pub(super) fn unregister_by_id(&mut self, key: SessionKey, id: RegistrationId) -> Result<(), Reason> {
+        let filter = self.dealer.filter_of(id).cloned().ok_or(Reason::NoSuchRegistration)?;
+        self.unregister(key, &filter, CalleeForm::Invocation)
+    }
+
+    /// A session came back: it serves again what it served, unless another took its place in the meantime.
+    pub(super) fn register_again(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.at_mut(key) else { return };
+        session.procedures.retain(|(filter, _), options| self.dealer.register(key, filter, *options).is_ok());
+    }
+
+    /// A session has no connection any more: nobody waits for it, it waits for nobody, and it serves nothing until it comes back.
+    pub(super) fn withdraw(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.at_mut(key) else { return };
+        if !session.procedures.is_empty() {
+            session.inflight.forget_waiting(is_invocation);
+        }
+        for (filter, _) in session.procedures.keys() {
+            self.dealer.unregister(key, filter);
+        }
+        self.abandon_invocations(key);
+        self.abandon_calls(key);
+    }
+}
+
+/// True for a filter under a root of the router's own; others do not cover reserved names at all ([`Filter::covers`]).
+fn is_reserved(filter: &Filter) -> bool {
+    let (text, separator) = match filter {
+        Filter::Exact(topic) => return topic.is_reserved(),
+        Filter::Levels(levels) => (levels, '/'),
+        Filter::Prefix(prefix) => (prefix, '.'),
+    };
+    text.starts_with('$') || matches!(text.split(separator).next(), Some("wamp" | "corsac"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::command::{Features, Outcome, UnsubscribeEntry};
+    use crate::model::{ErrorUri, Limits, MatchPolicy};
+    use crate::router::testing::{Realm, call_to, mqtt_open, wamp_call};
+
+    /// Which of the callees got each of five calls.
+    fn shares(policy: InvokePolicy) -> Vec<usize> {
+        let mut realm = Realm::new();
+        let callees = [realm.wamp(), realm.wamp(), realm.wamp()];
+        let ids: Vec<_> = callees.iter().map(|callee| realm.register_shared(*callee, "a.b", policy).unwrap()).collect();
+        assert!(ids.iter().all(|id| *id == ids[0]));
+        let caller = realm.wamp();
+        (1..=12)
+            .map(|request| {
+                realm.call(caller, request, "a.b");
+                callees.iter().position(|callee| !realm.inbox(*callee).is_empty()).unwrap()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn policies_choose_among_callees() {
+        assert_eq!(shares(InvokePolicy::RoundRobin), [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2]);
+        assert_eq!(shares(InvokePolicy::First), [0; 12]);
+        assert_eq!(shares(InvokePolicy::Last), [2; 12]);
+        let random = shares(InvokePolicy::Random);
+        assert!((0..3).all(|callee| random.contains(&callee)), "{random:?}");
+        assert_ne!(random, shares(InvokePolicy::RoundRobin));
+    }
+
+    #[test]
+    fn round_robin_goes_on_where_it_was_when_a_callee_leaves() {
+        let mut realm = Realm::new();
+        let callees = [realm.wamp(), realm.wamp(), realm.wamp()];
+        for callee in callees {
+            realm.register_shared(callee, "a", InvokePolicy::RoundRobin).unwrap();
+        }
+        let caller = realm.wamp();
+        realm.call(caller, 1, "a");
+        realm.call(caller, 2, "a");
+        realm.lose(callees[0]);
+        realm.call(caller, 3, "a");
+        realm.call(caller, 4, "a");
+        assert_eq!(realm.inbox(callees[1]).len(), 2);
+        assert_eq!(realm.inbox(callees[2]).len(), 1);
+    }
+
+    #[test]
+    fn a_procedure_has_one_callee_unless_shared_under_one_policy() {
+        let mut realm = Realm::new();
+        let (a, b) = (realm.wamp(), realm.wamp());
+        realm.register(a, "single").unwrap();
+        assert_eq!(realm.register(b, "single"), Err(Reason::ProcedureAlreadyExists));
+        assert_eq!(realm.register(a, "single"), Err(Reason::ProcedureAlreadyExists));
+        assert_eq!(realm.register_shared(b, "single", InvokePolicy::First), Err(Reason::InvocationPolicyConflict));
+        realm.register_shared(a, "shared", InvokePolicy::First).unwrap();
+        assert_eq!(realm.register_shared(a, "shared", InvokePolicy::First), Err(Reason::ProcedureAlreadyExists));
+        assert_eq!(realm.register_shared(b, "shared", InvokePolicy::Last), Err(Reason::InvocationPolicyConflict));
+        assert_eq!(realm.register(b, "shared"), Err(Reason::InvocationPolicyConflict));
+        realm.register_shared(b, "shared", InvokePolicy::First).unwrap();
+        assert_eq!(realm.router.census().registrations, 2);
+    }
+
+    #[test]
+    fn a_repeated_mqtt_subscribe_replaces_its_own_registration() {
+        let mut realm = Realm::new();
+        let (a, b) = (realm.mqtt("a"), realm.mqtt("b"));
+        let first = realm.serve(a, "x", CalleeForm::Publication).unwrap();
+        assert_eq!(realm.serve(a, "x", CalleeForm::Publication), Ok(first));
+        assert_eq!(realm.serve(a, "x", CalleeForm::PublicationById), Err(Reason::ProcedureAlreadyExists));
+        assert_eq!(realm.serve(b, "x", CalleeForm::Publication), Err(Reason::ProcedureAlreadyExists));
+    }
+
+    #[test]
+    fn reserved_roots_are_not_for_clients() {
+        let mut realm = Realm::new();
+        let a = realm.wamp();
+        let by = |realm: &mut Realm, uri: &str, policy| realm.register_with(a, uri, policy, RegisterOptions::default());
+        for uri in ["wamp.session.count", "corsac.x", "$call", "wamp", "$x.y"] {
+            assert_eq!(by(&mut realm, uri, MatchPolicy::Exact), Err(Reason::InvalidTopic), "{uri}");
+            assert_eq!(by(&mut realm, uri, MatchPolicy::Prefix), Err(Reason::InvalidTopic), "{uri}");
+        }
+        for uri in ["wamp..count", "corsac.", "$x..y"] {
+            assert_eq!(by(&mut realm, uri, MatchPolicy::Wildcard), Err(Reason::InvalidTopic), "{uri}");
+        }
+        assert_eq!(by(&mut realm, "corsac.", MatchPolicy::Prefix), Err(Reason::InvalidTopic));
+        by(&mut realm, "", MatchPolicy::Prefix).unwrap();
+        by(&mut realm, "wampus", MatchPolicy::Prefix).unwrap();
+        realm.call(a, 1, "wamp.session.other");
+        assert_eq!(realm.error(a), (1, ErrorUri::Reason(Reason::NoSuchProcedure)));
+    }
+
+    #[test]
+    fn the_best_pattern_is_called_and_told_the_procedure() {
+        let mut realm = Realm::new();
+        let (exact, prefix, wildcard, caller) = (realm.wamp(), realm.wamp(), realm.wamp(), realm.wamp());
+        let options = RegisterOptions::default();
+        let registered = realm.register(exact, "a.b.c").unwrap();
+        realm.register_with(prefix, "a.b", MatchPolicy::Prefix, options).unwrap();
+        realm.register_with(wildcard, "a..c", MatchPolicy::Wildcard, options).unwrap();
+        realm.call(caller, 1, "a.b.c");
+        realm.call(caller, 2, "a.bee");
+        realm.call(caller, 3, "a.x.c");
+        let invocation = realm.invocation(exact);
+        assert_eq!(invocation.procedure, None);
+        assert_eq!(Granted::Registration(invocation.registration, Default::default()), registered);
+        assert_eq!(realm.invocation(prefix).procedure.unwrap().as_uri(), "a.bee");
+        assert_eq!(realm.invocation(wildcard).procedure.unwrap().as_uri(), "a.x.c");
+    }
+
+    #[test]
+    fn unregistering_ends_new_calls_and_not_those_taken() {
+        let mut realm = Realm::new();
+        let (callee, other, caller) = (realm.wamp(), realm.wamp(), realm.wamp());
+        let Ok(Granted::Registration(id, _)) = realm.register(callee, "a") else { panic!() };
+        realm.call(caller, 1, "a");
+        assert_eq!(realm.give_up(other, UnsubscribeEntry::Registration(id)), Err(Reason::NoSuchRegistration));
+        let invocation = realm.invocation(callee).id.0;
+        assert_eq!(realm.give_up(callee, UnsubscribeEntry::Registration(id)), Ok(()));
+        assert_eq!(realm.give_up(callee, UnsubscribeEntry::Registration(id)), Err(Reason::NoSuchRegistration));
+        realm.call(caller, 2, "a");
+        assert_eq!(realm.error(caller), (2, ErrorUri::Reason(Reason::NoSuchProcedure)));
+        realm.answer_with(callee, invocation, Outcome::Result, "late");
+        assert_eq!(realm.answer(caller).outcome, Outcome::Result);
+        assert_eq!(realm.router.census().registrations, 0);
+        assert_ne!(realm.register(callee, "a"), Ok(Granted::Registration(id, Default::default())));
+    }
+
+    #[test]
+    fn unsubscribing_by_filter_unregisters_an_mqtt_callee() {
+        let mut realm = Realm::new();
+        let callee = realm.mqtt("c");
+        realm.serve(callee, "a/+", CalleeForm::Publication).unwrap();
+        let entry = |form| UnsubscribeEntry::Procedure { filter: Filter::from_mqtt("a/+").unwrap(), form };
+        assert_eq!(realm.give_up(callee, entry(CalleeForm::PublicationById)), Err(Reason::NoSuchRegistration));
+        assert_eq!(realm.give_up(callee, entry(CalleeForm::Publication)), Ok(()));
+        assert_eq!(realm.router.census().registrations, 0);
+    }
+
+    #[test]
+    fn registrations_of_a_session_are_bounded() {
+        let mut realm = Realm::with_limits(Limits { max_registrations_per_session: 2, ..Limits::default() });
+        let (a, b) = (realm.wamp(), realm.wamp());
+        realm.register(a, "x1").unwrap();
+        realm.register(a, "x2").unwrap();
+        assert_eq!(realm.register(a, "x3"), Err(Reason::QuotaExceeded));
+        realm.register(b, "x3").unwrap();
+    }
+
+    #[test]
+    fn registrations_go_with_the_connection() {
+        let mut realm = Realm::new();
+        let (callee, caller) = (realm.wamp(), realm.wamp());
+        realm.register(callee, "a").unwrap();
+        realm.lose(callee);
+        assert_eq!(realm.router.census().registrations, 0);
+        realm.call(caller, 1, "a");
+        assert_eq!(realm.error(caller), (1, ErrorUri::Reason(Reason::NoSuchProcedure)));
+        let other = realm.wamp_with(Features::default());
+        realm.register(other, "a").unwrap();
+    }
+
+    #[test]
+    fn a_persistent_session_registers_again_when_it_resumes() {
+        let mut realm = Realm::new();
+        let callee = realm.persistent("c");
+        realm.serve(callee, "kept", CalleeForm::Publication).unwrap();
+        realm.serve(callee, "taken", CalleeForm::Publication).unwrap();
+        realm.lose(callee);
+        assert_eq!(realm.router.census().registrations, 0);
+        let other = realm.wamp();
+        realm.register(other, "taken").unwrap();
+        let callee = realm.persistent("c");
+        assert_eq!(realm.router.census().registrations, 2);
+        realm.call(other, 1, "kept");
+        realm.call_with(other, wamp_call(2, "taken"));
+        assert_eq!(realm.event(callee).publication.topic.as_mqtt(), "$callee/kept");
+        realm.nothing(callee);
+        // What it lost to another is not its own any more.
+        let name = Filter::from_mqtt("taken").unwrap();
+        let entry = UnsubscribeEntry::Procedure { filter: name, form: CalleeForm::Publication };
+        assert_eq!(realm.give_up(callee, entry), Err(Reason::NoSuchRegistration));
+    }
+
+    #[test]
+    fn the_end_of_a_stored_session_leaves_no_registration() {
+        let mut realm = Realm::new();
+        let callee = realm.persistent("c");
+        realm.serve(callee, "a", CalleeForm::Publication).unwrap();
+        realm.lose(callee);
+        realm.advance(3_600_000);
+        let callee = realm
+            .open(crate::model::command::Open { clean_start: false, ..mqtt_open(crate::model::command::Protocol::Mqtt5, "c") });
+        assert_eq!(realm.router.census().registrations, 0);
+        realm.call_with(callee, call_to("a", crate::model::command::ReplyTo::Nobody));
+        realm.nothing(callee);
+    }
+}

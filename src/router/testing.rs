@@ -1,0 +1,313 @@
+//! A realm for tests: opens sessions of both protocols, sends commands, and keeps what each connection is told.
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::{Effect, Router};
+use crate::model::command::{
+    Acknowledge, Call, CalleeForm, CancelMode, Features, InvokePolicy, Open, Outcome, Protocol, RegisterOptions, ReplyTo,
+    SubscribeEntry, SubscribeOptions, Transport, UnsubscribeEntry, Yield,
+};
+use crate::model::delivery::{Answer, Event, Granted, Invocation};
+use crate::model::{
+    Command, ConnectionId, Delivery, ErrorUri, Filter, InvocationId, Limits, MatchPolicy, PacketId, Payload, Principal,
+    Publication, Qos, Reason, RequestId, SessionId, Topic,
+};
+
+/// One router with its clock and everything that its connections were told and have not looked at.
+pub struct Realm {
+    /// The router under test.
+    pub router: Router,
+    /// The time of the next command.
+    pub now_ms: u64,
+    connections: u64,
+    requests: u64,
+    inboxes: BTreeMap<ConnectionId, VecDeque<Delivery>>,
+}
+
+/// What a callee announces that can do everything.
+pub const ALL_FEATURES: Features = Features { callee_canceling: true, callee_progress: true, callee_timeout: true };
+
+impl Realm {
+    /// An empty realm under the default limits.
+    pub fn new() -> Self {
+        Self::with_limits(Limits::default())
+    }
+
+    /// An empty realm under these limits.
+    pub fn with_limits(limits: Limits) -> Self {
+        let router = Router::new(limits, 1);
+        Realm { router, now_ms: 1_000_000, connections: 0, requests: 0, inboxes: BTreeMap::new() }
+    }
+
+    /// A WAMP session with every feature.
+    pub fn wamp(&mut self) -> ConnectionId {
+        self.wamp_with(ALL_FEATURES)
+    }
+
+    /// A WAMP session with these features.
+    pub fn wamp_with(&mut self, features: Features) -> ConnectionId {
+        self.open(Open { features, ..open(Protocol::Wamp) })
+    }
+
+    /// An MQTT 5 session that ends with its connection.
+    pub fn mqtt(&mut self, client_id: &str) -> ConnectionId {
+        self.open(mqtt_open(Protocol::Mqtt5, client_id))
+    }
+
+    /// An MQTT session that stays for an hour, resumed if it is there.
+    pub fn persistent(&mut self, client_id: &str) -> ConnectionId {
+        self.open(Open { clean_start: false, expiry_s: 3_600, ..mqtt_open(Protocol::Mqtt5, client_id) })
+    }
+
+    /// A connection whose session was opened; its session id is random-looking, its authid `user`.
+    pub fn open(&mut self, mut open: Open) -> ConnectionId {
+        self.connections += 1;
+        let connection = ConnectionId(self.connections);
+        open.session = SessionId(1_000 + self.connections);
+        self.send(connection, Command::Open(Box::new(open)));
+        let opened = self.inboxes.get_mut(&connection).and_then(VecDeque::pop_front);
+        assert!(matches!(opened, Some(Delivery::Opened { .. })), "{opened:?}");
+        connection
+    }
+
+    /// Hands a command to the router and keeps what it has to say.
+    pub fn send(&mut self, connection: ConnectionId, command: Command) {
+        self.router.handle(connection, command, self.now_ms);
+        self.collect();
+    }
+
+    /// The connection is lost.
+    pub fn lose(&mut self, connection: ConnectionId) {
+        self.send(connection, Command::Lost(Reason::ConnectionLost));
+    }
+
+    /// Lets time go by, and with it everything that becomes due.
+    pub fn advance(&mut self, ms: u64) {
+        self.now_ms += ms;
+        self.router.handle_timeout(self.now_ms);
+        self.collect();
+    }
+
+    fn collect(&mut self) {
+        while let Some(Effect::Deliver(connection, delivery)) = self.router.poll_effect() {
+            self.inboxes.entry(connection).or_default().push_back(delivery);
+        }
+    }
+
+    /// Everything that a connection was told since the last look.
+    pub fn inbox(&mut self, connection: ConnectionId) -> Vec<Delivery> {
+        self.inboxes.remove(&connection).unwrap_or_default().into()
+    }
+
+    /// The next thing a connection was told.
+    pub fn next(&mut self, connection: ConnectionId) -> Delivery {
+        let next = self.inboxes.get_mut(&connection).and_then(VecDeque::pop_front);
+        next.unwrap_or_else(|| panic!("nothing for {connection}"))
+    }
+
+    /// The next thing must be an invocation.
+    pub fn invocation(&mut self, connection: ConnectionId) -> Invocation {
+        match self.next(connection) {
+            Delivery::Invocation(invocation) => *invocation,
+            other => panic!("not an invocation: {other:?}"),
+        }
+    }
+
+    /// The next thing must be an answer.
+    pub fn answer(&mut self, connection: ConnectionId) -> Answer {
+        match self.next(connection) {
+            Delivery::Answer(answer) => *answer,
+            other => panic!("not an answer: {other:?}"),
+        }
+    }
+
+    /// The next thing must be an answer with an error; of which request, and the error.
+    pub fn error(&mut self, connection: ConnectionId) -> (u64, ErrorUri) {
+        let answer = self.answer(connection);
+        match answer.outcome {
+            Outcome::Error(uri) => (answer.request.0, uri),
+            other => panic!("not an error: {other:?}"),
+        }
+    }
+
+    /// The next thing must be an interrupt.
+    pub fn interrupt(&mut self, connection: ConnectionId) -> (u64, CancelMode, Reason) {
+        match self.next(connection) {
+            Delivery::Interrupt { invocation, mode, reason } => (invocation.0, mode, reason),
+            other => panic!("not an interrupt: {other:?}"),
+        }
+    }
+
+    /// The next thing must be an event.
+    pub fn event(&mut self, connection: ConnectionId) -> Event {
+        match self.next(connection) {
+            Delivery::Event(event) => event,
+            other => panic!("not an event: {other:?}"),
+        }
+    }
+
+    /// The connection must have been told nothing more.
+    pub fn nothing(&mut self, connection: ConnectionId) {
+        let inbox = self.inbox(connection);
+        assert!(inbox.is_empty(), "{inbox:?}");
+    }
+
+    /// SUBSCRIBE or REGISTER with one entry; the answer.
+    pub fn ask(&mut self, connection: ConnectionId, entry: SubscribeEntry) -> Result<Granted, Reason> {
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        self.send(connection, Command::Subscribe { request, entries: vec![entry] });
+        match self.next(connection) {
+            Delivery::Subscribed(answered, results) if answered == request && results.len() == 1 => results[0],
+            other => panic!("not the answer: {other:?}"),
+        }
+    }
+
+    /// UNSUBSCRIBE or UNREGISTER with one entry; the answer.
+    pub fn give_up(&mut self, connection: ConnectionId, entry: UnsubscribeEntry) -> Result<(), Reason> {
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        self.send(connection, Command::Unsubscribe { request, entries: vec![entry] });
+        match self.next(connection) {
+            Delivery::Unsubscribed(answered, results) if answered == request && results.len() == 1 => results[0],
+            other => panic!("not the answer: {other:?}"),
+        }
+    }
+
+    /// Subscribes an MQTT session.
+    pub fn subscribe(&mut self, connection: ConnectionId, filter: &str, qos: Qos) -> Result<Granted, Reason> {
+        let options = SubscribeOptions { qos, ..SubscribeOptions::default() };
+        self.ask(connection, SubscribeEntry::Topic { filter: Filter::from_mqtt(filter).unwrap(), share: None, options })
+    }
+
+    /// Registers a procedure by its URI, exactly.
+    pub fn register(&mut self, connection: ConnectionId, uri: &str) -> Result<Granted, Reason> {
+        self.register_with(connection, uri, MatchPolicy::Exact, RegisterOptions::default())
+    }
+
+    /// Registers procedures by URI and options.
+    pub fn register_with(
+        &mut self,
+        connection: ConnectionId,
+        uri: &str,
+        policy: MatchPolicy,
+        options: RegisterOptions,
+    ) -> Result<Granted, Reason> {
+        self.ask(connection, SubscribeEntry::Procedure { filter: Filter::from_uri(uri, policy).unwrap(), options })
+    }
+
+    /// Registers a procedure shared under this policy.
+    pub fn register_shared(&mut self, connection: ConnectionId, uri: &str, invoke: InvokePolicy) -> Result<Granted, Reason> {
+        self.register_with(connection, uri, MatchPolicy::Exact, RegisterOptions { invoke, ..RegisterOptions::default() })
+    }
+
+    /// Serves procedures over MQTT, QoS 2 granted.
+    pub fn serve(&mut self, connection: ConnectionId, filter: &str, form: CalleeForm) -> Result<Granted, Reason> {
+        let options = RegisterOptions { form, qos: Qos::ExactlyOnce, ..RegisterOptions::default() };
+        self.ask(connection, SubscribeEntry::Procedure { filter: Filter::from_mqtt(filter).unwrap(), options })
+    }
+
+    /// A plain call under a request id.
+    pub fn call(&mut self, connection: ConnectionId, request: u64, uri: &str) {
+        self.call_with(connection, wamp_call(request, uri));
+    }
+
+    /// A call.
+    pub fn call_with(&mut self, connection: ConnectionId, call: Call) {
+        self.send(connection, Command::Call(Box::new(call)));
+    }
+
+    /// CANCEL.
+    pub fn cancel(&mut self, connection: ConnectionId, request: u64, mode: CancelMode) {
+        self.send(connection, Command::Cancel { request: RequestId(request), mode });
+    }
+
+    /// A callee's answer, unacknowledged.
+    pub fn answer_with(&mut self, connection: ConnectionId, invocation: u64, outcome: Outcome, text: &'static str) {
+        self.yield_with(connection, invocation, outcome, text, Acknowledge::None);
+    }
+
+    /// A callee's answer by PUBLISH.
+    pub fn yield_with(
+        &mut self,
+        connection: ConnectionId,
+        invocation: u64,
+        outcome: Outcome,
+        text: &'static str,
+        acknowledge: Acknowledge,
+    ) {
+        let answer =
+            Yield { acknowledge, invocation: InvocationId(invocation), outcome, payload: payload(text), properties: None };
+        self.send(connection, Command::Yield(Box::new(answer)));
+    }
+
+    /// Calls on their way, of the whole realm.
+    pub fn pending(&self) -> usize {
+        self.router.pending.len()
+    }
+}
+
+/// What opens a session of this protocol.
+pub fn open(protocol: Protocol) -> Open {
+    Open {
+        session: SessionId(0),
+        protocol,
+        transport: Transport::default(),
+        principal: Arc::new(Principal::anonymous("user")),
+        client_id: None,
+        clean_start: true,
+        expiry_s: 0,
+        receive_maximum: u16::MAX,
+        will: None,
+        features: Features::default(),
+    }
+}
+
+/// What opens an MQTT session that ends with its connection.
+pub fn mqtt_open(protocol: Protocol, client_id: &str) -> Open {
+    Open { client_id: Some(client_id.into()), ..open(protocol) }
+}
+
+/// A call under a request id, without options.
+pub fn wamp_call(request: u64, uri: &str) -> Call {
+    call_to(uri, ReplyTo::Request(RequestId(request)))
+}
+
+/// A call with this reply address, QoS 0, without options.
+pub fn call_to(uri: &str, reply: ReplyTo) -> Call {
+    Call {
+        reply,
+        acknowledge: Acknowledge::None,
+        procedure: Topic::from_uri(uri).unwrap(),
+        payload: payload("question"),
+        timeout_ms: 0,
+        receive_progress: false,
+        disclose_me: false,
+        properties: None,
+    }
+}
+
+/// A reply address with correlation data.
+pub fn reply_topic(topic: &str, correlation_data: &'static str) -> ReplyTo {
+    ReplyTo::Topic { topic: Topic::from_mqtt(topic).unwrap(), correlation_data: Some(correlation_data.into()) }
+}
+
+/// A payload of bytes.
+pub fn payload(text: &'static str) -> Payload {
+    Payload::Bytes(text.into())
+}
+
+/// A packet id.
+pub fn packet(id: u16) -> PacketId {
+    PacketId::new(id).unwrap()
+}
+
+/// The topic and outcome of a publication.
+pub fn topic_and_outcome(publication: &Publication) -> (&str, Option<&Outcome>) {
+    (publication.topic.as_mqtt(), publication.properties.as_ref().and_then(|properties| properties.outcome.as_ref()))
+}
+
+/// An error of the router's own.
+pub fn refusal(reason: Reason) -> Outcome {
+    Outcome::Error(ErrorUri::Reason(reason))
+}
