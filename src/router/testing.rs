@@ -27,6 +27,12 @@ pub struct Realm {
 /// What a callee announces that can do everything.
 pub const ALL_FEATURES: Features = Features { callee_canceling: true, callee_progress: true, callee_timeout: true };
 
+impl Default for Realm {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Realm {
     /// An empty realm under the default limits.
     pub fn new() -> Self {
@@ -157,9 +163,10 @@ impl Realm {
         self.requests += 1;
         let request = RequestId(self.requests);
         self.send(connection, Command::Subscribe { request, entries: vec![entry] });
-        match self.next(connection) {
-            Delivery::Subscribed(answered, results) if answered == request && results.len() == 1 => results[0],
-            other => panic!("not the answer: {other:?}"),
+        let is_answer = |told: &Delivery| matches!(told, Delivery::Subscribed(answered, _) if *answered == request);
+        match self.take(connection, is_answer) {
+            Delivery::Subscribed(_, results) if results.len() == 1 => results[0],
+            other => panic!("not one answer: {other:?}"),
         }
     }
 
@@ -168,10 +175,18 @@ impl Realm {
         self.requests += 1;
         let request = RequestId(self.requests);
         self.send(connection, Command::Unsubscribe { request, entries: vec![entry] });
-        match self.next(connection) {
-            Delivery::Unsubscribed(answered, results) if answered == request && results.len() == 1 => results[0],
-            other => panic!("not the answer: {other:?}"),
+        let is_answer = |told: &Delivery| matches!(told, Delivery::Unsubscribed(answered, _) if *answered == request);
+        match self.take(connection, is_answer) {
+            Delivery::Unsubscribed(_, results) if results.len() == 1 => results[0],
+            other => panic!("not one answer: {other:?}"),
         }
+    }
+
+    /// The first thing of this kind that a connection was told; the rest stays.
+    pub fn take(&mut self, connection: ConnectionId, is_wanted: impl Fn(&Delivery) -> bool) -> Delivery {
+        let inbox = self.inboxes.entry(connection).or_default();
+        let wanted = inbox.iter().position(is_wanted).and_then(|index| inbox.remove(index));
+        wanted.unwrap_or_else(|| panic!("not among what {connection} was told: {inbox:?}"))
     }
 
     /// Subscribes an MQTT session.
