@@ -206,8 +206,8 @@ fn is_reserved(filter: &Filter) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::command::{Features, Outcome, UnsubscribeEntry};
-    use crate::model::{ErrorUri, Limits, MatchPolicy};
+    use crate::model::command::{Features, Open, Outcome, Protocol, ReplyTo, SubscribeEntry, UnsubscribeEntry};
+    use crate::model::{ErrorUri, Limits, MatchPolicy, Qos};
     use crate::router::testing::{Realm, call_to, mqtt_open, wamp_call};
 
     /// Which of the callees got each of five calls.
@@ -246,10 +246,11 @@ mod tests {
         realm.call(caller, 1, "a");
         realm.call(caller, 2, "a");
         realm.lose(callees[0]);
+        realm.invocation(callees[1]);
         realm.call(caller, 3, "a");
+        realm.invocation(callees[2]);
         realm.call(caller, 4, "a");
-        assert_eq!(realm.inbox(callees[1]).len(), 2);
-        assert_eq!(realm.inbox(callees[2]).len(), 1);
+        realm.invocation(callees[1]);
     }
 
     #[test]
@@ -272,8 +273,12 @@ mod tests {
     fn a_repeated_mqtt_subscribe_replaces_its_own_registration() {
         let mut realm = Realm::new();
         let (a, b) = (realm.mqtt("a"), realm.mqtt("b"));
-        let first = realm.serve(a, "x", CalleeForm::Publication).unwrap();
-        assert_eq!(realm.serve(a, "x", CalleeForm::Publication), Ok(first));
+        let Ok(Granted::Registration(id, Qos::ExactlyOnce)) = realm.serve(a, "x", CalleeForm::Publication) else { panic!() };
+        let options = RegisterOptions { form: CalleeForm::Publication, identifier: Some(3), ..RegisterOptions::default() };
+        let again = SubscribeEntry::Procedure { filter: Filter::from_mqtt("x").unwrap(), options };
+        assert_eq!(realm.ask(a, again), Ok(Granted::Registration(id, Qos::AtMostOnce)));
+        realm.call_with(b, call_to("x", ReplyTo::Nobody));
+        assert_eq!(realm.event(a).subscriptions.as_slice(), [3]);
         assert_eq!(realm.serve(a, "x", CalleeForm::PublicationById), Err(Reason::ProcedureAlreadyExists));
         assert_eq!(realm.serve(b, "x", CalleeForm::Publication), Err(Reason::ProcedureAlreadyExists));
     }
@@ -310,7 +315,7 @@ mod tests {
         realm.call(caller, 3, "a.x.c");
         let invocation = realm.invocation(exact);
         assert_eq!(invocation.procedure, None);
-        assert_eq!(Granted::Registration(invocation.registration, Default::default()), registered);
+        assert_eq!(Granted::Registration(invocation.registration, Qos::AtMostOnce), registered);
         assert_eq!(realm.invocation(prefix).procedure.unwrap().as_uri(), "a.bee");
         assert_eq!(realm.invocation(wildcard).procedure.unwrap().as_uri(), "a.x.c");
     }
@@ -330,7 +335,9 @@ mod tests {
         realm.answer_with(callee, invocation, Outcome::Result, "late");
         assert_eq!(realm.answer(caller).outcome, Outcome::Result);
         assert_eq!(realm.router.census().registrations, 0);
-        assert_ne!(realm.register(callee, "a"), Ok(Granted::Registration(id, Default::default())));
+        assert_ne!(realm.register(callee, "b"), Ok(Granted::Registration(id, Qos::AtMostOnce)));
+        assert_eq!(realm.give_up(callee, UnsubscribeEntry::Registration(id)), Err(Reason::NoSuchRegistration));
+        assert_eq!(realm.router.census().registrations, 1);
     }
 
     #[test]
@@ -352,6 +359,11 @@ mod tests {
         realm.register(a, "x2").unwrap();
         assert_eq!(realm.register(a, "x3"), Err(Reason::QuotaExceeded));
         realm.register(b, "x3").unwrap();
+        let mqtt = realm.mqtt("m");
+        for procedure in ["y1", "y2", "y1"] {
+            realm.serve(mqtt, procedure, CalleeForm::Publication).unwrap();
+        }
+        assert_eq!(realm.serve(mqtt, "y3", CalleeForm::Publication), Err(Reason::QuotaExceeded));
     }
 
     #[test]
@@ -396,10 +408,9 @@ mod tests {
         realm.serve(callee, "a", CalleeForm::Publication).unwrap();
         realm.lose(callee);
         realm.advance(3_600_000);
-        let callee = realm
-            .open(crate::model::command::Open { clean_start: false, ..mqtt_open(crate::model::command::Protocol::Mqtt5, "c") });
+        let callee = realm.open(Open { clean_start: false, ..mqtt_open(Protocol::Mqtt5, "c") });
         assert_eq!(realm.router.census().registrations, 0);
-        realm.call_with(callee, call_to("a", crate::model::command::ReplyTo::Nobody));
+        realm.call_with(callee, call_to("a", ReplyTo::Nobody));
         realm.nothing(callee);
     }
 }

@@ -277,21 +277,18 @@ impl Router {
 
     /// The time of a call is over.
     pub(super) fn time_out(&mut self, place: u32) {
-        if let Some(pending) = self.pending.get_mut(place as usize) {
-            pending.timer = None;
-        }
         self.interrupt_pending(place, CancelMode::KillNoWait, Reason::Timeout);
         self.abandon(place, Message::error(Reason::Timeout));
     }
 
     /// Callers that wait for a session that is gone (WAMP: Basic, Callee Leaving During an RPC Invocation).
     pub(super) fn abandon_invocations(&mut self, key: SessionKey) {
-        let Some(session) = self.sessions.at_mut(key) else { return };
-        session.abandoned.clear();
+        let Some(session) = self.sessions.at(key) else { return };
         let mut places: Vec<_> = session.invocations.iter().map(|(invocation, place)| (*invocation, *place)).collect();
         places.sort_unstable();
         for (_, place) in places {
-            self.finish(place, Message::error(Reason::Canceled));
+            // A callee that comes back may go on with it.
+            self.abandon(place, Message::error(Reason::Canceled));
         }
     }
 
@@ -743,12 +740,14 @@ mod tests {
     #[test]
     fn the_callee_is_told_when_its_caller_leaves() {
         let (mut realm, callee, caller) = pair();
-        realm.call(caller, 1, "a.b");
-        realm.call_with(caller, Call { timeout_ms: 500, ..wamp_call(2, "a.b") });
+        for request in 1..=8 {
+            realm.call_with(caller, Call { timeout_ms: 500, ..wamp_call(request, "a.b") });
+        }
         realm.inbox(callee);
         realm.lose(caller);
-        assert_eq!(realm.interrupt(callee), (1, CancelMode::KillNoWait, Reason::Canceled));
-        assert_eq!(realm.interrupt(callee), (2, CancelMode::KillNoWait, Reason::Canceled));
+        for invocation in 1..=8 {
+            assert_eq!(realm.interrupt(callee), (invocation, CancelMode::KillNoWait, Reason::Canceled));
+        }
         realm.answer_with(callee, 1, Outcome::Result, "discarded");
         realm.nothing(callee);
         assert_eq!((realm.pending(), realm.router.poll_timeout()), (0, None));

@@ -97,9 +97,10 @@ impl Router {
         self.publish(Some(key), Arc::new(publication), None).is_ok_and(|(_, receivers)| receivers > 0)
     }
 
-    /// Sends to one session what it alone may see, if it is there and has subscribed to it.
+    /// Sends to one session what it alone may see, if it has subscribed to it. Where its client is away, QoS > 0 waits for it: a
+    /// caller learns when it comes back that its call was canceled.
     fn publish_private(&mut self, key: SessionKey, publication: Publication) -> bool {
-        let Some(session) = self.sessions.at(key).filter(|session| session.connection.is_some()) else { return false };
+        let Some(session) = self.sessions.at(key) else { return false };
         let mut merged: Option<Passage> = None;
         for (filter, options) in &session.private {
             if filter.covers(&publication.topic) {
@@ -148,7 +149,10 @@ fn passage(qos: Qos, identifier: Option<u32>) -> Passage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::command::{Acknowledge, CancelMode, Features, Protocol, SubscribeEntry, SubscribeOptions};
+    use crate::model::command::{
+        Acknowledge, AcknowledgeStep, Acknowledgement, CancelMode, Features, Open, Protocol, RegisterOptions, SubscribeEntry,
+        SubscribeOptions, Yield,
+    };
     use crate::model::delivery::{Event, Granted, Taken};
     use crate::model::{Command, ConnectionId, Delivery, Filter, PacketId, RegistrationId};
     use crate::router::testing::{
@@ -244,12 +248,8 @@ mod tests {
     fn an_invocation_has_the_smaller_qos_and_the_identifier_of_the_subscription() {
         let mut realm = Realm::new();
         let (callee, caller) = (realm.mqtt("callee"), realm.mqtt("caller"));
-        let options = crate::model::command::RegisterOptions {
-            form: CalleeForm::Publication,
-            qos: Qos::AtLeastOnce,
-            identifier: Some(9),
-            ..Default::default()
-        };
+        let options =
+            RegisterOptions { form: CalleeForm::Publication, qos: Qos::AtLeastOnce, identifier: Some(9), ..Default::default() };
         let filter = Filter::from_mqtt("a").unwrap();
         realm.ask(callee, SubscribeEntry::Procedure { filter, options }).unwrap();
         let acknowledges = [Acknowledge::None, Acknowledge::AtLeastOnce(packet(1)), Acknowledge::ExactlyOnce(packet(2))];
@@ -384,7 +384,7 @@ mod tests {
         // A session may call itself.
         realm.call_with(both, call_to("a", reply_topic("$reply/x", "mine")));
         realm.event(both);
-        let answer = crate::model::command::Yield {
+        let answer = Yield {
             acknowledge: Acknowledge::None,
             invocation: InvocationId(1),
             outcome: Outcome::Result,
@@ -537,12 +537,7 @@ mod tests {
     #[test]
     fn what_waits_for_a_callee_that_left_is_not_sent_when_it_returns() {
         let mut realm = Realm::new();
-        let open = || crate::model::command::Open {
-            clean_start: false,
-            expiry_s: 60,
-            receive_maximum: 1,
-            ..mqtt_open(Protocol::Mqtt5, "callee")
-        };
+        let open = || Open { clean_start: false, expiry_s: 60, receive_maximum: 1, ..mqtt_open(Protocol::Mqtt5, "callee") };
         let (callee, caller) = (realm.open(open()), realm.wamp_with(Features::default()));
         realm.serve(callee, "a", CalleeForm::Publication).unwrap();
         realm.call(caller, 1, "a");
@@ -556,9 +551,9 @@ mod tests {
         realm.nothing(callee);
         realm.answer_with(callee, 1, Outcome::Result, "late");
         realm.nothing(caller);
-        let step = crate::model::command::AcknowledgeStep::Acknowledged;
+        let step = AcknowledgeStep::Acknowledged;
         let packet_id = packet(1);
-        realm.send(callee, Command::Acknowledge(vec![crate::model::command::Acknowledgement { packet_id, step }]));
+        realm.send(callee, Command::Acknowledge(vec![Acknowledgement { packet_id, step }]));
         realm.call(caller, 3, "a");
         assert_eq!(properties(&realm.event(callee)).response_topic.as_deref(), Some("$yield/3"));
     }
@@ -567,7 +562,7 @@ mod tests {
     fn a_callee_whose_line_is_full_refuses_the_call() {
         let limits = crate::model::Limits { max_session_queue: 1, ..Default::default() };
         let mut realm = Realm::with_limits(limits);
-        let open = crate::model::command::Open { receive_maximum: 1, ..mqtt_open(Protocol::Mqtt5, "callee") };
+        let open = Open { receive_maximum: 1, ..mqtt_open(Protocol::Mqtt5, "callee") };
         let (callee, caller) = (realm.open(open), realm.wamp());
         realm.serve(callee, "a", CalleeForm::Publication).unwrap();
         for request in 1..=3 {
@@ -587,5 +582,39 @@ mod tests {
         assert_eq!(realm.error(caller), (1, ErrorUri::Reason(Reason::InvalidTopic)));
         realm.nothing(callee);
         assert_eq!(realm.pending(), 0);
+    }
+
+    #[test]
+    fn a_caller_that_returns_learns_that_its_call_was_canceled() {
+        let mut realm = Realm::new();
+        let (callee, caller) = (realm.wamp(), realm.persistent("caller"));
+        realm.register(callee, "a").unwrap();
+        realm.subscribe(caller, "$reply/#", Qos::AtLeastOnce).unwrap();
+        realm.call_with(caller, at_least_once(call_to("a", reply_topic("$reply/x", "c")), 1));
+        realm.lose(caller);
+        realm.answer_with(callee, 1, Outcome::Result, "discarded");
+        let caller = realm.persistent("caller");
+        let expected = refusal(Reason::Canceled);
+        assert_eq!(topic_and_outcome(&realm.event(caller).publication), ("$reply/x", Some(&expected)));
+        realm.nothing(caller);
+    }
+
+    #[test]
+    fn a_callee_that_returns_and_goes_on_is_told_to_stop() {
+        let mut realm = Realm::new();
+        let (callee, caller) = (realm.persistent("callee"), realm.wamp());
+        realm.serve(callee, "a", CalleeForm::Publication).unwrap();
+        realm.subscribe(callee, "$cancel/+", Qos::AtMostOnce).unwrap();
+        realm.call_with(caller, Call { receive_progress: true, ..wamp_call(1, "a") });
+        realm.event(callee);
+        realm.lose(callee);
+        assert_eq!(realm.error(caller), (1, ErrorUri::Reason(Reason::Canceled)));
+        let callee = realm.persistent("callee");
+        assert!(realm.event(callee).duplicate);
+        realm.answer_with(callee, 1, Outcome::Progress, "half");
+        assert_eq!(realm.event(callee).publication.topic.as_mqtt(), "$cancel/1");
+        realm.answer_with(callee, 1, Outcome::Progress, "more");
+        realm.nothing(callee);
+        realm.nothing(caller);
     }
 }
