@@ -155,8 +155,9 @@ impl Router {
         let caller = if is_disclosed { self.disclosed(key) } else { None };
         let session = self.sessions.at(callee.session).ok_or(Reason::NoSuchProcedure)?;
         let connection = session.connection.ok_or(Reason::NoSuchProcedure)?;
-        // A callee that cannot be canceled counts as one without progressive results (WAMP: Advanced, Progressive Call Results).
-        let has_progress = session.features.callee_progress && session.features.callee_canceling;
+        // The specification counts a callee that cannot be canceled as one without progressive results; autobahn-js announces
+        // just that and serves them all the same, as every router lets it.
+        let has_progress = session.features.callee_progress;
         let invocation = Invocation {
             id,
             registration,
@@ -522,10 +523,12 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_asked_only_of_callees_that_can_be_canceled() {
-        let (mut realm, callee, caller) = pair_with(Features { callee_progress: true, ..NO_FEATURES });
-        realm.call_with(caller, Call { receive_progress: true, ..wamp_call(1, "a.b") });
-        assert!(!realm.invocation(callee).receive_progress);
+    fn progress_is_asked_only_of_callees_that_announce_it() {
+        for (callee_progress, callee_canceling) in [(true, false), (true, true), (false, true), (false, false)] {
+            let (mut realm, callee, caller) = pair_with(Features { callee_progress, callee_canceling, ..NO_FEATURES });
+            realm.call_with(caller, Call { receive_progress: true, ..wamp_call(1, "a.b") });
+            assert_eq!(realm.invocation(callee).receive_progress, callee_progress);
+        }
     }
 
     #[test]

@@ -44,6 +44,8 @@ impl<'a> Reader<'a> for MsgPackReader<'a> {
             Head::Str(len) => Token::Str(Cow::Borrowed(self.text(len)?)),
             Head::Bin(len) => Token::Bin(Cow::Borrowed(self.bytes(len)?)),
             Head::Ext(len) => match self.bytes(len + 1)? {
+                // JavaScript's `undefined`, as msgpackr and msgpack5 write it: wampy puts it into options.
+                [0, 0] => Token::Null,
                 [kind, data @ ..] => Token::Ext(kind.cast_signed(), data),
                 [] => return self.fault("ends too early"),
             },
