@@ -49,6 +49,10 @@ pub struct Output {
     pub realm: Option<Box<str>>,
     /// Close the socket once `bytes` are written.
     pub close: bool,
+    /// Packets or messages that came in, since somebody last took the count.
+    pub received: u64,
+    /// Packets or messages that were put into `bytes`, likewise.
+    pub sent: u64,
 }
 
 /// A gate of either protocol.

@@ -10,6 +10,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::clock::{instant_of, now_ms};
 use super::outbox::{self, Outbox};
+use super::traffic::{Totals, Traffic};
 use super::transport::Transport;
 use super::{Input, Realm, Realms};
 use crate::gate::{Gate, Output};
@@ -30,6 +31,7 @@ pub struct Connection<T> {
     outbox: Arc<Outbox>,
     realms: Arc<dyn Realms>,
     realm: Option<Arc<dyn Realm>>,
+    traffic: Arc<Traffic>,
     output: Output,
     /// Deliveries taken from the outbox and not yet encoded, last one first.
     batch: Vec<Delivery>,
@@ -53,7 +55,14 @@ enum Event {
 
 impl<T: Transport> Connection<T> {
     /// A connection that has not begun.
-    pub fn new(id: ConnectionId, transport: T, gate: Gate, realms: Arc<dyn Realms>, limits: &Limits) -> Self {
+    pub fn new(
+        id: ConnectionId,
+        transport: T,
+        gate: Gate,
+        realms: Arc<dyn Realms>,
+        traffic: Arc<Traffic>,
+        limits: &Limits,
+    ) -> Self {
         Connection {
             id,
             transport,
@@ -61,6 +70,7 @@ impl<T: Transport> Connection<T> {
             outbox: Arc::new(Outbox::new(limits.max_outbox_bytes, now_ms())),
             realms,
             realm: None,
+            traffic,
             output: Output::default(),
             batch: Vec::new(),
             paced: None,
@@ -120,15 +130,21 @@ impl<T: Transport> Connection<T> {
     /// Sends what is encoded; true if the socket took something.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<bool>> {
         let mut has_sent = false;
+        let mut bytes_sent = 0;
         while !self.output.bytes.is_empty() || self.transport.is_flushing() {
             match self.transport.poll_send(context, &mut self.output) {
-                Poll::Ready(Ok(_)) => has_sent = true,
+                Poll::Ready(Ok(sent)) => {
+                    has_sent = true;
+                    bytes_sent += sent as u64;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if has_sent => break,
                 Poll::Pending => return Poll::Pending,
             }
         }
         if has_sent {
+            let messages_sent = std::mem::take(&mut self.output.sent);
+            self.traffic.add(Totals { bytes_sent, messages_sent, ..Totals::default() });
             self.outbox.note_progress(now_ms());
             if self.output.bytes.is_empty() {
                 // An idle connection holds no buffer.
@@ -183,7 +199,14 @@ impl<T: Transport> Connection<T> {
             return Poll::Pending;
         }
         let (gate, output) = (&mut self.gate, &mut self.output);
-        let received = self.transport.poll_receive(context, &mut |bytes| gate.handle_bytes(bytes, now_ms(), output));
+        let mut bytes_received = 0;
+        let received = self.transport.poll_receive(context, &mut |bytes| {
+            let used = gate.handle_bytes(bytes, now_ms(), output);
+            bytes_received += used as u64;
+            used
+        });
+        let messages_received = std::mem::take(&mut output.received);
+        self.traffic.add(Totals { bytes_received, messages_received, ..Totals::default() });
         match received {
             Poll::Ready(Ok(true)) => {
                 self.pass_on();

@@ -15,6 +15,7 @@ use super::Realms;
 use super::clock::now_ms;
 use super::connection::Connection;
 use super::http::Pages;
+use super::traffic::Traffic;
 use super::transport::Stream;
 use crate::gate::{Gate, Origin, Settings};
 use crate::model::{ConnectionId, Limits};
@@ -49,6 +50,8 @@ pub struct Entrance {
 /// Connections of the process: how many, and how many from where.
 #[derive(Default)]
 pub struct Census {
+    /// What went through their sockets.
+    pub traffic: Arc<Traffic>,
     open: AtomicUsize,
     accepted: AtomicU64,
     addresses: Mutex<HashMap<IpAddr, Address>>,
@@ -202,7 +205,8 @@ async fn serve_stream(
     let gate = make_gate(entrance.settings.clone(), origin, now_ms());
     let transport = Stream::new(socket, BytesMut::new());
     let limits = &entrance.settings.limits;
-    Box::pin(Connection::new(guest.id, transport, gate, entrance.realms.clone(), limits).run()).await;
+    let traffic = entrance.census.traffic.clone();
+    Box::pin(Connection::new(guest.id, transport, gate, entrance.realms.clone(), traffic, limits).run()).await;
     drop(guest);
 }
 

@@ -5,6 +5,7 @@ pub mod http;
 pub mod listener;
 pub mod origin;
 pub mod outbox;
+pub mod traffic;
 pub mod transport;
 pub mod websocket;
 

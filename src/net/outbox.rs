@@ -29,6 +29,15 @@ pub struct Outbox {
     room: tokio::sync::Notify,
 }
 
+/// What became of a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Taken {
+    /// The outbox is full, and its socket takes bytes: publishers should wait a little.
+    pub is_full: bool,
+    /// Events lost.
+    pub dropped: u64,
+}
+
 /// Bytes that count for a delivery which carries no publication.
 const FIXED_WEIGHT: usize = 64;
 
@@ -66,24 +75,29 @@ impl Outbox {
         }
     }
 
-    /// Takes all of `batch`, or what may not be lost of it; true if it is full now and its publishers should wait a little.
-    pub fn put(&self, batch: &mut Vec<Delivery>, now_ms: u64) -> bool {
+    /// Takes all of `batch`, or what may not be lost of it.
+    pub fn put(&self, batch: &mut Vec<Delivery>, now_ms: u64) -> Taken {
         let before = self.bytes.load(Ordering::Relaxed);
         let added: usize = batch.iter().map(weight).sum();
         let is_moving = now_ms.saturating_sub(self.progress_ms.load(Ordering::Relaxed)) <= PROGRESS_MS;
         // Paced publishers overshoot by a batch each; four times the bound is where patience ends.
         let bound = if is_moving { self.max_bytes.saturating_mul(4) } else { self.max_bytes };
-        if before + added > bound {
-            self.put_what_fits(batch, bound - bound.min(before));
+        if before == 0 {
+            self.progress_ms.fetch_max(now_ms, Ordering::Relaxed);
+        }
+        let dropped = if before + added > bound {
+            self.put_what_fits(batch, bound - bound.min(before))
         } else {
             self.bytes.fetch_add(added, Ordering::Relaxed);
-        }
+            0
+        };
         self.append(batch);
         self.receiver.wake();
-        is_moving && self.bytes.load(Ordering::Relaxed) > self.max_bytes
+        let is_full = is_moving && self.bytes.load(Ordering::Relaxed) > self.max_bytes;
+        Taken { is_full, dropped }
     }
 
-    fn put_what_fits(&self, batch: &mut Vec<Delivery>, mut room: usize) {
+    fn put_what_fits(&self, batch: &mut Vec<Delivery>, mut room: usize) -> u64 {
         let (mut dropped, mut added) = (0, 0);
         batch.retain(|delivery| {
             let weight = weight(delivery);
@@ -97,6 +111,7 @@ impl Outbox {
         });
         self.bytes.fetch_add(added, Ordering::Relaxed);
         self.dropped.fetch_add(dropped, Ordering::Relaxed);
+        dropped
     }
 
     fn append(&self, batch: &mut Vec<Delivery>) {

@@ -45,6 +45,8 @@ struct Core {
     members: HashMap<ConnectionId, Member, FixedState>,
     /// Members with staged deliveries.
     dirty: Vec<ConnectionId>,
+    /// Members that lost events.
+    overrun: Vec<(ConnectionId, u64)>,
 }
 
 struct Member {
@@ -55,7 +57,8 @@ struct Member {
 impl EventLoop {
     /// An empty realm, with a task that brings its timeouts until it is dropped.
     pub fn start(limits: Limits, seed: u64) -> Arc<Self> {
-        let core = Core { router: Router::new(limits, seed), members: HashMap::default(), dirty: Vec::new() };
+        let core =
+            Core { router: Router::new(limits, seed), members: HashMap::default(), dirty: Vec::new(), overrun: Vec::new() };
         let event_loop = Arc::new(EventLoop {
             mailbox: Mutex::new(Vec::new()),
             core: Mutex::new(core),
@@ -104,6 +107,7 @@ impl EventLoop {
                 for item in items {
                     core.handle(item);
                 }
+                core.tell_of_overruns();
             }
             self.note_due(core.router.poll_timeout());
             drop(core);
@@ -186,6 +190,19 @@ impl Core {
         }
     }
 
+    /// Says who lost events in this round; what that leads to is not told again.
+    fn tell_of_overruns(&mut self) {
+        if self.overrun.is_empty() {
+            return;
+        }
+        for (connection, dropped) in std::mem::take(&mut self.overrun) {
+            self.router.handle_outbox_overrun(connection, dropped);
+        }
+        self.stage();
+        self.flush(None, now_ms());
+        self.overrun.clear();
+    }
+
     /// Sorts the router's effects by connection.
     fn stage(&mut self) {
         while let Some(effect) = self.router.poll_effect() {
@@ -203,9 +220,12 @@ impl Core {
         let mut filled = Vec::new();
         for connection in self.dirty.drain(..) {
             let Some(member) = self.members.get_mut(&connection) else { continue };
-            let is_full = member.outbox.put(&mut member.staged, now_ms);
-            if is_full && publisher != Some(connection) {
+            let taken = member.outbox.put(&mut member.staged, now_ms);
+            if taken.is_full && publisher != Some(connection) {
                 filled.push(member.outbox.clone());
+            }
+            if taken.dropped > 0 {
+                self.overrun.push((connection, taken.dropped));
             }
         }
         let publisher = publisher.filter(|_| !filled.is_empty()).and_then(|publisher| self.members.get(&publisher));

@@ -4,6 +4,7 @@ pub mod banner;
 pub mod config;
 pub mod event_loop;
 pub mod realms;
+pub mod sys;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ pub async fn run(config: Config) -> Result<(), String> {
         };
         tokio::spawn(listener::accept(socket, Arc::new(entrance)));
     }
+    tokio::spawn(sys::publish_figures(realms.clone(), census.clone()));
     // A closed standard output is no reason not to serve.
     write!(std::io::stdout(), "{}", banner::start_banner(&config, env!("CARGO_PKG_VERSION"))).ok();
     std::io::stdout().flush().ok();

@@ -21,13 +21,16 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use foldhash::fast::FixedState;
 
 pub use effect::Effect;
 
 use crate::model::command::{Acknowledge, AcknowledgeStep, Acknowledgement, Protocol, PublishOptions};
 use crate::model::delivery::Taken;
-use crate::model::{Command, ConnectionId, Delivery, Limits, PacketId, Payload, Publication, PublicationId, Reason, Topic};
+use crate::model::{
+    Command, ConnectionId, Delivery, Encoding, Limits, PacketId, Payload, Publication, PublicationId, Qos, Reason, Topic,
+};
 use broker::Broker;
 use dealer::Dealer;
 use inflight::Progress;
@@ -48,6 +51,15 @@ pub struct Counters {
     pub delivered: u64,
     /// Deliveries lost at the bound of a session's queue.
     pub dropped: u64,
+}
+
+impl Counters {
+    /// Adds those of another realm.
+    pub fn add(&mut self, more: &Counters) {
+        self.published += more.published;
+        self.delivered += more.delivered;
+        self.dropped += more.dropped;
+    }
 }
 
 /// One realm: its sessions, subscriptions, retained messages and registrations.
@@ -127,6 +139,18 @@ impl Router {
     pub fn handle_outbox_drained(&mut self, connection: ConnectionId) {
         if let Some(key) = self.sessions.of_connection(connection) {
             self.continue_replay(key);
+        }
+    }
+
+    /// Events for this connection were lost at the bound of its outbox: subscribers of `corsac.session.on_slow` are told
+    /// the session and how many, the figures count them.
+    pub fn handle_outbox_overrun(&mut self, connection: ConnectionId, dropped: u64) {
+        self.counters.dropped += dropped;
+        let Some(session) = self.sessions.of_connection(connection).and_then(|key| self.sessions.at(key)) else { return };
+        let args = format!("[{},{dropped}]", session.id).into();
+        let payload = Payload::Args { encoding: Encoding::Json, args, kwargs: Bytes::new() };
+        if let Ok(topic) = Topic::from_mqtt("corsac/session/on_slow") {
+            self.publish(None, Arc::new(Publication::new(topic, payload, Qos::AtMostOnce)), None).ok();
         }
     }
 
@@ -296,4 +320,15 @@ pub struct Census {
     pub registrations: usize,
     /// Retained messages.
     pub retained: usize,
+}
+
+impl Census {
+    /// Adds those of another realm.
+    pub fn add(&mut self, more: &Census) {
+        self.sessions += more.sessions;
+        self.connected += more.connected;
+        self.subscriptions += more.subscriptions;
+        self.registrations += more.registrations;
+        self.retained += more.retained;
+    }
 }

@@ -113,6 +113,7 @@ impl MqttGate {
         let max_bytes = u32::try_from(max_bytes).unwrap_or(u32::MAX);
         let Frame::Complete { length } = mqtt::frame(input, max_bytes, self.version, peer)? else { return Ok(None) };
         let packet = mqtt::decode_with(input.get(..length).unwrap_or_default(), self.version, peer, Characters::Strict)?;
+        output.received += 1;
         self.handle_packet(&packet, now_ms, output)?;
         Ok(Some(length))
     }
@@ -128,7 +129,10 @@ impl MqttGate {
             Packet::PubRel(ack) => output.commands.push(Command::Release(PacketId(ack.packet_id))),
             Packet::Subscribe(subscribe) => self.handle_subscribe(subscribe, output),
             Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(unsubscribe, output),
-            Packet::PingReq => Packet::PingResp.encode(self.version, &mut output.bytes)?,
+            Packet::PingReq => {
+                output.sent += 1;
+                Packet::PingResp.encode(self.version, &mut output.bytes)?;
+            }
             Packet::Disconnect(disconnect) => return self.handle_disconnect(disconnect, output),
             // [MQTT-4.12.0-6]: no authentication has begun that AUTH could continue.
             Packet::Auth(_) => self.end(ReasonCode::ProtocolError, Reason::ProtocolViolation, output),

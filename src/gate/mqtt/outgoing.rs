@@ -22,6 +22,8 @@ type Pairs<'a> = SmallVec<[(&'a str, &'a str); 4]>;
 impl MqttGate {
     /// One delivery of the realm.
     pub fn handle_delivery(&mut self, delivery: Delivery, now_ms: u64, output: &mut Output) {
+        // One delivery is one packet, but for the rare one that does not fit its receiver.
+        output.sent += 1;
         match (self.state, delivery) {
             (State::Closed, _) => {}
             (_, Delivery::Opened { session_present, .. }) => self.handle_opened(session_present, now_ms, output),

@@ -95,6 +95,7 @@ impl WampGate {
 
     /// Sends the one message that `write` appends; a RawSocket client that cannot take it is spared it.
     pub(super) fn send_with(&self, output: &mut Output, write: impl FnOnce(&mut Output)) -> bool {
+        output.sent += 1;
         let start = output.bytes.len();
         let Framing::Frames(max_bytes) = self.framing else {
             write(output);

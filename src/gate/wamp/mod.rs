@@ -83,6 +83,7 @@ impl WampGate {
         if input.len() > self.max_message_bytes() {
             return self.end(Reason::MessageTooLarge, "message too large", output);
         }
+        output.received += 1;
         // One copy, so that a payload that stays (retained, queued) pins its own message only.
         let input = Bytes::copy_from_slice(input);
         match wamp::decode(&input, self.encoding) {
