@@ -173,7 +173,8 @@ async fn welcome(socket: TcpStream, peer: SocketAddr, guest: Guest, entrance: Ar
         0x7F if speaks.rawsocket => serve_stream(socket, peer, guest, &entrance, "rawsocket", Gate::rawsocket).await,
         // On a port that speaks MQTT alone the gate answers whatever comes.
         0x10 if speaks.mqtt => serve_stream(socket, peer, guest, &entrance, "tcp", Gate::mqtt).await,
-        _ if speaks.http => super::http::serve(socket, peer, guest, entrance).await,
+        // Boxed: a connection that speaks something else need not be as large as one that speaks HTTP.
+        _ if speaks.http => Box::pin(super::http::serve(socket, peer, guest, entrance)).await,
         _ if speaks.mqtt => serve_stream(socket, peer, guest, &entrance, "tcp", Gate::mqtt).await,
         _ => {}
     }

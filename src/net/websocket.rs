@@ -17,7 +17,7 @@ use crate::gate::Output;
 use crate::model::Limits;
 
 /// Bytes that tungstenite holds for an idle connection.
-const READ_BUFFER_BYTES: usize = 4 * 1024;
+const READ_BUFFER_BYTES: usize = 1024;
 
 /// What frames carry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
