@@ -1,6 +1,15 @@
 //! The subcommands of `corsac`, one file each; without one it runs the router.
+mod call;
 mod check;
+mod child;
+mod client;
+mod output;
+mod publish;
+mod register;
 mod run;
+mod subscribe;
+
+use std::future::Future;
 
 use clap::{Parser, Subcommand};
 use corsac::node::config::{Config, ConfigError, Flags};
@@ -23,6 +32,45 @@ Flags override the environment, which overrides the file given by --config, whic
 Environment: CORSAC_CONFIG, CORSAC_HTTP, CORSAC_MQTT, and CORSAC_ with every key of the file in capitals,
 as CORSAC_LOG, CORSAC_DATA_DIR, CORSAC_LIMITS_MAX_CONNECTIONS; lists are separated by commas.";
 
+const PUB_HELP: &str = "\
+Names are topics in either spelling: with a / MQTT's (demo/hello), else WAMP's (demo.hello).
+
+  corsac pub demo/hello world
+  corsac pub --url mqtt://127.0.0.1:1883 demo/temperature 21.5 --retain
+  vmstat 1 | corsac pub demo/vmstat
+
+Exit code: 0 every message was taken (QoS 0: sent), 1 it was not, 2 the command line is wrong.";
+
+const SUB_HELP: &str = "\
+A line is the topic and the payload: a text as it is, anything else as JSON. Events of several arguments are JSON lists.
+
+  corsac sub 'demo/#'
+  corsac sub --match prefix demo.temp
+  corsac sub --json 'demo/+/state' | jq .args[0]
+
+Exit code: 0 stopped by --count, --timeout-ms, a signal or its reader, 1 the connection failed or --count was not reached
+in --timeout-ms, 2 the command line is wrong.";
+
+const CALL_HELP: &str = "\
+The result is a line of JSON: the value, or a list or an object of several, or null for none. An error goes to standard error:
+its URI and what the callee says.
+
+  corsac call demo.add 2 3
+  corsac call --timeout-ms 500 --kwargs '{\"unit\":\"C\"}' demo.temperature
+
+Exit code: 0 there is a result, 1 an error came instead or the connection failed, 2 the command line is wrong.";
+
+const REGISTER_HELP: &str = "\
+The command gets the arguments on standard input, a JSON list, or {\"args\":[...],\"kwargs\":{...}} if there are keyword
+arguments. What it prints is the result: JSON if it parses, else text. Any exit status but 0 is the error
+corsac.error.command_failed with what it said on standard error. A call that is canceled kills it.
+
+  corsac register demo.add -- jq add
+  corsac register demo.date --concurrency 1 -- date
+  corsac register demo.echo --echo
+
+Exit code: 0 stopped by a signal, 1 the procedure cannot be served or the connection failed, 2 the command line is wrong.";
+
 #[derive(Subcommand)]
 enum Command {
     /// Run the router (the default)
@@ -31,6 +79,18 @@ enum Command {
     /// Validate the configuration that `run` would use, and print what it comes to
     #[command(after_help = AFTER_HELP)]
     Check(Flags),
+    /// Publish messages: typed, or the lines of standard input
+    #[command(name = "pub", after_help = PUB_HELP)]
+    Publish(publish::Publish),
+    /// Print the events of topics, a line each
+    #[command(name = "sub", after_help = SUB_HELP)]
+    Subscribe(subscribe::Subscribe),
+    /// Call a procedure and print its result
+    #[command(after_help = CALL_HELP)]
+    Call(call::Call),
+    /// Serve a procedure by running a command for each call
+    #[command(after_help = REGISTER_HELP)]
+    Register(register::Register),
 }
 
 impl CommandLine {
@@ -39,8 +99,18 @@ impl CommandLine {
         match self.command.unwrap_or(Command::Run(self.flags)) {
             Command::Run(flags) => run::run(&flags),
             Command::Check(flags) => check::check(&flags),
+            Command::Publish(command) => run_client(publish::publish(&command)),
+            Command::Subscribe(command) => run_client(subscribe::subscribe(&command)),
+            Command::Call(command) => run_client(call::call(&command)),
+            Command::Register(command) => run_client(register::register(&command)),
         }
     }
+}
+
+/// Runs a small client on this thread.
+fn run_client(client: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| format!("cannot start: {error}; raise the limit of open files (ulimit -n)"))?.block_on(client)
 }
 
 /// The configuration that these flags come to in the environment of this process.

@@ -29,9 +29,9 @@ pub(super) fn variables(
     Ok(variables)
 }
 
-/// Variables that Kubernetes sets by itself for a service called `corsac`.
+/// Variables that Kubernetes sets by itself for a service called `corsac`, and the one of `corsac pub | sub | call | register`.
 fn is_foreign(name: &str) -> bool {
-    name == "PORT" || name.starts_with("PORT_") || name.starts_with("SERVICE_")
+    name == "URL" || name == "PORT" || name.starts_with("PORT_") || name.starts_with("SERVICE_")
 }
 
 /// The file that `CORSAC_CONFIG` names.

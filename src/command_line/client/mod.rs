@@ -1,0 +1,183 @@
+//! A small client of either protocol, for `corsac pub | sub | call | register`.
+pub mod body;
+mod incoming;
+mod mqtt;
+pub mod names;
+pub mod target;
+mod transport;
+mod wamp;
+
+use corsac::model::{Filter, Qos, Topic};
+
+use body::Body;
+use mqtt::MqttClient;
+use names::Spelling;
+use target::{Scheme, Target};
+use wamp::WampClient;
+
+/// The error of an invocation that its caller gave up.
+pub const CANCELED: &str = "wamp.error.canceled";
+
+/// A connection that has joined a realm. Errors are messages for people that say what to do.
+pub enum Client {
+    /// Over `ws://` and `rs://`.
+    Wamp(Box<WampClient>),
+    /// Over `mqtt://`.
+    Mqtt(Box<MqttClient>),
+}
+
+/// How to publish.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Publishing {
+    /// Above 0 the router acknowledges.
+    pub qos: Qos,
+    /// Keep as the topic's value.
+    pub retain: bool,
+}
+
+/// How to call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Calling {
+    /// The router gives up after this long.
+    pub timeout_ms: Option<u64>,
+    /// Progressive results are welcome.
+    pub with_progress: bool,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// With this result.
+    Result(Body),
+    /// With the error of this URI.
+    Error(String, Body),
+}
+
+/// What a callee is told.
+#[derive(Debug)]
+pub enum Work {
+    /// To serve the call of this number with these arguments.
+    Invocation(u64, Body),
+    /// Nobody waits for the call of this number any longer.
+    Cancel(u64),
+}
+
+/// What a subscriber is told.
+#[derive(Debug)]
+pub struct Event {
+    /// Where it was published.
+    pub topic: Topic,
+    /// What it says.
+    pub body: Body,
+    /// The topic's value, not a new message.
+    pub is_retained: bool,
+    /// The id of the publication, if the protocol tells it.
+    pub publication: Option<u64>,
+    /// MQTT's quality of service, if the protocol tells it.
+    pub qos: Option<u8>,
+}
+
+/// Runs the method of whichever client there is.
+macro_rules! either {
+    ($client:expr, $inner:ident => $body:expr) => {
+        match $client {
+            Client::Wamp($inner) => $body,
+            Client::Mqtt($inner) => $body,
+        }
+    };
+}
+
+impl Client {
+    /// Connects and joins the realm.
+    pub async fn open(target: &Target) -> Result<Self, String> {
+        match target.url.scheme {
+            Scheme::WebSocket | Scheme::RawSocket => WampClient::open(target).await.map(|client| Client::Wamp(Box::new(client))),
+            Scheme::Mqtt => MqttClient::open(target).await.map(|client| Client::Mqtt(Box::new(client))),
+        }
+    }
+
+    /// How this protocol spells topics.
+    pub fn spelling(&self) -> Spelling {
+        match self {
+            Client::Wamp(_) => Spelling::Wamp,
+            Client::Mqtt(_) => Spelling::Mqtt,
+        }
+    }
+
+    /// Publishes; returns before the acknowledgement, which `settle` awaits.
+    pub async fn publish(&mut self, topic: &Topic, body: &Body, publishing: Publishing) -> Result<(), String> {
+        either!(self, client => client.publish(topic, body, publishing).await)
+    }
+
+    /// Waits until every publication is acknowledged.
+    pub async fn settle(&mut self) -> Result<(), String> {
+        either!(self, client => client.settle().await)
+    }
+
+    /// Subscribes, with the values of the topics first if they are wanted.
+    pub async fn subscribe(&mut self, filter: &Filter, with_retained: bool) -> Result<(), String> {
+        either!(self, client => client.subscribe(filter, with_retained).await)
+    }
+
+    /// The next event. May be given up at any time without loss.
+    pub async fn next_event(&mut self) -> Result<Event, String> {
+        either!(self, client => client.next_event().await)
+    }
+
+    /// Calls a procedure; `on_progress` gets progressive results.
+    pub async fn call(
+        &mut self,
+        procedure: &Topic,
+        body: &Body,
+        calling: Calling,
+        on_progress: &mut impl FnMut(&Body) -> Result<(), String>,
+    ) -> Result<Outcome, String> {
+        either!(self, client => client.call(procedure, body, calling, on_progress).await)
+    }
+
+    /// Serves a procedure; `concurrency` calls at a time.
+    pub async fn register(&mut self, procedure: &Topic, concurrency: Option<u32>) -> Result<(), String> {
+        either!(self, client => client.register(procedure, concurrency).await)
+    }
+
+    /// The next call to serve or to leave. May be given up at any time without loss.
+    pub async fn next_work(&mut self) -> Result<Work, String> {
+        either!(self, client => client.next_work().await)
+    }
+
+    /// Answers the call of this number.
+    pub async fn answer(&mut self, invocation: u64, outcome: Outcome) -> Result<(), String> {
+        either!(self, client => client.answer(invocation, outcome).await)
+    }
+
+    /// Keeps the connection alive while there is nothing to do; says how it ended.
+    pub async fn idle(&mut self) -> String {
+        either!(self, client => client.idle().await)
+    }
+
+    /// Leaves, everything sent.
+    pub async fn close(self) {
+        either!(self, client => client.close().await);
+    }
+}
+
+/// An error of the router or of a callee, with what to do about it.
+pub fn refusal(uri: &str, body: &Body) -> String {
+    let said = if body.is_empty() { String::new() } else { format!(" {}", body.arguments_json()) };
+    format!("{uri}{said}{}", advice(uri))
+}
+
+/// What to do about the error of this URI; empty where only its own words can say.
+fn advice(uri: &str) -> &'static str {
+    match uri {
+        "wamp.error.no_such_realm" => "; name a realm that the router has with --realm",
+        "wamp.error.no_such_procedure" => "; is whoever serves it connected? try `corsac register PROCEDURE --echo`",
+        "wamp.error.procedure_already_exists" => "; somebody else serves it: stop that, or take another name",
+        "wamp.error.not_authorized" => "; the router's rules do not allow it: names under wamp, corsac and $ are its own",
+        "wamp.error.invalid_uri" => "; check the name",
+        "wamp.error.timeout" => "; give it longer with --timeout-ms, or look after whoever serves it",
+        "wamp.error.no_available_callee" => "; is whoever serves it still connected?",
+        "wamp.close.system_shutdown" => "; start it again with `corsac`",
+        _ => "",
+    }
+}

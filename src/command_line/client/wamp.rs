@@ -1,0 +1,335 @@
+//! A WAMP session of a small client: one request after the other, events and invocations as they come.
+use std::collections::{HashMap, VecDeque};
+
+use bytes::BytesMut;
+use corsac::model::{Encoding, Filter, InvocationId, MatchPolicy, Qos, RequestId, Topic};
+use corsac::wire::wamp::options::{
+    CallOptions, CloseDetails, ErrorDetails, Features, HelloDetails, PublishOptions, RegisterOptions, Role, Roles,
+    SubscribeOptions, YieldOptions, text,
+};
+use corsac::wire::wamp::{Message, RequestKind, decode, encode, reason};
+
+use super::body::Body;
+use super::incoming::{self, Answer, Incoming};
+use super::target::Target;
+use super::transport::{CONNECT, Transport};
+use super::{Calling, Event, Outcome, Publishing, Work, refusal};
+
+/// Publications that may wait for their acknowledgement.
+const WINDOW: u64 = 256;
+
+/// An open session.
+pub struct WampClient {
+    transport: Transport,
+    encoding: Encoding,
+    /// The id of the last request (session scope: 1, 2, 3, …).
+    requests: u64,
+    /// Publications whose acknowledgement has not come.
+    unacknowledged: u64,
+    /// The topics of exact subscriptions: their events do not say it.
+    topics: HashMap<u64, Topic>,
+    /// What came while an answer was awaited.
+    arrived: VecDeque<Incoming>,
+}
+
+impl WampClient {
+    /// Connects and joins the realm.
+    pub async fn open(target: &Target) -> Result<Self, String> {
+        let encoding = target.serializer.encoding();
+        let transport = Transport::open(&target.url, encoding).await?;
+        let mut client =
+            WampClient { transport, encoding, requests: 0, unacknowledged: 0, topics: HashMap::new(), arrived: VecDeque::new() };
+        let realm = target.realm.as_deref().unwrap_or("realm1");
+        client.send(&Message::Hello { realm: realm.into(), details: Box::new(hello()) }).await?;
+        let welcome = tokio::time::timeout(CONNECT, client.receive()).await;
+        match welcome.map_err(|_| format!("{} does not answer HELLO; is it a WAMP router?", target.url))?? {
+            Incoming::Welcome => Ok(client),
+            Incoming::Challenge(method) => Err(format!(
+                "realm {realm:?} wants to know who joins ({method}), and this client joins anonymously; allow that in the router"
+            )),
+            _ => Err(format!("{} did not answer HELLO; is it a WAMP router?", target.url)),
+        }
+    }
+
+    /// Publishes; waits only when too many acknowledgements are owed.
+    pub async fn publish(&mut self, topic: &Topic, body: &Body, publishing: Publishing) -> Result<(), String> {
+        let acknowledge = publishing.qos > Qos::AtMostOnce;
+        let options = PublishOptions {
+            acknowledge: acknowledge.then_some(true),
+            retain: publishing.retain.then_some(true),
+            qos: (publishing.qos == Qos::ExactlyOnce).then_some(Qos::ExactlyOnce),
+            ..PublishOptions::default()
+        };
+        let (request, topic) = (self.next_request(), uri(topic)?.into());
+        self.send(&Message::Publish { request, options, topic, payload: body.to_payload() }).await?;
+        self.unacknowledged += u64::from(acknowledge);
+        while self.unacknowledged > WINDOW {
+            self.acknowledged().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for every acknowledgement owed.
+    pub async fn settle(&mut self) -> Result<(), String> {
+        while self.unacknowledged > 0 {
+            self.acknowledged().await?;
+        }
+        self.transport.flush().await
+    }
+
+    async fn acknowledged(&mut self) -> Result<(), String> {
+        match self.receive().await? {
+            Incoming::Answer(_, Answer::Done(_)) => self.unacknowledged -= 1,
+            Incoming::Answer(number, Answer::Error(uri, body)) => {
+                return Err(format!("message {number} was refused: {}", refusal(&uri, &body)));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Subscribes; events come from `next_event`.
+    pub async fn subscribe(&mut self, filter: &Filter, with_retained: bool) -> Result<(), String> {
+        let (topic, policy) = wamp_filter(filter)?;
+        let request = self.next_request();
+        let options = SubscribeOptions {
+            policy: (policy != MatchPolicy::Exact).then_some(policy),
+            get_retained: with_retained.then_some(true),
+            ..SubscribeOptions::default()
+        };
+        self.send(&Message::Subscribe { request, options, topic: topic.as_str().into() }).await?;
+        match self.answer_to(request).await? {
+            Answer::Done(subscription) => {
+                if let Filter::Exact(topic) = filter {
+                    self.topics.insert(subscription, topic.clone());
+                }
+                Ok(())
+            }
+            Answer::Error(uri, body) => {
+                let advice = if topic.ends_with('#') { "; if the router is not Corsac, try --match prefix" } else { "" };
+                Err(format!("cannot subscribe to {topic}: {}{advice}", refusal(&uri, &body)))
+            }
+            Answer::Result(..) => Err("the router answered SUBSCRIBE with RESULT; is it a WAMP router?".to_owned()),
+        }
+    }
+
+    /// The next event. May be given up at any time.
+    pub async fn next_event(&mut self) -> Result<Event, String> {
+        loop {
+            if let Incoming::Event(subscription, event) = self.next().await? {
+                let incoming::Event { topic, body, is_retained, publication, qos } = *event;
+                let topic = match topic {
+                    Some(uri) => event_topic(&uri),
+                    None => self.topics.get(&subscription).cloned(),
+                };
+                let Some(topic) = topic else { continue };
+                return Ok(Event { topic, body, is_retained, publication: Some(publication), qos });
+            }
+        }
+    }
+
+    /// Calls; `on_progress` gets progressive results.
+    pub async fn call(
+        &mut self,
+        procedure: &Topic,
+        body: &Body,
+        calling: Calling,
+        on_progress: &mut impl FnMut(&Body) -> Result<(), String>,
+    ) -> Result<Outcome, String> {
+        let (request, procedure) = (self.next_request(), uri(procedure)?.into());
+        let options = CallOptions {
+            timeout: calling.timeout_ms,
+            receive_progress: calling.with_progress.then_some(true),
+            ..CallOptions::default()
+        };
+        self.send(&Message::Call { request, options, procedure, payload: body.to_payload() }).await?;
+        loop {
+            match self.answer_to(request).await? {
+                Answer::Result(true, body) => on_progress(&body)?,
+                Answer::Result(false, body) => return Ok(Outcome::Result(body)),
+                Answer::Error(uri, body) => return Ok(Outcome::Error(uri, body)),
+                Answer::Done(_) => {}
+            }
+        }
+    }
+
+    /// Serves a procedure; calls come from `next_work`.
+    pub async fn register(&mut self, procedure: &Topic, concurrency: Option<u32>) -> Result<(), String> {
+        let (request, procedure) = (self.next_request(), uri(procedure)?);
+        let options = RegisterOptions { concurrency, ..RegisterOptions::default() };
+        self.send(&Message::Register { request, options, procedure: procedure.into() }).await?;
+        match self.answer_to(request).await? {
+            Answer::Error(uri, body) => Err(format!("cannot serve {procedure}: {}", refusal(&uri, &body))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The next call to serve or to leave. May be given up at any time.
+    pub async fn next_work(&mut self) -> Result<Work, String> {
+        loop {
+            match self.next().await? {
+                Incoming::Invocation(id, body) => return Ok(Work::Invocation(id, body)),
+                Incoming::Interrupt(id) => return Ok(Work::Cancel(id)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Answers an invocation.
+    pub async fn answer(&mut self, invocation: u64, outcome: Outcome) -> Result<(), String> {
+        match outcome {
+            Outcome::Result(body) => {
+                let (invocation, options) = (InvocationId(invocation), YieldOptions::default());
+                self.send(&Message::Yield { invocation, options, payload: body.to_payload() }).await?;
+            }
+            Outcome::Error(uri, body) => {
+                let error = Message::Error {
+                    kind: RequestKind::Invocation,
+                    request: RequestId(invocation),
+                    details: ErrorDetails::default(),
+                    error: uri.into(),
+                    payload: body.to_payload(),
+                };
+                self.send(&error).await?;
+            }
+        }
+        self.transport.flush().await
+    }
+
+    /// Keeps the connection alive until it ends; says how.
+    pub async fn idle(&mut self) -> String {
+        loop {
+            if let Err(message) = self.receive().await {
+                return message;
+            }
+        }
+    }
+
+    /// Leaves the realm, everything sent.
+    pub async fn close(mut self) {
+        let goodbye = Message::Goodbye { details: CloseDetails::default(), reason: reason::CLOSE_REALM.into() };
+        if self.send(&goodbye).await.is_ok() {
+            // GOODBYE's answer shows that what was sent before has been read.
+            tokio::time::timeout(CONNECT, self.idle()).await.ok();
+        }
+    }
+
+    fn next_request(&mut self) -> RequestId {
+        self.requests += 1;
+        RequestId(self.requests)
+    }
+
+    async fn send(&mut self, message: &Message<'_>) -> Result<(), String> {
+        let mut bytes = BytesMut::new();
+        encode(message, self.encoding, &mut bytes);
+        self.transport.feed(bytes.freeze()).await
+    }
+
+    async fn next(&mut self) -> Result<Incoming, String> {
+        match self.arrived.pop_front() {
+            Some(incoming) => Ok(incoming),
+            None => self.receive().await,
+        }
+    }
+
+    async fn receive(&mut self) -> Result<Incoming, String> {
+        self.transport.flush().await?;
+        let Some(bytes) = self.transport.receive().await? else {
+            return Err("the router closed the connection; is it still running?".to_owned());
+        };
+        let message = decode(&bytes, self.encoding)
+            .map_err(|error| format!("the router sent what is no WAMP message: {}; is it a WAMP router?", error.detail))?;
+        match Incoming::from(message) {
+            Incoming::Ended(uri, message) => {
+                let message = message.map_or(String::new(), |message| format!(" ({message})"));
+                Err(format!("the router ended the session: {uri}{message}{}", super::advice(&uri)))
+            }
+            incoming => Ok(incoming),
+        }
+    }
+
+    async fn answer_to(&mut self, request: RequestId) -> Result<Answer, String> {
+        loop {
+            match self.receive().await? {
+                Incoming::Answer(id, answer) if id == request.0 => return Ok(answer),
+                incoming => self.arrived.push_back(incoming),
+            }
+        }
+    }
+}
+
+fn hello() -> HelloDetails {
+    let role = |features: Features| Some(Role { features: Some(Box::new(features)) });
+    let yes = Some(true);
+    let roles = Roles {
+        publisher: Some(Role::default()),
+        subscriber: role(Features { pattern_based_subscription: yes, event_retention: yes, ..Features::default() }),
+        caller: role(Features { call_timeout: yes, progressive_call_results: yes, ..Features::default() }),
+        callee: role(Features { call_canceling: yes, ..Features::default() }),
+        ..Roles::default()
+    };
+    HelloDetails {
+        roles: Some(Box::new(roles)),
+        agent: text(concat!("corsac ", env!("CARGO_PKG_VERSION"))),
+        authmethods: Some(vec!["anonymous".into()]),
+        ..HelloDetails::default()
+    }
+}
+
+/// The name for publishing, calling and registering, where WAMP has one.
+fn uri(topic: &Topic) -> Result<&str, String> {
+    let uri = topic.as_uri();
+    if uri.split('.').any(str::is_empty) {
+        return Err(format!("WAMP cannot name {:?}, which has an empty level; use an mqtt:// URL", topic.as_mqtt()));
+    }
+    Ok(uri)
+}
+
+/// How WAMP asks for a filter: a pattern that has no `match` of its own is an exact URI with `*` and `#` (MAPPING: Topics).
+fn wamp_filter(filter: &Filter) -> Result<(String, MatchPolicy), String> {
+    let uri = filter.to_uri().into_owned();
+    for policy in [filter.policy(), MatchPolicy::Exact] {
+        if Filter::from_subscribed_uri(&uri, policy).as_ref() == Ok(filter) {
+            return Ok((uri, policy));
+        }
+    }
+    Err(format!("WAMP cannot ask for {:?}, which has an empty level; use an mqtt:// URL", filter.as_mqtt().unwrap_or(&uri)))
+}
+
+/// The topic that an event names; its levels may be empty, which `Topic::from_uri` does not allow.
+fn event_topic(uri: &str) -> Option<Topic> {
+    match Filter::from_uri(uri, MatchPolicy::Exact) {
+        Ok(Filter::Exact(topic)) => Some(topic),
+        _ => Topic::from_mqtt(&uri.replace('.', "/")).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_asked_for_as_wamp_can() {
+        for (mqtt, expected) in [
+            ("demo/hello", Some(("demo.hello", MatchPolicy::Exact))),
+            ("demo/#", Some(("demo.#", MatchPolicy::Exact))),
+            ("demo/+/x", Some(("demo..x", MatchPolicy::Wildcard))),
+            ("+", Some(("", MatchPolicy::Wildcard))),
+            ("#", Some(("#", MatchPolicy::Exact))),
+            ("demo/+/#", Some(("demo.*.#", MatchPolicy::Exact))),
+            ("a//b", None),
+            ("a//+", None),
+        ] {
+            let asked = wamp_filter(&Filter::from_mqtt(mqtt).unwrap()).ok();
+            assert_eq!(asked, expected.map(|(uri, policy)| (uri.to_owned(), policy)), "{mqtt}");
+        }
+        let prefix = Filter::from_uri("demo.he", MatchPolicy::Prefix).unwrap();
+        assert_eq!(wamp_filter(&prefix), Ok(("demo.he".to_owned(), MatchPolicy::Prefix)));
+    }
+
+    #[test]
+    fn events_may_name_topics_with_empty_levels() {
+        assert_eq!(event_topic("demo.1%2E5").unwrap().as_mqtt(), "demo/1.5");
+        assert_eq!(event_topic("a..b").unwrap().as_mqtt(), "a//b");
+    }
+}

@@ -1,0 +1,126 @@
+//! `corsac register`: serves a procedure by a command, or by returning what it is given.
+use std::collections::{HashMap, VecDeque};
+
+use clap::Args;
+use tokio::sync::mpsc;
+
+use super::child::{self, Running};
+use super::client::body::Body;
+use super::client::target::Target;
+use super::client::{CANCELED, Client, Outcome, Work, names};
+use super::output;
+
+/// What `corsac register` is told.
+#[derive(Args)]
+pub struct Register {
+    /// The procedure: demo/add or demo.add
+    procedure: String,
+    /// Serve by returning the arguments
+    #[arg(long, conflicts_with = "command", required_unless_present = "command")]
+    echo: bool,
+    /// Calls served at a time; the router is told of it [default: 8, not told]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    concurrency: Option<u32>,
+    #[command(flatten)]
+    target: Target,
+    /// The command to run for each call, after --
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// Calls that may wait here until one that is served has ended; more are refused.
+const MAX_WAITING: usize = 1_000;
+
+/// Serves until it is told to stop.
+pub async fn register(command: &Register) -> Result<(), String> {
+    let procedure = names::topic(&command.procedure)?;
+    let mut client = Client::open(&command.target).await?;
+    client.register(&procedure, command.concurrency).await?;
+    eprintln!("serving {}; Ctrl-C stops it", command.procedure);
+    let mut stop = output::stop()?;
+    let (ended, mut outcomes) = mpsc::unbounded_channel();
+    let mut callee = Callee { command, ended, running: HashMap::new(), waiting: VecDeque::new() };
+    loop {
+        let answers = tokio::select! {
+            work = client.next_work() => callee.handle(work?),
+            Some((id, outcome)) = outcomes.recv() => callee.handle_ended(id, outcome),
+            () = stop.requested() => break,
+        };
+        for (id, outcome) in answers {
+            client.answer(id, outcome).await?;
+        }
+    }
+    callee.running.values().for_each(Running::kill);
+    client.close().await;
+    Ok(())
+}
+
+/// Answers that are due: the call's number and how it ended.
+type Answers = Vec<(u64, Outcome)>;
+
+/// The calls being served, and those that wait for it.
+struct Callee<'a> {
+    command: &'a Register,
+    ended: mpsc::UnboundedSender<(u64, Outcome)>,
+    running: HashMap<u64, Running>,
+    waiting: VecDeque<(u64, Body)>,
+}
+
+impl Callee<'_> {
+    fn handle(&mut self, work: Work) -> Answers {
+        match work {
+            Work::Invocation(id, body) if self.command.echo => vec![(id, Outcome::Result(body))],
+            Work::Invocation(id, _) if self.waiting.len() >= MAX_WAITING => {
+                vec![(id, Outcome::Error("corsac.error.server_busy".to_owned(), Body::default()))]
+            }
+            Work::Invocation(id, body) => {
+                self.waiting.push_back((id, body));
+                self.start_waiting()
+            }
+            Work::Cancel(id) => self.cancel(id),
+        }
+    }
+
+    fn cancel(&mut self, id: u64) -> Answers {
+        let was_waiting = self.waiting.len();
+        self.waiting.retain(|(waiting, _)| *waiting != id);
+        match self.running.remove(&id) {
+            Some(running) => running.kill(),
+            None if self.waiting.len() == was_waiting => return Vec::new(), // answered before
+            None => {}
+        }
+        let mut answers = self.start_waiting();
+        answers.push((id, Outcome::Error(CANCELED.to_owned(), Body::default())));
+        answers
+    }
+
+    fn handle_ended(&mut self, id: u64, outcome: Outcome) -> Answers {
+        if self.running.remove(&id).is_none() {
+            return Vec::new(); // canceled, and answered then
+        }
+        let mut answers = vec![(id, outcome)];
+        answers.append(&mut self.start_waiting());
+        answers
+    }
+
+    /// Starts calls as long as there is room; those that cannot be started are answered.
+    fn start_waiting(&mut self) -> Answers {
+        let mut refused = Vec::new();
+        let room = self.command.concurrency.unwrap_or(8) as usize;
+        let Some((program, arguments)) = self.command.command.split_first() else { return refused };
+        while self.running.len() < room {
+            let Some((id, body)) = self.waiting.pop_front() else { break };
+            let ended = self.ended.clone();
+            let on_end = move |outcome| {
+                ended.send((id, outcome)).ok(); // nobody waits for it after the end
+            };
+            match child::start(program, arguments, body.arguments_json(), on_end) {
+                Ok(running) => {
+                    self.running.insert(id, running);
+                }
+                Err(outcome) => refused.push((id, outcome)),
+            }
+        }
+        refused
+    }
+}
