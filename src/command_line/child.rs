@@ -56,7 +56,7 @@ pub fn start(
         on_end(if is_too_long {
             failed(&format!("it printed more than {MAX_OUTPUT_BYTES} bytes"))
         } else {
-            outcome(status, &printed, &said)
+            outcome(status, printed, &said)
         });
     });
     Ok(running)
@@ -74,7 +74,7 @@ fn wait(child: &Mutex<Child>) -> io::Result<ExitStatus> {
     }
 }
 
-fn outcome(status: io::Result<ExitStatus>, printed: &[u8], said: &str) -> Outcome {
+fn outcome(status: io::Result<ExitStatus>, printed: Vec<u8>, said: &str) -> Outcome {
     match status {
         Ok(status) if status.success() => Outcome::Result(result(printed)),
         Ok(status) if said.trim().is_empty() => failed(&status.to_string()),
@@ -84,10 +84,10 @@ fn outcome(status: io::Result<ExitStatus>, printed: &[u8], said: &str) -> Outcom
 }
 
 /// Text loses the line end that commands put behind what they print.
-fn result(printed: &[u8]) -> Body {
-    match std::str::from_utf8(printed) {
+fn result(printed: Vec<u8>) -> Body {
+    match std::str::from_utf8(&printed) {
         Ok(text) => Body::of_text(text.strip_suffix('\n').unwrap_or(text)),
-        Err(_) => Body::of_bytes(printed),
+        Err(_) => Body::of_message(printed.into(), None, None),
     }
 }
 

@@ -1,10 +1,8 @@
 //! What a message says, as the small clients hold it: JSON texts, kept as they were written.
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use corsac::model::{Encoding, Payload};
+use corsac::model::publication::Properties;
+use corsac::model::{self, Encoding, Payload};
 use corsac::wire::payload;
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// Arguments and keyword arguments. A binary value is WAMP's JSON string of NUL and Base64.
@@ -18,19 +16,11 @@ pub struct Body {
     text: Option<String>,
 }
 
-/// The form of MAPPING.md (Payloads) that holds arguments of both kinds.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Both {
-    args: Vec<Box<RawValue>>,
-    kwargs: Box<RawValue>,
-}
-
 impl Body {
     /// What was typed: each text an argument, JSON if it parses, else text (an error if `strict`). One empty text is the
     /// empty value. `kwargs` is one JSON object.
     pub fn typed(texts: &[String], kwargs: Option<&str>, strict: bool) -> Result<Self, String> {
-        let kwargs = kwargs.map(object).transpose()?;
+        let kwargs = kwargs.map(object).transpose()?.and_then(unless_empty);
         if let [text] = texts {
             if strict && json(text).is_none() {
                 return Err(not_json(text));
@@ -59,28 +49,22 @@ impl Body {
         Body { args: vec![quoted(text)], ..Body::default() }
     }
 
-    /// What an MQTT message says (MAPPING: Payloads).
-    pub fn of_bytes(bytes: &[u8]) -> Self {
-        let Ok(text) = std::str::from_utf8(bytes) else {
-            return Body::text(&format!("\0{}", STANDARD.encode(bytes)));
-        };
-        match serde_json::from_str::<Both>(text) {
-            Ok(Both { args, kwargs }) if kwargs.get().starts_with('{') => Body { args, kwargs: Some(kwargs), text: None },
-            _ => Body::of_text(text),
-        }
+    /// What an MQTT message says (MAPPING: Payloads), and its properties say about it.
+    pub fn of_message(bytes: Bytes, content_type: Option<&str>, payload_format: Option<bool>) -> Self {
+        let properties = Properties { content_type: content_type.map(Into::into), payload_format, ..Properties::default() };
+        Body::of_args(&payload::to_args(&Payload::Bytes(bytes), Some(&properties), Encoding::Json))
     }
 
     /// What a WAMP message says, however it is encoded.
     pub fn of_payload(payload: &Payload) -> Self {
-        let Payload::Args { args, kwargs, .. } = payload::to_args(payload, None, Encoding::Json) else {
-            return Body::default();
-        };
-        let kwargs: Option<Box<RawValue>> = serde_json::from_slice(&kwargs).ok();
-        Body {
-            args: serde_json::from_slice(&args).unwrap_or_default(),
-            kwargs: kwargs.filter(|kwargs| compact(kwargs.get()) != "{}"),
-            text: None,
-        }
+        Body::of_args(&payload::to_args(payload, None, Encoding::Json))
+    }
+
+    /// Arguments in JSON.
+    fn of_args(payload: &Payload) -> Self {
+        let Payload::Args { args, kwargs, .. } = payload else { return Body::default() };
+        let kwargs = serde_json::from_slice(kwargs).ok().and_then(unless_empty);
+        Body { args: serde_json::from_slice(args).unwrap_or_default(), kwargs, text: None }
     }
 
     /// As WAMP carries it.
@@ -91,14 +75,10 @@ impl Body {
     }
 
     /// As MQTT carries it (MAPPING: Payloads); a text that is no JSON without quotes.
-    pub fn to_bytes(&self) -> Bytes {
-        if self.is_empty() {
-            return Bytes::new();
-        }
+    pub fn to_message(&self) -> model::payload::Body {
         match (&self.text, self.lone()) {
-            (Some(text), Some(_)) => text.clone().into(),
-            (None, Some(value)) => binary(value).map_or_else(|| self.json().into(), Into::into),
-            _ => self.json().into(),
+            (Some(text), Some(_)) => model::payload::Body { bytes: text.clone().into(), content_type: None, is_utf8: true },
+            _ => payload::to_bytes(&self.to_payload()),
         }
     }
 
@@ -167,16 +147,15 @@ fn object(text: &str) -> Result<Box<RawValue>, String> {
         .ok_or_else(|| format!("--kwargs must be a JSON object such as '{{\"a\":1}}', not {text:?}"))
 }
 
+/// No keyword arguments are none.
+fn unless_empty(kwargs: Box<RawValue>) -> Option<Box<RawValue>> {
+    (compact(kwargs.get()) != "{}").then_some(kwargs)
+}
+
 /// `text` as a JSON string.
 fn quoted(text: &str) -> Box<RawValue> {
     // A string can always be written.
     serde_json::value::to_raw_value(text).unwrap_or_default()
-}
-
-/// The bytes of a binary value (WAMP: Basic, Binary conversion of JSON Strings).
-fn binary(value: &RawValue) -> Option<Vec<u8>> {
-    let text: String = serde_json::from_str(value.get()).ok()?;
-    STANDARD.decode(text.strip_prefix('\0')?).ok()
 }
 
 /// `json` without the white space between its tokens, so that it is one line.
@@ -205,6 +184,10 @@ mod tests {
         Body::typed(&texts, kwargs, false).unwrap()
     }
 
+    fn of_bytes(bytes: &'static [u8]) -> Body {
+        Body::of_message(Bytes::from_static(bytes), None, None)
+    }
+
     #[test]
     fn what_is_typed_becomes_the_forms_of_the_mapping() {
         for (texts, kwargs, bytes, arguments, line) in [
@@ -220,34 +203,31 @@ mod tests {
                 r#"{"b":1,"a":"x \" y"}"#,
             ),
             (&["1", "two"], None, r#"[1,"two"]"#, r#"[1,"two"]"#, r#"[1,"two"]"#),
-            (&[], Some("{\"a\": 1}"), r#"{"a":1}"#, r#"{"args":[],"kwargs":{"a":1}}"#, r#"{"a":1}"#),
+            (&[], Some("{\"a\":1}"), r#"{"a":1}"#, r#"{"args":[],"kwargs":{"a":1}}"#, r#"{"a":1}"#),
+            (&["x"], Some("{ }"), "x", r#"["x"]"#, "x"),
             (
                 &["x"],
-                Some("{}"),
-                r#"{"args":["x"],"kwargs":{}}"#,
-                r#"{"args":["x"],"kwargs":{}}"#,
-                r#"{"args":["x"],"kwargs":{}}"#,
+                Some("{\"a\":1}"),
+                r#"{"args":["x"],"kwargs":{"a":1}}"#,
+                r#"{"args":["x"],"kwargs":{"a":1}}"#,
+                r#"{"args":["x"],"kwargs":{"a":1}}"#,
             ),
             (&[""], None, "", "[]", ""),
             (&["null"], None, "null", "[null]", "null"),
             (&["a\nb"], None, "a\nb", r#"["a\nb"]"#, r#""a\nb""#),
         ] {
             let body = typed(texts, kwargs);
-            assert_eq!(body.to_bytes(), bytes, "{texts:?}");
+            assert_eq!(body.to_message().bytes, bytes, "{texts:?}");
             assert_eq!(body.arguments_json(), arguments, "{texts:?}");
             assert_eq!(body.line(), line, "{texts:?}");
-            assert_eq!(
-                Body::of_payload(&body.to_payload()).line(),
-                if line.contains("kwargs\":{}") { "x" } else { line },
-                "{texts:?}"
-            );
+            assert_eq!(Body::of_payload(&body.to_payload()).line(), line, "{texts:?}");
         }
     }
 
     #[test]
     fn bytes_come_back_as_they_were() {
         for bytes in [
-            &b"hello"[..],
+            &b"\"hello\""[..],
             b"{\"a\":1}",
             b"",
             b"\xff\x00\x01",
@@ -255,13 +235,13 @@ mod tests {
             b"{\"args\":[1],\"kwargs\":{\"b\":2}}",
             b"12345678901234567890123",
         ] {
-            assert_eq!(Body::of_bytes(bytes).to_bytes(), bytes);
+            assert_eq!(of_bytes(bytes).to_message().bytes, bytes);
         }
-        let body = Body::of_bytes(b"{\"args\":[1],\"kwargs\":{\"b\":2}}");
+        let body = of_bytes(b"{\"args\":[1],\"kwargs\":{\"b\":2}}");
         assert_eq!((body.args.len(), body.kwargs.is_some()), (1, true));
-        let body = Body::of_bytes(b"{\"args\":[1],\"kwargs\":{},\"more\":0}");
+        let body = of_bytes(b"{\"args\":[1],\"kwargs\":{},\"more\":0}");
         assert_eq!((body.args.len(), body.kwargs.is_some()), (1, false));
-        assert_eq!(Body::of_bytes(b"\xff").line(), "\"\\u0000/w==\"");
+        assert_eq!(of_bytes(b"\xff").line(), "\"\\u0000/w==\"");
     }
 
     #[test]

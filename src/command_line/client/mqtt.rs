@@ -26,6 +26,8 @@ const MAX_PACKET_BYTES: u32 = 16 << 20;
 const KEEP_ALIVE: Duration = Duration::from_secs(300);
 /// Under this topic answers come to this session alone.
 const REPLIES: &str = "$reply/corsac";
+/// How calls and answers are published.
+const ADDRESSED: Publishing = Publishing { qos: Qos::AtLeastOnce, retain: false };
 
 /// An open connection.
 pub struct MqttClient {
@@ -76,10 +78,8 @@ impl MqttClient {
         while self.unacknowledged >= WINDOW {
             self.acknowledgement().await?;
         }
-        let (topic, qos) = (topic.as_mqtt(), qos(publishing.qos));
         self.unacknowledged += u16::from(publishing.qos > Qos::AtMostOnce);
-        let sent = self.requests.publish(topic, qos, publishing.retain, body.to_bytes()).await;
-        sent.map_err(|_| lost("the client stopped"))
+        self.send(topic.as_mqtt(), body, publishing, PublishProperties::default()).await
     }
 
     /// Waits for every acknowledgement owed.
@@ -143,8 +143,8 @@ impl MqttClient {
         loop {
             let publish = self.next().await?;
             let Ok(topic) = Topic::from_mqtt(&String::from_utf8_lossy(&publish.topic)) else { continue };
-            let body = Body::of_bytes(&publish.payload);
-            return Ok(Event { topic, body, is_retained: publish.retain, publication: None, qos: Some(publish.qos as u8) });
+            let (is_retained, qos) = (publish.retain, Some(publish.qos as u8));
+            return Ok(Event { topic, body: body_of(publish), is_retained, publication: None, qos });
         }
     }
 
@@ -174,20 +174,19 @@ impl MqttClient {
             user_properties,
             ..PublishProperties::default()
         };
-        self.send(format!("$call/{}", procedure.as_mqtt()), body, properties).await?;
+        self.send(&format!("$call/{}", procedure.as_mqtt()), body, ADDRESSED, properties).await?;
         loop {
             let answer = self.next().await?;
             if answer.topic != response_topic.as_bytes() {
                 continue;
             }
-            let body = Body::of_bytes(&answer.payload);
             match user_property(&answer, "corsac-status") {
-                Some("progress") => on_progress(&body)?,
+                Some("progress") => on_progress(&body_of(answer))?,
                 Some("error") => {
-                    let uri = user_property(&answer, "corsac-error").unwrap_or("wamp.error.runtime_error");
-                    return Ok(Outcome::Error(uri.to_owned(), body));
+                    let uri = user_property(&answer, "corsac-error").unwrap_or("wamp.error.runtime_error").to_owned();
+                    return Ok(Outcome::Error(uri, body_of(answer)));
                 }
-                _ => return Ok(Outcome::Result(body)),
+                _ => return Ok(Outcome::Result(body_of(answer))),
             }
         }
     }
@@ -209,11 +208,11 @@ impl MqttClient {
                 self.correlations.remove(&number);
                 return Ok(Work::Cancel(number));
             }
-            let properties = publish.properties.unwrap_or_default();
-            let reply = properties.response_topic.unwrap_or_default();
+            let Some(properties) = &publish.properties else { continue };
+            let reply = properties.response_topic.as_deref().unwrap_or_default();
             let Some(number) = reply.strip_prefix("$yield/").and_then(|number| number.parse().ok()) else { continue };
-            self.correlations.insert(number, properties.correlation_data);
-            return Ok(Work::Invocation(number, Body::of_bytes(&publish.payload)));
+            self.correlations.insert(number, properties.correlation_data.clone());
+            return Ok(Work::Invocation(number, body_of(publish)));
         }
     }
 
@@ -228,7 +227,7 @@ impl MqttClient {
             Outcome::Result(body) => (user(&[("corsac-status", "result")]), body),
         };
         let properties = PublishProperties { correlation_data, user_properties, ..PublishProperties::default() };
-        self.send(format!("$yield/{invocation}"), &body, properties).await
+        self.send(&format!("$yield/{invocation}"), &body, ADDRESSED, properties).await
     }
 
     /// Keeps the connection alive until it ends; says how.
@@ -247,8 +246,11 @@ impl MqttClient {
         }
     }
 
-    async fn send(&mut self, topic: String, body: &Body, properties: PublishProperties) -> Result<(), String> {
-        let sent = self.requests.publish_with_properties(topic, QoS::AtLeastOnce, false, body.to_bytes(), properties).await;
+    async fn send(&self, topic: &str, body: &Body, how: Publishing, mut properties: PublishProperties) -> Result<(), String> {
+        let message = body.to_message();
+        properties.content_type = message.content_type.map(Into::into);
+        properties.payload_format_indicator = message.is_utf8.then_some(1);
+        let sent = self.requests.publish_with_properties(topic, qos(how.qos), how.retain, message.bytes, properties).await;
         sent.map_err(|_| lost("the client stopped"))
     }
 
@@ -352,4 +354,10 @@ fn qos(qos: Qos) -> QoS {
 fn user_property<'a>(publish: &'a Publish, name: &str) -> Option<&'a str> {
     let properties = publish.properties.as_ref()?;
     properties.user_properties.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}
+
+fn body_of(publish: Publish) -> Body {
+    let properties = publish.properties.unwrap_or_default();
+    let payload_format = properties.payload_format_indicator.map(|indicator| indicator == 1);
+    Body::of_message(publish.payload, properties.content_type.as_deref(), payload_format)
 }
