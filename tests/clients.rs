@@ -1,0 +1,320 @@
+//! The small clients against the real router, each its own process: every publisher with every subscriber, every caller with
+//! every callee, and how they end.
+#![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unwrap_used)]
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything here may take before it counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn corsac(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corsac"));
+    command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A process that does not outlive its test.
+struct Running {
+    child: Child,
+    stdout: Option<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("the binary starts");
+        let stdout = child.stdout.take().map(BufReader::new);
+        Running { child, stdout }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.as_mut().expect("not closed").read_line(&mut line).expect("UTF-8");
+        line.trim_end().to_owned()
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Exit code and what is left of stdout and stderr.
+    fn end(mut self) -> (Option<i32>, String, String) {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            match self.child.try_wait().expect("a child of ours") {
+                Some(status) => break status,
+                None => assert!(Instant::now() < deadline, "it does not end"),
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.stdout.as_mut().map(|pipe| pipe.read_to_string(&mut stdout)).transpose().expect("UTF-8");
+        self.child.stderr.take().map(|mut pipe| pipe.read_to_string(&mut stderr)).transpose().expect("UTF-8");
+        (status.code(), stdout, stderr)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// A router of its own for each test.
+struct Router {
+    running: Running,
+    http: String,
+    mqtt: String,
+}
+
+impl Router {
+    fn start() -> Self {
+        let mut command = corsac(&["run", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--memory"]);
+        command.stderr(Stdio::inherit());
+        let mut running = Running::start(command);
+        let (mut http, mut mqtt) = (String::new(), String::new());
+        loop {
+            let line = running.line();
+            let Some(url) = line.split_whitespace().next() else { continue };
+            if let Some(address) = url.strip_prefix("rs://") {
+                http = address.to_owned();
+            }
+            if let Some(address) = url.strip_prefix("mqtt://") {
+                mqtt = address.to_owned(); // the last listener is the one for MQTT alone
+            }
+            if url == "Realm" {
+                return Router { running, http, mqtt };
+            }
+        }
+    }
+
+    /// Flags that lead a client here, one set for each way.
+    fn ways(&self) -> Vec<Vec<String>> {
+        let way = |url: String, more: &[&str]| {
+            let mut way = vec!["--url".to_owned(), url];
+            way.extend(more.iter().map(|text| (*text).to_owned()));
+            way
+        };
+        vec![
+            way(format!("ws://{}/ws", self.http), &[]),
+            way(format!("ws://{}/ws", self.http), &["--serializer", "msgpack"]),
+            way(format!("rs://{}", self.http), &["--serializer", "cbor"]),
+            way(format!("mqtt://{}", self.mqtt), &[]),
+            way(format!("mqtt://{}", self.http), &["--realm", "realm1"]),
+        ]
+    }
+
+    fn ws(&self) -> String {
+        format!("ws://{}/ws", self.http)
+    }
+
+    fn mqtt(&self) -> String {
+        format!("mqtt://{}", self.mqtt)
+    }
+}
+
+fn start(way: &[String], arguments: &[&str]) -> Running {
+    let mut command = corsac(&arguments[..1]);
+    command.args(way).args(&arguments[1..]);
+    Running::start(command)
+}
+
+fn run(way: &[String], arguments: &[&str]) -> (Option<i32>, String, String) {
+    start(way, arguments).end()
+}
+
+/// Runs a client that must succeed in silence.
+fn publish(way: &[String], arguments: &[&str]) {
+    let arguments: Vec<&str> = ["pub"].iter().chain(arguments).copied().collect();
+    assert_eq!(run(way, &arguments), (Some(0), String::new(), String::new()), "{way:?} {arguments:?}");
+}
+
+/// A subscriber that has subscribed: it has seen the retained message at `<root>/ready`.
+fn subscriber(way: &[String], root: &str, arguments: &[&str]) -> Running {
+    publish(way, &[&format!("{root}/ready"), "1", "--retain"]);
+    let filter = format!("{root}/#");
+    let arguments: Vec<&str> = ["sub", &filter, "--retained"].iter().chain(arguments).copied().collect();
+    let mut subscriber = start(way, &arguments);
+    assert!(subscriber.line().contains("ready"));
+    subscriber
+}
+
+#[test]
+fn every_publisher_reaches_every_subscriber() {
+    let router = Router::start();
+    let ways = router.ways();
+    let mut subscribers: Vec<Running> = ways.iter().map(|way| subscriber(way, "demo", &[])).collect();
+    // Whoever subscribed before the ready message of another one has seen that too.
+    for way in &ways {
+        publish(way, &["demo/text", "hello"]);
+        publish(way, &["demo.json", "{\"b\":[1,2.5,null],\"a\":\"\u{e9}\"}"]);
+        publish(way, &["demo.list", "1", "two"]);
+        publish(way, &["demo/both", "1", "--kwargs", "{\"k\":true}"]);
+        publish(way, &["demo/quick", "0", "--qos", "0"]);
+        publish(way, &["demo/once", "2", "--qos", "2"]);
+    }
+    for subscriber in &mut subscribers {
+        for _ in &ways {
+            for expected in [
+                "demo/text hello",
+                "demo/json {\"b\":[1,2.5,null],\"a\":\"\u{e9}\"}",
+                "demo/list [1,\"two\"]",
+                "demo/both {\"args\":[1],\"kwargs\":{\"k\":true}}",
+                "demo/quick 0",
+                "demo/once 2",
+            ] {
+                let mut line = subscriber.line();
+                while line == "demo/ready 1" {
+                    line = subscriber.line();
+                }
+                assert_eq!(line, expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn lines_are_published_one_by_one_and_in_order() {
+    let router = Router::start();
+    for way in router.ways() {
+        let mut subscriber = subscriber(&way, "lines", &["--count", "3000"]);
+        let mut command = corsac(&["pub", "lines/x"]);
+        command.args(&way).stdin(Stdio::piped());
+        let mut publisher = Running::start(command);
+        let mut stdin = publisher.child.stdin.take().expect("piped");
+        // One line alone is published before more come.
+        writeln!(stdin, "first").unwrap();
+        assert_eq!(subscriber.line(), "lines/x first");
+        for number in 1..2_999 {
+            writeln!(stdin, "{number}").unwrap();
+        }
+        drop(stdin);
+        for number in 1..2_999 {
+            assert_eq!(subscriber.line(), format!("lines/x {number}"));
+        }
+        assert_eq!(publisher.end(), (Some(0), String::new(), String::new()));
+        assert_eq!(subscriber.end(), (Some(0), String::new(), String::new()));
+    }
+}
+
+#[test]
+fn values_are_kept_and_removed_from_both_sides() {
+    let router = Router::start();
+    let ways = router.ways();
+    for setter in &ways {
+        publish(setter, &["state/lamp", "{\"on\":true}", "--retain"]);
+        for reader in &ways {
+            let (code, stdout, stderr) =
+                run(reader, &["sub", "state/+", "--retained", "--json", "--count", "1", "--timeout-ms", "10000"]);
+            assert_eq!((code, stderr.as_str()), (Some(0), ""));
+            let event: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+            assert_eq!(
+                (&event["topic"], &event["args"][0]["on"], &event["retained"]),
+                (&"state/lamp".into(), &true.into(), &true.into())
+            );
+        }
+        publish(setter, &["state.lamp", "", "--retain"]);
+        for reader in &ways {
+            // The values come before the acknowledgement that ends the publisher's wait, so a short time suffices.
+            let (code, stdout, stderr) = run(reader, &["sub", "state.*", "--retained", "--timeout-ms", "300"]);
+            assert_eq!((code, stdout.as_str(), stderr.as_str()), (Some(0), "", ""));
+        }
+    }
+}
+
+#[test]
+fn topics_are_printed_as_the_filter_is_spelled() {
+    let router = Router::start();
+    let ways = router.ways();
+    publish(&ways[0], &["spelled/a.b/c", "1", "--retain"]);
+    for way in &ways {
+        for (filter, expected) in [("spelled/#", "spelled/a.b/c 1\n"), ("spelled.#", "spelled.a%2Eb.c 1\n")] {
+            let (_, stdout, _) = run(way, &["sub", filter, "--retained", "--count", "1"]);
+            assert_eq!(stdout, expected);
+        }
+    }
+    let of = |way: usize| run(&ways[way], &["sub", "--retained", "--count", "1", "--match", "prefix", "spel"]);
+    assert_eq!(of(0).1, "spelled.a%2Eb.c 1\n");
+    assert!(of(3).2.contains("MQTT knows no --match prefix"), "{:?}", of(3));
+    let (_, stdout, _) = run(&ways[0], &["sub", "--retained", "--count", "1", "--match", "wildcard", "spelled..c"]);
+    assert_eq!(stdout, "spelled.a%2Eb.c 1\n");
+}
+
+#[test]
+fn a_subscriber_says_when_events_are_missing() {
+    let router = Router::start();
+    for way in router.ways() {
+        let (code, stdout, stderr) = run(&way, &["sub", "quiet", "--count", "2", "--timeout-ms", "100"]);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""));
+        assert!(stderr.contains("0 of 2 events came in 100 ms"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_subscriber_ends_quietly_with_its_reader_and_by_signals() {
+    let router = Router::start();
+    for way in router.ways() {
+        let mut reader_gone = subscriber(&way, "pipe", &[]);
+        reader_gone.stdout = None;
+        publish(&way, &["pipe/x", "1"]);
+        assert_eq!(reader_gone.end(), (Some(0), String::new(), String::new()));
+        for signal in ["-INT", "-TERM"] {
+            let subscriber = subscriber(&way, "pipe", &[]);
+            subscriber.signal(signal);
+            assert_eq!(subscriber.end(), (Some(0), String::new(), String::new()));
+        }
+    }
+}
+
+#[test]
+fn a_router_that_stops_is_told_by_every_client() {
+    let router = Router::start();
+    let subscribers: Vec<Running> = router.ways().iter().map(|way| subscriber(way, "stop", &[])).collect();
+    router.running.signal("-TERM");
+    for subscriber in subscribers {
+        let (code, _, stderr) = subscriber.end();
+        assert_eq!(code, Some(1));
+        assert!(stderr.contains("the router ended"), "{stderr}");
+    }
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    let router = Router::start();
+    let (ws, mqtt) = (router.ws(), router.mqtt());
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let (no_ws, no_mqtt, no_http) = (format!("ws://{nobody}/ws"), format!("mqtt://{nobody}"), format!("ws://{}/ws", router.mqtt));
+    for (url, arguments, code, expected) in [
+        (&no_ws, &["pub", "a", "1"][..], 1, "is the router running? start it with `corsac`"),
+        (&no_mqtt, &["sub", "a"], 1, "is the router running? start it with `corsac`"),
+        (&no_http, &["pub", "a", "1"], 1, "Corsac speaks WAMP at /ws"),
+        (&ws, &["pub", "wamp.x", "1"], 1, "message 1 was refused: wamp.error."),
+        (&mqtt, &["pub", "$SYS/x", "1"], 1, "message 1 was refused: NotAuthorized"),
+        (&mqtt, &["pub", "a", "not json", "--json"], 1, "is not JSON"),
+        (&ws, &["pub", "a/#", "1"], 1, "write it like demo/hello"),
+        (&ws, &["sub", "a#b"], 1, "write it like demo/hello"),
+        (&ws, &["sub"], 2, "<FILTER>"),
+        (&ws, &["pub", "a", "--qos", "3"], 2, "--qos"),
+        (&"gopher://x".to_owned(), &["pub", "a"], 2, "take ws://, rs:// or mqtt://"),
+        (&"ws://127.0.0.1:0x/".to_owned(), &["pub", "a"], 2, "is not a port"),
+    ] {
+        let (got, stdout, stderr) = run(&["--url".to_owned(), url.clone()], arguments);
+        assert_eq!((got, stdout.as_str()), (Some(code), ""), "{url} {arguments:?} {stderr}");
+        assert!(stderr.contains(expected), "{url} {arguments:?} {stderr}");
+    }
+}
+
+#[test]
+fn the_environment_may_name_the_router() {
+    let router = Router::start();
+    let with = |arguments: &[&str]| {
+        let mut command = corsac(arguments);
+        command.env("CORSAC_URL", router.mqtt());
+        Running::start(command).end()
+    };
+    assert_eq!(with(&["pub", "env/x", "1", "--retain"]), (Some(0), String::new(), String::new()));
+    assert_eq!(with(&["sub", "#", "--retained", "--count", "1"]).1, "env/x 1\n");
+    assert_eq!(with(&["check"]).0, Some(0));
+}
