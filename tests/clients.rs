@@ -216,10 +216,10 @@ fn values_are_kept_and_removed_from_both_sides() {
             );
         }
         publish(setter, &["state.lamp", "", "--retain"]);
-        for reader in &ways {
-            // The values come before the acknowledgement that ends the publisher's wait, so a short time suffices.
-            let (code, stdout, stderr) = run(reader, &["sub", "state.*", "--retained", "--timeout-ms", "300"]);
-            assert_eq!((code, stdout.as_str(), stderr.as_str()), (Some(0), "", ""));
+        let readers: Vec<Running> =
+            ways.iter().map(|way| start(way, &["sub", "state.*", "--retained", "--timeout-ms", "300"])).collect();
+        for reader in readers {
+            assert_eq!(reader.end(), (Some(0), String::new(), String::new()));
         }
     }
 }
