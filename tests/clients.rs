@@ -5,6 +5,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{self, Message};
+
 /// How long anything here may take before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -221,6 +224,137 @@ fn values_are_kept_and_removed_from_both_sides() {
         for reader in readers {
             assert_eq!(reader.end(), (Some(0), String::new(), String::new()));
         }
+    }
+}
+
+/// A callee that has registered.
+fn callee(way: &[String], arguments: &[&str]) -> Running {
+    let arguments: Vec<&str> = ["register"].iter().chain(arguments).copied().collect();
+    let mut callee = start(way, &arguments);
+    // Its one line comes on stderr, for people.
+    let mut stderr = BufReader::new(callee.child.stderr.take().expect("piped"));
+    let mut line = String::new();
+    stderr.read_line(&mut line).expect("UTF-8");
+    assert!(line.starts_with("serving "), "{line}");
+    std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+    callee
+}
+
+/// stdout of a call that must succeed.
+fn result(way: &[String], arguments: &[&str]) -> String {
+    let arguments: Vec<&str> = ["call"].iter().chain(arguments).copied().collect();
+    let (code, stdout, stderr) = run(way, &arguments);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{way:?} {arguments:?}");
+    stdout
+}
+
+#[test]
+fn every_caller_reaches_every_callee() {
+    let router = Router::start();
+    let ways = router.ways();
+    for serving in &ways {
+        let _echo = callee(serving, &["demo.echo", "--echo"]);
+        let _shell = callee(
+            serving,
+            &[
+                "demo/run",
+                "--",
+                "sh",
+                "-c",
+                "read line; test \"$line\" = '[\"work\"]' || { echo \"not $line\" >&2; exit 3; }; echo '{\"a\" : 1}'",
+            ],
+        );
+        for way in &ways {
+            assert_eq!(result(way, &["demo/echo"]), "null\n");
+            assert_eq!(result(way, &["demo/echo", "text"]), "\"text\"\n");
+            assert_eq!(result(way, &["demo/echo", ""]), "\"\"\n");
+            assert_eq!(result(way, &["demo.echo", "-1.5"]), "-1.5\n");
+            assert_eq!(result(way, &["demo.echo", "{\"b\":[1,null],\"a\":\"x\"}"]), "{\"b\":[1,null],\"a\":\"x\"}\n");
+            assert_eq!(
+                result(way, &["demo.echo", "1", "two", "--kwargs", "{\"k\":true}"]),
+                "{\"args\":[1,\"two\"],\"kwargs\":{\"k\":true}}\n"
+            );
+            assert_eq!(result(way, &["demo.run", "work"]), "{\"a\":1}\n");
+            let (code, stdout, stderr) = run(way, &["call", "demo.run", "play"]);
+            assert_eq!((code, stdout.as_str()), (Some(1), ""));
+            assert_eq!(stderr, "corsac: corsac.error.command_failed [\"not [\\\"play\\\"]\"]\n");
+            let (code, _, stderr) = run(way, &["register", "demo.echo", "--echo"]);
+            assert!(code == Some(1) && stderr.contains("take another name"), "{stderr}");
+        }
+    }
+    for way in &ways {
+        let (code, stdout, stderr) = run(way, &["call", "demo.echo"]);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""));
+        assert!(stderr.starts_with("corsac: wamp.error.no_such_procedure") && stderr.contains("corsac register"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_call_that_is_given_up_stops_its_command() {
+    let router = Router::start();
+    let ways = router.ways();
+    for (number, serving) in ways.iter().enumerate() {
+        let file = std::env::temp_dir().join(format!("corsac-call-{}-{number}", std::process::id()));
+        let script = format!("echo $$ > {}; exec sleep 60", file.display());
+        let callee = callee(serving, &["demo.slow", "--concurrency", "1", "--", "sh", "-c", &script]);
+        let caller = &ways[(number + 1) % ways.len()];
+        let (code, _, stderr) = run(caller, &["call", "demo.slow", "--timeout-ms", "1000"]);
+        assert_eq!(code, Some(1));
+        assert!(stderr.starts_with("corsac: wamp.error.timeout") && stderr.contains("--timeout-ms"), "{stderr}");
+        let process = format!("/proc/{}", std::fs::read_to_string(&file).expect("the command ran").trim());
+        let deadline = Instant::now() + PATIENCE;
+        while std::path::Path::new(&process).exists() {
+            assert!(Instant::now() < deadline, "{serving:?} {caller:?}: the command still runs");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        callee.signal("-INT");
+        assert_eq!(callee.end().0, Some(0));
+        std::fs::remove_file(file).ok();
+    }
+}
+
+#[test]
+fn calls_beyond_the_concurrency_wait_their_turn() {
+    let router = Router::start();
+    for way in router.ways() {
+        let _callee = callee(&way, &["demo.work", "--concurrency", "2", "--", "sh", "-c", "sleep 0.02; cat"]);
+        let calls: Vec<Running> = (0..8).map(|number| start(&way, &["call", "demo.work", &number.to_string()])).collect();
+        for (number, call) in calls.into_iter().enumerate() {
+            assert_eq!(call.end(), (Some(0), format!("[{number}]\n"), String::new()));
+        }
+    }
+}
+
+#[test]
+fn progressive_results_are_printed_as_they_come() {
+    let router = Router::start();
+    let stream = std::net::TcpStream::connect(&router.http).expect("the router listens");
+    let mut request = router.ws().into_client_request().expect("a URL");
+    request.headers_mut().insert("sec-websocket-protocol", "wamp.2.json".parse().unwrap());
+    let (mut callee, _) = tungstenite::client(request, stream).expect("a WebSocket");
+    let features = "{\"progressive_call_results\":true,\"call_canceling\":true}";
+    for message in [
+        format!("[1,\"realm1\",{{\"roles\":{{\"callee\":{{\"features\":{features}}}}}}}]"),
+        "[64,1,{},\"demo.count\"]".to_owned(),
+    ] {
+        callee.send(Message::text(message)).expect("open");
+        callee.read().expect("WELCOME, then REGISTERED");
+    }
+    std::thread::spawn(move || {
+        while let Ok(message) = callee.read() {
+            let invocation: serde_json::Value = serde_json::from_slice(&message.into_data()).expect("JSON");
+            let wants_progress = invocation[3]["receive_progress"] == true;
+            for number in 1..=3 {
+                let options = if number < 3 { "{\"progress\":true}" } else { "{}" };
+                if number == 3 || wants_progress {
+                    callee.send(Message::text(format!("[70,{},{options},[{number}]]", invocation[1]))).expect("open");
+                }
+            }
+        }
+    });
+    for way in router.ways() {
+        assert_eq!(result(&way, &["demo.count"]), "3\n");
+        assert_eq!(result(&way, &["demo.count", "--progress"]), "1\n2\n3\n");
     }
 }
 

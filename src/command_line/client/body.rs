@@ -74,10 +74,14 @@ impl Body {
         Payload::Args { encoding: Encoding::Json, args, kwargs }
     }
 
-    /// As MQTT carries it (MAPPING: Payloads); a text that is no JSON without quotes.
+    /// As MQTT carries it (MAPPING: Payloads): a text that is no JSON without quotes, and anything but one value in the form
+    /// that becomes the same arguments again.
     pub fn to_message(&self) -> model::payload::Body {
+        let json =
+            |text: String| model::payload::Body { bytes: text.into(), content_type: Some(payload::JSON_TYPE), is_utf8: true };
         match (&self.text, self.lone()) {
             (Some(text), Some(_)) => model::payload::Body { bytes: text.clone().into(), content_type: None, is_utf8: true },
+            (_, None) if !self.is_empty() => json(self.both_json()),
             _ => payload::to_bytes(&self.to_payload()),
         }
     }
@@ -202,8 +206,8 @@ mod tests {
                 r#"[{"b":1,"a":"x \" y"}]"#,
                 r#"{"b":1,"a":"x \" y"}"#,
             ),
-            (&["1", "two"], None, r#"[1,"two"]"#, r#"[1,"two"]"#, r#"[1,"two"]"#),
-            (&[], Some("{\"a\":1}"), r#"{"a":1}"#, r#"{"args":[],"kwargs":{"a":1}}"#, r#"{"a":1}"#),
+            (&["1", "two"], None, r#"{"args":[1,"two"],"kwargs":{}}"#, r#"[1,"two"]"#, r#"[1,"two"]"#),
+            (&[], Some("{\"a\":1}"), r#"{"args":[],"kwargs":{"a":1}}"#, r#"{"args":[],"kwargs":{"a":1}}"#, r#"{"a":1}"#),
             (&["x"], Some("{ }"), "x", r#"["x"]"#, "x"),
             (
                 &["x"],
