@@ -1,4 +1,4 @@
-//! The pages of the router itself: status, health, and a 404 that lists what there is.
+//! The pages of the router itself: status, health, the demo, and a 404 that lists what there is.
 use std::sync::Arc;
 
 use axum::Router;
@@ -12,11 +12,26 @@ use serde::Serialize;
 use super::config::Listener;
 
 /// Every path served here; no WebSocket may be configured at one of them.
-pub const PATHS: &[&str] = &["/", "/status.json", "/healthz", "/status.css", "/status.js"];
+pub const PATHS: &[&str] = &[
+    "/",
+    "/status.json",
+    "/healthz",
+    "/status.css",
+    "/status.js",
+    "/demo",
+    "/demo/",
+    "/demo/demo.css",
+    "/demo/demo.js",
+    "/demo/wamp.js",
+];
 
 const STATUS_HTML: &str = include_str!("status.html");
 const STATUS_CSS: &str = include_str!("status.css");
 const STATUS_JS: &str = include_str!("status.js");
+const DEMO_HTML: &str = include_str!("../../demo/index.html");
+const DEMO_CSS: &str = include_str!("../../demo/demo.css");
+const DEMO_JS: &str = include_str!("../../demo/demo.js");
+const WAMP_JS: &str = include_str!("../../demo/wamp.js");
 
 /// Headers on every answer: nothing from elsewhere is loaded, nothing inline runs, nobody frames us.
 const SECURITY_HEADERS: [(header::HeaderName, &str); 5] = [
@@ -115,10 +130,18 @@ pub fn router(status: Status, listener: &Listener) -> Router {
 
 /// One line for each page; every path here stands in [`PATHS`] too.
 fn pages() -> Router<Status> {
+    let html = |text| get(move || async move { page("text/html; charset=utf-8", text) });
+    let css = |text| get(move || async move { page("text/css; charset=utf-8", text) });
+    let javascript = |text| get(move || async move { page("text/javascript; charset=utf-8", text) });
     Router::new()
-        .route("/", get(|| async { page("text/html; charset=utf-8", STATUS_HTML) }))
-        .route("/status.css", get(|| async { page("text/css; charset=utf-8", STATUS_CSS) }))
-        .route("/status.js", get(|| async { page("text/javascript; charset=utf-8", STATUS_JS) }))
+        .route("/", html(STATUS_HTML))
+        .route("/status.css", css(STATUS_CSS))
+        .route("/status.js", javascript(STATUS_JS))
+        .route("/demo", html(DEMO_HTML))
+        .route("/demo/", html(DEMO_HTML))
+        .route("/demo/demo.css", css(DEMO_CSS))
+        .route("/demo/demo.js", javascript(DEMO_JS))
+        .route("/demo/wamp.js", javascript(WAMP_JS))
         .route("/status.json", get(status_document))
         .route("/healthz", get(|| async { "ok" }))
 }
@@ -138,7 +161,12 @@ fn elsewhere(path: &str, websocket_paths: &[String]) -> Response {
         return (StatusCode::UPGRADE_REQUIRED, headers, text).into_response();
     }
     let mut text = "nothing here; there is:\n".to_owned();
-    for path in ["/            status page", "/status.json the same as JSON", "/healthz     ok while the router serves"] {
+    for path in [
+        "/            status page",
+        "/status.json the same as JSON",
+        "/healthz     ok while the router serves",
+        "/demo        a page that talks to an MQTT device",
+    ] {
         text.push_str(&format!("  {path}\n"));
     }
     for path in websocket_paths {
@@ -223,7 +251,7 @@ mod tests {
     async fn what_is_not_there_says_what_is() {
         let (head, body) = ask("GET", "/nothing").await;
         assert!(head.starts_with("http/1.1 404") && head.contains("content-type: text/plain"), "{head}");
-        for path in ["/status.json", "/healthz", "/ws", "/mqtt"] {
+        for path in ["/status.json", "/healthz", "/demo", "/ws", "/mqtt"] {
             assert!(body.contains(path), "{body}");
         }
         let (head, body) = ask("GET", "/mqtt").await;
@@ -234,11 +262,13 @@ mod tests {
     }
 
     #[test]
-    fn the_page_loads_nothing_from_elsewhere() {
-        for text in [STATUS_HTML, STATUS_CSS, STATUS_JS] {
+    fn the_pages_load_nothing_from_elsewhere() {
+        for text in [STATUS_HTML, STATUS_CSS, STATUS_JS, DEMO_HTML, DEMO_CSS, DEMO_JS, WAMP_JS] {
             assert!(!text.contains("http://") && !text.contains("https://") && !text.contains("\"//"));
         }
         // The policy forbids inline scripts and styles.
-        assert!(!STATUS_HTML.contains("<style") && !STATUS_HTML.contains("style=") && !STATUS_HTML.contains("onclick"));
+        for text in [STATUS_HTML, DEMO_HTML] {
+            assert!(!text.contains("<style") && !text.contains("style=") && !text.contains("onclick"));
+        }
     }
 }
