@@ -1,5 +1,6 @@
 //! Two clients in one program, a WAMP one and an MQTT one, share a topic and a procedure each way.
 //! `cargo run --example both [HTTP_HOST:PORT MQTT_HOST:PORT]`
+#![allow(clippy::indexing_slicing)] // of JSON values only, where what is not there is null
 use std::error::Error;
 use std::time::Duration;
 

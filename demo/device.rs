@@ -6,6 +6,7 @@
 //! - subscribes to `$callee/demo/lamp/set`: that serves the procedure `demo.lamp.set`;
 //! - publishes to `$call/demo/page/greet`: that calls the procedure `demo.page.greet`;
 //! - publishes and subscribes to `demo/chat`, as the page does.
+#![allow(clippy::indexing_slicing)] // of JSON values only, where what is not there is null
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
