@@ -103,6 +103,10 @@ impl<T: Transport> Connection<T> {
 
     /// One round: send, encode, receive, in this order, as far as each goes.
     fn poll(&mut self, context: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Poll<Event> {
+        if self.outbox.is_broken() {
+            self.output.bytes.clear();
+            return Poll::Ready(Event::Ended);
+        }
         let mut has_moved = false;
         loop {
             match self.poll_send(context) {
@@ -189,13 +193,14 @@ impl<T: Transport> Connection<T> {
     }
 
     fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        self.pace();
         if let Some(Pace(wait)) = &mut self.paced {
             match wait.as_mut().poll(context) {
                 Poll::Ready(()) => self.paced = None,
                 Poll::Pending => return Poll::Pending,
             }
         }
-        if !self.gate.wants_input() || self.output.bytes.len() >= READ_STOP_BYTES {
+        if !self.gate.wants_input() || self.output.bytes.len() >= READ_STOP_BYTES || self.outbox.is_realm_behind() {
             return Poll::Pending;
         }
         let (gate, output) = (&mut self.gate, &mut self.output);
@@ -239,10 +244,13 @@ impl<T: Transport> Connection<T> {
                 }
             }
         }
-        if !self.output.commands.is_empty() {
-            let commands = std::mem::take(&mut self.output.commands);
-            self.tell(Input::Commands(commands));
-            self.pace();
+        if self.output.commands.is_empty() {
+            return;
+        }
+        let commands = std::mem::take(&mut self.output.commands);
+        if let Some(realm) = &self.realm {
+            self.outbox.note_submitted();
+            realm.handle(self.id, Input::Commands(commands));
         }
     }
 
@@ -255,7 +263,7 @@ impl<T: Transport> Connection<T> {
     /// Publications that have filled somebody's outbox make this connection wait, a little.
     fn pace(&mut self) {
         let filled = self.outbox.take_filled();
-        if filled.is_empty() {
+        if filled.is_empty() || self.paced.is_some() {
             return;
         }
         let longest = Duration::from_millis(self.pace_ms);

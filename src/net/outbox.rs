@@ -27,6 +27,10 @@ pub struct Outbox {
     is_pacing: AtomicBool,
     /// Publishers that wait for room here.
     room: tokio::sync::Notify,
+    /// Batches of the connection that its realm has not handled yet.
+    unhandled: AtomicUsize,
+    /// Too much is owed to a client that does not read: the connection is over.
+    is_broken: AtomicBool,
 }
 
 /// What became of a batch.
@@ -40,6 +44,12 @@ pub struct Taken {
 
 /// Bytes that count for a delivery which carries no publication.
 const FIXED_WEIGHT: usize = 64;
+
+/// How many times its bound an outbox may hold of what may not be lost.
+const BROKEN_FACTOR: usize = 8;
+
+/// Batches that a connection may have with its realm before it stops reading.
+const MAX_UNHANDLED: usize = 2;
 
 /// A socket that took bytes this recently is taking bytes.
 const PROGRESS_MS: u64 = 50;
@@ -72,6 +82,8 @@ impl Outbox {
             filled: Mutex::new(Vec::new()),
             is_pacing: AtomicBool::new(false),
             room: tokio::sync::Notify::new(),
+            unhandled: AtomicUsize::new(0),
+            is_broken: AtomicBool::new(false),
         }
     }
 
@@ -91,7 +103,16 @@ impl Outbox {
             self.bytes.fetch_add(added, Ordering::Relaxed);
             0
         };
-        self.append(batch);
+        // What may not be lost is bounded in the router (windows, pending calls); where that is too much after all, the
+        // client is cut off rather than waited for.
+        let owed = self.bytes.load(Ordering::Relaxed);
+        if before > 0 && owed > self.max_bytes.saturating_mul(BROKEN_FACTOR) {
+            batch.clear();
+            self.queue.lock().clear();
+            self.is_broken.store(true, Ordering::Release);
+        } else {
+            self.append(batch);
+        }
         self.receiver.wake();
         let is_full = is_moving && self.bytes.load(Ordering::Relaxed) > self.max_bytes;
         Taken { is_full, dropped }
@@ -137,6 +158,28 @@ impl Outbox {
         let mut queue = self.queue.lock();
         std::mem::swap(&mut *queue, batch);
         !batch.is_empty()
+    }
+
+    /// True once too much was owed to the client.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Acquire)
+    }
+
+    /// The connection hands a batch to its realm.
+    pub fn note_submitted(&self) {
+        self.unhandled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The realm has handled a batch.
+    pub fn note_handled(&self) {
+        if self.unhandled.fetch_sub(1, Ordering::Release) >= MAX_UNHANDLED {
+            self.receiver.wake();
+        }
+    }
+
+    /// True while the realm is behind: the connection, which has just asked for deliveries, is woken when it is not.
+    pub fn is_realm_behind(&self) -> bool {
+        self.unhandled.load(Ordering::Acquire) >= MAX_UNHANDLED
     }
 
     /// This many bytes of deliveries have been encoded.

@@ -163,6 +163,9 @@ impl Core {
                     self.stage();
                 }
                 self.flush(Some(connection), now_ms);
+                if let Some(member) = self.members.get(&connection) {
+                    member.outbox.note_handled();
+                }
             }
             Item::Input(connection, Input::Drained) => {
                 self.router.handle_outbox_drained(connection);
