@@ -186,18 +186,23 @@ fn every_caller_reaches_every_callee() {
 fn a_call_that_is_given_up_stops_its_command() {
     let router = Router::start();
     let ways = router.ways();
-    for (number, serving) in ways.iter().enumerate() {
+    let mut callees = Vec::new();
+    let mut calls = Vec::new();
+    for (number, way) in ways.iter().enumerate() {
         let file = std::env::temp_dir().join(format!("corsac-call-{}-{number}", std::process::id()));
-        let script = format!("echo $$ > {}; exec sleep 60", file.display());
-        let callee = callee(serving, &["demo.slow", "--concurrency", "1", "--", "sh", "-c", &script]);
+        let (procedure, script) = (format!("demo.slow.{number}"), format!("echo $$ > {}; exec sleep 60", file.display()));
+        callees.push((callee(way, &[&procedure, "--concurrency", "1", "--", "sh", "-c", &script]), file));
         let caller = &ways[(number + 1) % ways.len()];
-        let (code, _, stderr) = run(caller, &["call", "demo.slow", "--timeout-ms", "1000"]);
+        calls.push(start(caller, &["call", &procedure, "--timeout-ms", "1500"]));
+    }
+    for ((callee, file), call) in callees.into_iter().zip(calls) {
+        let (code, _, stderr) = call.end();
         assert_eq!(code, Some(1));
         assert!(stderr.starts_with("corsac: wamp.error.timeout") && stderr.contains("--timeout-ms"), "{stderr}");
         let process = format!("/proc/{}", std::fs::read_to_string(&file).expect("the command ran").trim());
         let deadline = Instant::now() + PATIENCE;
         while std::path::Path::new(&process).exists() {
-            assert!(Instant::now() < deadline, "{serving:?} {caller:?}: the command still runs");
+            assert!(Instant::now() < deadline, "{process} still runs");
             std::thread::sleep(Duration::from_millis(2));
         }
         callee.signal("-INT");

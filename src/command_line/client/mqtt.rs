@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use corsac::model::{Filter, Qos, Topic};
+use rumqttc::NetworkOptions;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     Filter as Subscription, Packet, PubAckReason, PubCompReason, PubRecReason, Publish, PublishProperties, RetainForwardRule,
@@ -51,6 +52,9 @@ impl MqttClient {
         let mut options = MqttOptions::new(format!("corsac-{}", Uuid::new_v4().simple()), host, target.url.port);
         options.set_keep_alive(KEEP_ALIVE).set_max_packet_size(Some(MAX_PACKET_BYTES));
         options.set_outgoing_inflight_upper_limit(WINDOW);
+        let mut network = NetworkOptions::new();
+        network.set_tcp_nodelay(true);
+        options.set_network_options(network);
         if let Some((user, password)) = credentials(target) {
             options.set_credentials(user, password);
         }
