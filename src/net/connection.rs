@@ -95,10 +95,10 @@ impl<T: Transport> Connection<T> {
             }
         }
         self.pass_on();
-        self.leave();
         let farewell = poll_fn(|context| self.poll_farewell(context));
         // A client that does not take its last bytes in time is left without them.
         tokio::time::timeout(FAREWELL, farewell).await.ok();
+        self.tell(Input::Left);
     }
 
     /// One round: send, encode, receive, in this order, as far as each goes.
@@ -275,11 +275,6 @@ impl<T: Transport> Connection<T> {
             };
             tokio::time::timeout(longest, room).await.ok();
         })));
-    }
-
-    fn leave(&mut self) {
-        self.tell(Input::Left);
-        self.realm = None;
     }
 
     fn due_ms(&self) -> Option<u64> {

@@ -90,6 +90,11 @@ impl EventLoop {
         (core.router.census(), core.router.counters())
     }
 
+    /// Connections that have joined and not left.
+    pub fn connections(&self) -> usize {
+        self.core.lock().members.len()
+    }
+
     fn put(&self, item: Item) {
         self.mailbox.lock().push(item);
         self.run();

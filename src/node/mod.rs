@@ -46,7 +46,7 @@ pub async fn run(config: Config) -> Result<(), String> {
     write!(std::io::stdout(), "{}", banner::start_banner(&config, env!("CARGO_PKG_VERSION"))).ok();
     std::io::stdout().flush().ok();
     wait_for_stop().await?;
-    stop(&realms, &census).await;
+    stop(&realms).await;
     Ok(())
 }
 
@@ -118,12 +118,14 @@ async fn wait_for_stop() -> Result<(), String> {
 }
 
 /// Says goodbye to everybody and waits, not for long, until they have gone.
-async fn stop(realms: &Realms, census: &Census) {
-    for (_, realm) in realms.all() {
+async fn stop(realms: &Realms) {
+    let all = realms.all();
+    for (_, realm) in &all {
         realm.shut_down();
     }
     let deadline = Instant::now() + GOODBYE;
-    while census.open() > 0 && Instant::now() < deadline {
+    // Connections that have joined no realm have nothing to be told.
+    while all.iter().any(|(_, realm)| realm.connections() > 0) && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
