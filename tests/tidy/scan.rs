@@ -1,0 +1,283 @@
+//! A small reader of Rust source: tells code from comments, strings and tests, without a parser.
+
+/// The source with every comment, string and character literal blanked out; lines stay where they were.
+pub fn code_of(source: &str) -> String {
+    let chars: Vec<char> = source.chars().collect();
+    let mut code = String::with_capacity(source.len());
+    let mut at = 0;
+    while at < chars.len() {
+        let end = match literal_end(&chars, at) {
+            Some(end) => end,
+            None => {
+                code.push(chars[at]);
+                at += 1;
+                continue;
+            }
+        };
+        code.extend(chars[at..end].iter().map(|c| if *c == '\n' { '\n' } else { ' ' }));
+        at = end;
+    }
+    code
+}
+
+/// Where the comment or literal that starts at `at` ends; `None` if none starts there.
+fn literal_end(chars: &[char], at: usize) -> Option<usize> {
+    let next = chars.get(at + 1).copied().unwrap_or(' ');
+    match chars[at] {
+        '/' if next == '/' => Some(chars[at..].iter().position(|c| *c == '\n').map_or(chars.len(), |n| at + n)),
+        '/' if next == '*' => Some(block_comment_end(chars, at)),
+        '"' => Some(string_end(chars, at)),
+        '\'' => char_end(chars, at),
+        'r' if !is_word_before(chars, at) && matches!(next, '"' | '#') => raw_string_end(chars, at + 1),
+        'b' if !is_word_before(chars, at) && next == 'r' => raw_string_end(chars, at + 2),
+        _ => None,
+    }
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+fn is_word_before(chars: &[char], at: usize) -> bool {
+    // `br"…"`: the b belongs to the literal.
+    let before = if at > 0 && chars[at - 1] == 'b' { at.checked_sub(2) } else { at.checked_sub(1) };
+    before.is_some_and(|before| is_word(chars[before]))
+}
+
+fn block_comment_end(chars: &[char], start: usize) -> usize {
+    let (mut depth, mut at) = (0, start);
+    while at < chars.len() {
+        match (chars[at], chars.get(at + 1)) {
+            ('/', Some('*')) => (depth, at) = (depth + 1, at + 2),
+            ('*', Some('/')) => (depth, at) = (depth - 1, at + 2),
+            _ => at += 1,
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    at
+}
+
+fn string_end(chars: &[char], start: usize) -> usize {
+    let mut at = start + 1;
+    while at < chars.len() {
+        match chars[at] {
+            '\\' => at += 2,
+            '"' => return at + 1,
+            _ => at += 1,
+        }
+    }
+    chars.len()
+}
+
+/// The end of a character literal; `None` for a lifetime.
+fn char_end(chars: &[char], start: usize) -> Option<usize> {
+    if chars.get(start + 1) == Some(&'\\') {
+        let close = chars.get(start + 3..)?.iter().position(|c| *c == '\'')?;
+        return Some(start + 3 + close + 1);
+    }
+    (chars.get(start + 2) == Some(&'\'')).then_some(start + 3)
+}
+
+/// The end of a raw string whose `#`s or quote stand at `at`; `None` for a raw identifier.
+fn raw_string_end(chars: &[char], at: usize) -> Option<usize> {
+    let hashes = chars.get(at..)?.iter().take_while(|c| **c == '#').count();
+    if chars.get(at + hashes) != Some(&'"') {
+        return None;
+    }
+    let mut end = at + hashes + 1;
+    while end < chars.len() {
+        let is_end = chars[end] == '"' && chars[end + 1..].iter().take(hashes).filter(|c| **c == '#').count() == hashes;
+        end += 1;
+        if is_end {
+            return Some(end + hashes);
+        }
+    }
+    Some(chars.len())
+}
+
+/// Code without what is compiled for tests only: every item behind `#[cfg(test)]` blanked out.
+pub fn production_of(code: &str) -> String {
+    const MARK: &str = "#[cfg(test)]";
+    let mut production = code.to_owned();
+    while let Some(start) = production.find(MARK) {
+        let end = item_end(&production, start + MARK.len());
+        let blank: String = production[start..end].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
+        production.replace_range(start..end, &blank);
+    }
+    production
+}
+
+/// Where the item that starts at `start` ends: behind its closing brace, or behind its semicolon.
+fn item_end(code: &str, start: usize) -> usize {
+    let open = code[start..].find(['{', ';']).map_or(code.len(), |n| start + n);
+    if code[open..].starts_with('{') { block_end(code, open) } else { (open + 1).min(code.len()) }
+}
+
+/// Behind the brace that closes the one at `open`.
+fn block_end(code: &str, open: usize) -> usize {
+    let mut depth = 0_usize;
+    for (at, c) in code[open..].char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return open + at + 1;
+        }
+    }
+    code.len()
+}
+
+/// The lines of `code` from its first to its last one that holds something, blank ones between them included.
+pub fn line_count(code: &str) -> usize {
+    code.trim_end().lines().count()
+}
+
+/// Every word of the code with the byte at which it starts.
+pub fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut rest = 0;
+    std::iter::from_fn(move || {
+        let start = rest + code[rest..].find(is_word)?;
+        let length = code[start..].find(|c| !is_word(c)).unwrap_or(code.len() - start);
+        rest = start + length;
+        Some((start, &code[start..rest]))
+    })
+}
+
+/// The line, counted from 1, of a byte of the code.
+pub fn line_of(code: &str, at: usize) -> usize {
+    code[..at].matches('\n').count() + 1
+}
+
+/// Items: where their name stands, what they are, and the name.
+pub fn declarations(code: &str) -> impl Iterator<Item = (usize, &str, &str)> {
+    const KINDS: &[&str] = &["fn", "struct", "enum", "trait", "type", "mod", "const", "static", "union"];
+    let (mut previous, mut end) = ("", 0);
+    words(code).filter_map(move |(at, word)| {
+        let kind = std::mem::replace(&mut previous, word);
+        let gap = &code[std::mem::replace(&mut end, at + word.len())..at];
+        (KINDS.contains(&kind) && !gap.is_empty() && gap.trim().is_empty()).then_some((at, kind, word))
+    })
+}
+
+/// Every function with a body: the byte at which it starts, its name and how many lines it takes.
+pub fn functions(code: &str) -> Vec<(usize, &str, usize)> {
+    let mut functions = Vec::new();
+    for (at, kind, name) in declarations(code) {
+        if kind == "fn"
+            && let Some(open) = body_start(code, at)
+        {
+            functions.push((at, name, code[at..block_end(code, open)].matches('\n').count() + 1));
+        }
+    }
+    functions
+}
+
+/// The brace that opens the body of the function whose name stands at `at`; `None` for a signature alone.
+fn body_start(code: &str, at: usize) -> Option<usize> {
+    let mut depth = 0_i32;
+    for (n, c) in code[at..].char_indices() {
+        match c {
+            '(' | '[' => depth += 1,
+            ')' | ']' => depth -= 1,
+            '{' if depth == 0 => return Some(at + n),
+            ';' if depth == 0 => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Every floor that the code names as `crate::floor`, `crate::{floor, …}` or as `super::…::floor` from a module `depth`
+/// levels below the crate, with the byte at which it is named.
+pub fn floors_named(code: &str, depth: usize) -> Vec<(usize, &str)> {
+    let mut named = Vec::new();
+    let mut climbed = 0;
+    let mut end = 0;
+    for (at, word) in words(code) {
+        let is_path = code[end..at].trim() == "::";
+        climbed = match word {
+            "super" => {
+                if is_path {
+                    climbed + 1
+                } else {
+                    1
+                }
+            }
+            _ => 0,
+        };
+        end = at + word.len();
+        let is_root = word == "crate" || (word == "super" && climbed >= depth);
+        let Some(rest) = code[end..].strip_prefix("::").filter(|_| is_root) else { continue };
+        let start = code.len() - rest.len();
+        if rest.starts_with('{') {
+            named.extend(group_heads(&code[start..block_end(code, start)]).into_iter().map(|(n, word)| (start + n, word)));
+        } else if let Some((n, word)) = words(rest).next().filter(|(_, word)| *word != "super") {
+            named.push((start + n, word));
+        }
+    }
+    named
+}
+
+/// The first word of each member of a `{…}` of a use declaration.
+fn group_heads(group: &str) -> Vec<(usize, &str)> {
+    let (mut depth, mut is_head, mut heads) = (0, false, Vec::new());
+    let mut word_end = 0;
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => (depth, is_head) = (depth + 1, depth == 0),
+            '}' => depth -= 1,
+            ',' if depth == 1 => is_head = true,
+            c if is_word(c) && is_head && at >= word_end => {
+                let length = group[at..].find(|c| !is_word(c)).unwrap_or(group.len() - at);
+                word_end = at + length;
+                heads.push((at, &group[at..word_end]));
+                is_head = false;
+            }
+            _ => {}
+        }
+    }
+    heads
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_and_literals_are_no_code() {
+        let source = "a // b\n/* c /* d */ e */ f \"g \\\" h\" i r#\"j \" k\"# 'l' '\\'' m<'n> b\"o\" '\\u{7f}' p";
+        let words: Vec<_> = code_of(source).split_whitespace().map(str::to_owned).collect();
+        assert_eq!(words, ["a", "f", "i", "m<'n>", "b", "p"]);
+        assert_eq!(code_of(source).lines().count(), source.lines().count());
+        assert_eq!(code_of("for r in x { r#try }"), "for r in x { r#try }");
+    }
+
+    #[test]
+    fn tests_are_no_production() {
+        let code = "fn a() {}\n#[cfg(test)]\nmod tests {\n  fn b() { {} }\n}\n#[cfg(test)]\nmod more;\nfn c() {}\n";
+        let production = production_of(code);
+        assert!(production.contains("fn a") && production.contains("fn c"));
+        assert!(!production.contains("fn b") && !production.contains("more"));
+        assert_eq!(line_count(&production_of("fn a() {}\n\n#[cfg(test)]\nmod tests {\n\n}\n")), 1);
+    }
+
+    #[test]
+    fn functions_are_found_with_their_length() {
+        let code = "impl A {\n  fn a(b: [u8; 2]) -> u8 {\n    if c {\n    }\n  }\n}\ntrait T { fn d(); fn e() {} }\ntype F = fn(u8);\nfn(a) {}";
+        let found: Vec<_> = functions(code).into_iter().map(|(_, name, lines)| (name, lines)).collect();
+        assert_eq!(found, [("a", 4), ("e", 1)]);
+    }
+
+    #[test]
+    fn paths_lead_to_floors() {
+        let named = |code, depth| floors_named(code, depth).into_iter().map(|(_, floor)| floor.to_owned()).collect::<Vec<_>>();
+        assert_eq!(named("use crate::net::x; fn f() { crate::gate::y() }", 1), ["net", "gate"]);
+        assert_eq!(named("use crate::{model::{A, B}, wire, net::{c}};", 1), ["model", "wire", "net"]);
+        assert_eq!(named("use super::x; use super::super::router::y;", 2), ["router"]);
+        assert_eq!(named("use super::super::super::router::y;", 2), ["router"], "inside an inline module");
+    }
+}
