@@ -1,4 +1,4 @@
-//! The demo's device: a thermometer and a heat lamp that speak MQTT 5. `cargo run --example device [HOST:PORT]`
+//! The demo's device, a thermometer and a heat lamp that speak MQTT 5: `cargo run --example device -- HOST:PORT`.
 //!
 //! What it does, in MQTT's words, and what a WAMP client sees of it:
 //! - publishes `demo/den/temperature` every second (events of `demo.den.temperature`);

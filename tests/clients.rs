@@ -1,5 +1,6 @@
-//! The small clients against the real router, each its own process: every publisher with every subscriber, every caller with
-//! every callee, and how they end.
+//! The small clients against the real router, each its own process.
+//!
+//! Every publisher with every subscriber, every caller with every callee, and how they end.
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unwrap_used)]
 mod common;
 

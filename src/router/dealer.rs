@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use crate::model::command::{Features, Open, Outcome, Protocol, ReplyTo, SubscribeEntry, UnsubscribeEntry};
     use crate::model::{ErrorUri, Limits, MatchPolicy, Qos};
-    use crate::router::testing::{Realm, call_to, mqtt_open, wamp_call};
+    use crate::router::tests::{Realm, call_to, mqtt_open, wamp_call};
 
     /// Which of the callees got each of five calls.
     fn shares(policy: InvokePolicy) -> Vec<usize> {

@@ -393,7 +393,7 @@ mod tests {
     use crate::model::command::{Features, InvokePolicy, RegisterOptions, UnsubscribeEntry};
     use crate::model::{Filter, Limits, MatchPolicy};
     use crate::router::matcher::tests::Chance;
-    use crate::router::testing::{ALL_FEATURES, Realm, call_to, payload, refusal, reply_topic, wamp_call};
+    use crate::router::tests::{ALL_FEATURES, Realm, call_to, payload, refusal, reply_topic, wamp_call};
 
     const NO_FEATURES: Features = Features { callee_canceling: false, callee_progress: false, callee_timeout: false };
 

@@ -13,7 +13,7 @@ pub mod retained;
 pub mod session;
 pub mod subscribe;
 #[cfg(test)]
-pub mod testing;
+pub mod tests;
 pub mod timers;
 pub mod topic_calls;
 

@@ -155,9 +155,7 @@ mod tests {
     };
     use crate::model::delivery::{Event, Granted, Taken};
     use crate::model::{Command, ConnectionId, Delivery, Filter, PacketId, RegistrationId};
-    use crate::router::testing::{
-        Realm, call_to, mqtt_open, packet, payload, refusal, reply_topic, topic_and_outcome, wamp_call,
-    };
+    use crate::router::tests::{Realm, call_to, mqtt_open, packet, payload, refusal, reply_topic, topic_and_outcome, wamp_call};
 
     fn properties(event: &Event) -> &Properties {
         event.publication.properties.as_deref().unwrap()

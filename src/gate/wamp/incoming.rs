@@ -18,7 +18,7 @@ impl WampGate {
         if let Some((kind, request)) = request(&message)
             && !self.count(kind, request)
         {
-            return self.end(Reason::ProtocolViolation, "request ids must count by one from 1", output);
+            return self.end(Reason::ProtocolViolation, "request ids must count by one", output);
         }
         match message {
             Message::Publish { request, options, topic, payload } => {
@@ -69,8 +69,8 @@ impl WampGate {
         if matches!(kind, RequestKind::Cancel | RequestKind::Invocation) {
             return true;
         }
-        let follows = request.0 == self.last_request + 1;
-        self.last_request = request.0;
+        let follows = self.last_request.is_none_or(|last| request.0 == last + 1);
+        self.last_request = Some(request.0);
         follows
     }
 

@@ -39,8 +39,9 @@ pub struct WampGate {
     state: State,
     /// The realm and who the client is in it, for WELCOME.
     joined: Option<(Box<str>, Arc<Principal>)>,
-    /// The last request id of the client (WAMP: Basic, IDs: session scope counts by one from 1).
-    last_request: u64,
+    /// The last request id of the client (WAMP: Basic, IDs: session scope counts by one). Any first one is taken: wampy goes on
+    /// counting when it comes back in a new session.
+    last_request: Option<u64>,
     /// SUBSCRIBE, REGISTER and their opposites, which the realm answers in order.
     asked: VecDeque<(RequestId, RequestKind)>,
     opened_by_ms: u64,
@@ -65,7 +66,7 @@ impl WampGate {
             encoding,
             state: State::Newcomer,
             joined: None,
-            last_request: 0,
+            last_request: None,
             asked: VecDeque::new(),
             opened_by_ms: now_ms + settings.limits.open_timeout_ms,
             unfinished_since_ms: None,

@@ -1,5 +1,6 @@
-//! Payloads in the form that their receiver takes (MAPPING: Payloads). Every conversion is total: it may lose what the
-//! target cannot say, it never fails.
+//! Payloads in the form that their receiver takes (MAPPING: Payloads).
+//!
+//! Every conversion is total: it may lose what the target cannot say, it never fails.
 //!
 //! What becomes of values that the target has no word for:
 //!

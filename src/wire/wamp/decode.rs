@@ -228,9 +228,9 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
     }
 
     fn id(&mut self, element: &'static str) -> Result<u64, Fault> {
-        match self.next(element)? {
-            Token::Uint(id @ 1..=MAX_ID) => Ok(id),
-            _ => Fault::invalid(format!("{element} is not an id from 1 to 9007199254740992")),
+        match self.next(element)?.id() {
+            Some(id) => Ok(id),
+            None => Fault::invalid(format!("{element} is not an id from 1 to 9007199254740992")),
         }
     }
 

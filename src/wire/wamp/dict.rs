@@ -9,7 +9,6 @@ use super::fault::Fault;
 use super::json::binary_of;
 use super::token::{Open, Reader, Token, Writer, big_to_f64, write_i64};
 use crate::model::command::{CancelMode, InvokePolicy};
-use crate::model::id::MAX_ID;
 use crate::model::publication::Passthru;
 use crate::model::{MatchPolicy, PublicationId, Qos, RegistrationId, SessionId, SubscriptionId};
 
@@ -397,10 +396,7 @@ macro_rules! id_items {
             const MUST_BE: &'static str = "an id from 1 to 9007199254740992";
 
             fn take<'a, R: Reader<'a>>(token: Token<'a>, _: &mut R, _: usize) -> Result<Option<Self>, Fault> {
-                Ok(match token {
-                    Token::Uint(value @ 1..=MAX_ID) => Some($id(value)),
-                    _ => None,
-                })
+                Ok(token.id().map($id))
             }
 
             fn write<W: Writer>(&self, writer: &mut W) {

@@ -185,7 +185,7 @@ const BAD: &[(&str, &str)] = &[
     ("[16,0,{},\"t\"]", "Invalid None: invalid PUBLISH: Request is not an id from 1 to 9007199254740992"),
     ("[16,9007199254740993,{},\"t\"]", "Invalid None: invalid PUBLISH: Request is not an id from 1 to 9007199254740992"),
     ("[16,\"1\",{},\"t\"]", "Invalid None: invalid PUBLISH: Request is not an id from 1 to 9007199254740992"),
-    ("[16,1.0,{},\"t\"]", "Invalid None: invalid PUBLISH: Request is not an id from 1 to 9007199254740992"),
+    ("[16,1.5,{},\"t\"]", "Invalid None: invalid PUBLISH: Request is not an id from 1 to 9007199254740992"),
     ("[16,1,{},\"t\",{}]", "Invalid Some(1): invalid PUBLISH: Arguments is not a list"),
     ("[16,1,{},\"t\",[],[]]", "Invalid Some(1): invalid PUBLISH: ArgumentsKw is not a dictionary"),
     ("[16,1,{},\"t\",[],{},1]", "Invalid Some(1): invalid PUBLISH: there are more elements than it has"),
@@ -657,5 +657,23 @@ proptest! {
             let again = encoded(&message, ENCODINGS[start]);
             prop_assert_eq!(decode(&again, ENCODINGS[start]), Ok(message));
         }
+    }
+}
+
+#[test]
+fn whole_doubles_are_ids_in_binary_encodings() {
+    // [16, 1, {"exclude": [2^40 as a double]}, "t"] as msgpackr writes it under wampy.
+    let mut input = vec![0x94, 0x10, 0x01, 0x81, 0xA7];
+    input.extend_from_slice(b"exclude");
+    input.extend_from_slice(&[0x91, 0xCB]);
+    input.extend_from_slice(&((1_u64 << 40) as f64).to_be_bytes());
+    input.extend_from_slice(&[0xA1, b't']);
+    let input = Bytes::from(input);
+    let Ok(Message::Publish { options, .. }) = decode(&input, Encoding::MsgPack) else { panic!("no PUBLISH") };
+    assert_eq!(options.exclude, Some(vec![SessionId(1 << 40)]));
+    for broken in [0.5_f64, 0.0, -1.0, f64::NAN, 1e300] {
+        let mut bytes = input.to_vec();
+        bytes[14..22].copy_from_slice(&broken.to_be_bytes());
+        assert!(decode(&Bytes::from(bytes), Encoding::MsgPack).is_err(), "{broken}");
     }
 }

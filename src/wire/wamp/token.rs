@@ -1,4 +1,5 @@
 //! The one token stream that JSON, MsgPack and CBOR are read as and written from; neither side recurses.
+use crate::model::id::MAX_ID;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -53,6 +54,17 @@ pub(crate) enum Token<'a> {
     List(Open),
     /// A dictionary begins; keys and values follow by turns.
     Map(Open),
+}
+
+impl Token<'_> {
+    /// The id that it says. msgpackr and cbor-x, under wampy, write whole numbers from 2^32 on as doubles.
+    pub(crate) fn id(&self) -> Option<u64> {
+        match self {
+            Token::Uint(id @ 1..=MAX_ID) => Some(*id),
+            Token::F64(id) if *id >= 1.0 && *id <= MAX_ID as f64 && id.fract() == 0.0 => Some(*id as u64),
+            _ => None,
+        }
+    }
 }
 
 /// What kind of item was passed over.
