@@ -1,0 +1,88 @@
+"""Runs foreign clients against the router: `tests/interop/run` prepares the ground and calls this.
+
+Options: --only TEXT (in a scenario's title), --kinds NAME,… (parts of names), --skip-kinds NAME,…, --list,
+--no-grids, --external HTTP,MQTT (addresses of a router that runs already).
+"""
+import argparse
+import asyncio
+import os
+import pathlib
+import sys
+import time
+
+sys.dont_write_bytecode = True  # the source tree stays as it is
+
+from suite import report  # noqa: E402
+from suite.kinds import KINDS, drivers  # noqa: E402
+from suite.process import Driver, Router  # noqa: E402
+from suite.world import SCENARIOS, World, run_scenario  # noqa: E402
+from suite import calls, events, mapping, sessions, stop  # noqa: E402,F401  (they register their scenarios)
+
+
+def arguments():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--binary", default=os.environ.get("CORSAC_BIN"))
+    parser.add_argument("--installed", type=pathlib.Path, required=True)
+    parser.add_argument("--only", action="append", default=[])
+    parser.add_argument("--kinds", default="")
+    parser.add_argument("--skip-kinds", default="")
+    parser.add_argument("--external")
+    parser.add_argument("--no-grids", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    return parser.parse_args()
+
+
+def chosen_kinds(options):
+    """The kinds that take part."""
+    parts = [part for part in options.kinds.split(",") if part]
+    without = [part for part in options.skip_kinds.split(",") if part]
+    return [kind for kind in KINDS if (not parts or any(part in kind.name for part in parts))
+            and not any(part in kind.name for part in without)]
+
+
+def chosen_scenarios(options):
+    """The scenarios to run, in their order."""
+    return [each for each in SCENARIOS if not options.only or any(text in each.title for text in options.only)]
+
+
+async def main(options):
+    """Runs everything; the exit code."""
+    kinds = chosen_kinds(options)
+    options.installed.mkdir(parents=True, exist_ok=True)
+    log = open(options.installed / "router.log", "wb")
+    if options.external:
+        http, mqtt = options.external.split(",")
+        router = Router(http, mqtt)
+    else:
+        router = await Router.start(options.binary, log)
+    commands = drivers(options.installed)
+    started = {name: await Driver.start(name, *commands[name]) for name in {kind.driver for kind in kinds}}
+    passed = failed = 0
+    try:
+        for scenario in chosen_scenarios(options):
+            results = await run_scenario(World(router, started, kinds), scenario)
+            report.show(scenario, results, not options.no_grids)
+            failed += sum(1 for result in results if result.error)
+            passed += sum(1 for result in results if not result.error)
+            if router.process is not None and router.process.returncode not in (None, 0):
+                print(f"the router ended with {router.process.returncode}, see {options.installed}/router.log")
+                failed += 1
+                break
+    finally:
+        await asyncio.gather(*(driver.stop() for driver in started.values()))
+        await router.stop()
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    options = arguments()
+    if options.list:
+        for each in SCENARIOS:
+            print(f"{each.title}  [{each.clause}]")
+        sys.exit(0)
+    began = time.monotonic()
+    code = asyncio.run(main(options))
+    print(f"in {time.monotonic() - began:.0f} s")
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""What runs foreign clients against the router: processes, peers, scenarios, report."""
