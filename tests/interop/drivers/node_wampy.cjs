@@ -63,7 +63,8 @@ async function subscribe ({ client: name, tag, topic, ...options }) {
     tag, topic: details.topic || topic, args: argsList || [], kwargs: argsDict || {},
     publisher: details.publisher, retained: !!details.retained, mqtt: details.mqtt
   })
-  const done = await settle(client.wampy.subscribe(topic, handler, options))
+  // Without options none at all: wampy looks for its subscription under another key when it unsubscribes.
+  const done = await settle(client.wampy.subscribe(topic, handler, Object.keys(options).length ? options : undefined))
   client.subscriptions[tag] = done.subscriptionKey || done.subscriptionId
   return { subscription: done.subscriptionId }
 }

@@ -129,7 +129,8 @@ class WampPeer(Peer):
 
     async def subscribe_below(self, topic):
         """Everything below `topic/`."""
-        return await self.request("subscribe", tag=topic, topic=topic.replace("/", ".") + ".", match="prefix")
+        # Without a dot at the end: wampy takes no such pattern.
+        return await self.request("subscribe", tag=topic, topic=topic.replace("/", "."), match="prefix")
 
     async def unsubscribe(self, topic):
         await self.request("unsubscribe", tag=topic)
