@@ -129,9 +129,8 @@ async def unsubscribe(client, filter):
     await end(process, signal.SIGTERM)
 
 
-async def run(*arguments, payload):
+async def run(*arguments, payload=None):
     """Runs one program to its end with the payload on its standard input; its output."""
-    arguments = [*arguments, "-s"] if payload else [*arguments, "-n"]
     process = await asyncio.create_subprocess_exec(
         *arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
     output, _ = await process.communicate(payload)
@@ -141,7 +140,8 @@ async def run(*arguments, payload):
 async def publish(client, topic, payload, qos=0, retain=False, properties=None):
     peer = CLIENTS[client]
     code, output = await run("mosquitto_pub", *peer.arguments(), "-t", topic, "-q", str(qos),
-                             *(["-r"] if retain else []), *property_arguments("publish", properties), payload=payload)
+                             *(["-r"] if retain else []), *property_arguments("publish", properties),
+                             "-s" if payload else "-n", payload=payload)
     if code or output:
         raise Refused(f"mosquitto_pub: {code} {output}")
     return {"code": 0}
@@ -152,7 +152,7 @@ async def request(client, topic, payload, response_topic, qos=1, properties=None
     peer = CLIENTS[client]
     code, output = await run("mosquitto_rr", *peer.arguments(), "-t", topic, "-e", response_topic, "-q", str(qos),
                              "-W", "10", "-F", message_format(peer.version),
-                             *property_arguments("publish", properties), payload=payload)
+                             *property_arguments("publish", properties), "-m", payload.decode())
     for line in output.split("\n"):
         if line.startswith(MARK):
             return message(line[1:])

@@ -70,6 +70,7 @@ class Client:
         await asyncio.wait([done, joined], return_when=asyncio.FIRST_COMPLETED)
         if not joined.done():
             raise Refused(f"no session: {done.exception()}")
+        self.done = done
         done.add_done_callback(lambda future: future.cancelled() or future.exception())
         return joined.result()
 
@@ -180,7 +181,10 @@ async def fail(client, invocation, uri, args=(), kwargs=None):
 
 async def close(client):
     peer = CLIENTS.pop(client)
-    await peer.component.stop()
+    if peer.session.is_attached():
+        await peer.session.leave()
+    elif not peer.done.done():
+        await peer.component.stop()  # ends the attempts to connect again
 
 
 OPERATIONS = {"connect": connect, "subscribe": subscribe, "unsubscribe": unsubscribe, "publish": publish,

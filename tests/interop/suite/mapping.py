@@ -1,7 +1,10 @@
 """Topics: one name on both sides (MAPPING.md, Topics)."""
+import contextlib
+
 from .bodies import Mqtt, Wamp
 from .events import expect_body
 from .peers import expect
+from .process import Refused
 from .world import scenario
 
 # MQTT spelling, WAMP spelling
@@ -52,7 +55,8 @@ async def dollar_topics(world, kind):
     async with world.peers(kind, kind) as (subscriber, publisher):
         await subscriber.subscribe("#")
         await subscriber.subscribe("+/dollar")
-        await publisher.publish("$mine/dollar", Mqtt(b"no"))
+        with contextlib.suppress(Refused):  # topics under $ belong to the router, which may say so
+            await publisher.publish("$mine/dollar", Mqtt(b"no"))
         await publisher.publish(f"fence/{kind.name}", Mqtt(b"yes"))
         while (event := await subscriber.event()).topic != f"fence/{kind.name}":
             expect(not event.topic.startswith("$"), f"# brought {event.topic}")

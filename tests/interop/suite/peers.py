@@ -22,10 +22,24 @@ def expect(condition, text):
         raise Failure(text)
 
 
+async def limited(awaitable, seconds):
+    """As asyncio.wait_for, which before Python 3.12 may swallow a cancellation that comes together with the result."""
+    task = asyncio.ensure_future(awaitable)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if not done:
+        task.cancel()
+        raise asyncio.TimeoutError
+    return task.result()
+
+
 async def within(awaitable, what):
     """Waits, but not for ever."""
     try:
-        return await asyncio.wait_for(awaitable, DEADLINE_S)
+        return await limited(awaitable, DEADLINE_S)
     except asyncio.TimeoutError:
         raise Failure(f"waited {DEADLINE_S:g} s for {what}") from None
 
@@ -86,7 +100,7 @@ class Peer:
                 self.news.clear()
                 await self.news.wait()
         try:
-            return await asyncio.wait_for(taken(), DEADLINE_S)
+            return await limited(taken(), DEADLINE_S)
         except asyncio.TimeoutError:
             there = [brief(message) for message in self.inbox[-6:]]
             raise Failure(f"{self.name} waited {DEADLINE_S:g} s for {what}; it has {there}") from None
@@ -103,7 +117,7 @@ class Peer:
         """Says goodbye."""
         self.driver.clients.pop(self.name, None)
         try:
-            await asyncio.wait_for(self.driver.request("close", self.name), 5)
+            await limited(self.driver.request("close", self.name), 5)
         except (asyncio.TimeoutError, Refused):
             pass
 
@@ -334,11 +348,19 @@ class MqttPeer(Peer):
             message = await self.take(f"an outcome of its call {call.id}", lambda m: m["event"] == "message" and (
                 m["topic"] == f"$reply/{call.id}" or m["topic"].startswith(f"$reply/{call.id}/")))
         if not self.kind.is_v5:
-            return Outcome(message["topic"].rsplit("/", 1)[1], self.body(message))
+            kind, body = message["topic"].rsplit("/", 1)[1], self.body(message)
+            return error_by_text(body) if kind == "error" else Outcome(kind, body)
         user = dict(message["properties"]["user"])
         expect(message["properties"].get("correlation") == call.id.encode(),
                f"the answer has the correlation data {message['properties'].get('correlation')!r}, not {call.id!r}")
         return Outcome(user.get("corsac-status", "no corsac-status"), self.body(message), user.get("corsac-error"))
+
+
+def error_by_text(body):
+    """An error as a caller before MQTT 5 gets it: {"error": URI, "args": …, "kwargs": …}."""
+    value = json.loads(body.payload)
+    expect(isinstance(value, dict) and "error" in value, f"an error without its URI: {body.payload!r}")
+    return Outcome("error", spelled(Wamp(value.get("args", []), value.get("kwargs", {}))), value["error"])
 
 
 def mqtt_form(body):

@@ -77,9 +77,10 @@ async def will(world, kind):
             message["properties"] = {"content_type": "application/json"}
         async with world.line(kind) as line:
             polite = world.make(kind, line)
-            await polite.connect(will={**message, "payload": json_bytes("never")})
-            await polite.subscribe(topic + "/nothing")
-            await polite.close()
+            if kind.name != "mosquitto-5":  # it asks for its will when it is told to end (DISCONNECT 0x04)
+                await polite.connect(will={**message, "payload": json_bytes("never")})
+                await polite.subscribe(topic + "/nothing")
+                await polite.close()
             lost = world.make(kind, line)
             await lost.connect(will=message)
             await lost.subscribe(topic + "/nothing")

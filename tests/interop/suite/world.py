@@ -5,7 +5,7 @@ import dataclasses
 import time
 
 from .kinds import BY_NAME, KINDS
-from .peers import DEADLINE_S, Failure, MqttPeer, WampPeer
+from .peers import DEADLINE_S, Failure, MqttPeer, WampPeer, limited
 from .process import Line, Refused
 
 SCENARIOS = []
@@ -90,7 +90,7 @@ async def attempt(scenario, label, awaitable, limit_s):
     """Runs one check."""
     began = time.monotonic()
     try:
-        await asyncio.wait_for(awaitable, limit_s)
+        await limited(awaitable, limit_s)
         error = None
     except (Failure, Refused) as failure:
         error = str(failure)
@@ -113,6 +113,8 @@ async def run_scenario(world, scenario):
             results.append(Result(scenario, (row, column), error))
 
         whole = await attempt(scenario, ("all",), scenario.run(world, record), 240)
+        for result in results:
+            result.seconds = whole.seconds
         return results + ([whole] if whole.error else [])
     if scenario.kinds is None:
         return [await attempt(scenario, (), scenario.run(world), 6 * DEADLINE_S)]
