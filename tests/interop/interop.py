@@ -1,7 +1,7 @@
 """Runs foreign clients against the router: `tests/interop/run` prepares the ground and calls this.
 
 Options: --only TEXT (in a scenario's title), --kinds NAME,… (parts of names), --skip-kinds NAME,…, --list,
---no-grids, --external HTTP,MQTT (addresses of a router that runs already).
+--grids (even where all passed), --external HTTP,MQTT (addresses of a router that runs already).
 """
 import argparse
 import asyncio
@@ -28,7 +28,7 @@ def arguments():
     parser.add_argument("--kinds", default="")
     parser.add_argument("--skip-kinds", default="")
     parser.add_argument("--external")
-    parser.add_argument("--no-grids", action="store_true")
+    parser.add_argument("--grids", action="store_true")
     parser.add_argument("--list", action="store_true")
     return parser.parse_args()
 
@@ -62,7 +62,7 @@ async def main(options):
     try:
         for scenario in chosen_scenarios(options):
             results = await run_scenario(World(router, started, kinds), scenario)
-            report.show(scenario, results, not options.no_grids)
+            report.show(scenario, results, options.grids, [kind.name for kind in kinds])
             failed += sum(1 for result in results if result.error)
             passed += sum(1 for result in results if not result.error)
             if router.process is not None and router.process.returncode not in (None, 0):

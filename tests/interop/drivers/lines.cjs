@@ -49,11 +49,11 @@ function event (client, kind, fields = {}) {
 }
 
 function serve (operations) {
-  const answer = async request => {
+  const answer = async ({ id, op, ...request }) => {
     try {
-      line({ id: request.id, ok: (await operations[request.op](request)) || {} })
+      line({ id, ok: (await operations[op](request)) || {} })
     } catch (error) {
-      line({ id: request.id, error: String((error && error.message) || error), ...(error && error.fields) })
+      line({ id, error: String((error && error.message) || error), ...(error && error.fields) })
     }
   }
   const lines = readline.createInterface({ input: process.stdin, crlfDelay: Infinity })

@@ -136,9 +136,11 @@ async function fail ({ client: name, invocation, uri, args = [], kwargs = {} }) 
 async function close ({ client: name }) {
   const { connection } = clients.get(name)
   clients.delete(name)
+  if (!connection.isOpen && !connection.isRetrying) return
   await new Promise(resolve => {
     connection.onclose = () => { resolve(); return true }
     connection.close()
+    if (connection.isRetrying) resolve()
   })
 }
 

@@ -16,7 +16,7 @@ function outgoing (properties) {
   if (properties.correlation !== undefined) result.correlationData = properties.correlation
   if (properties.expiry_s !== undefined) result.messageExpiryInterval = properties.expiry_s
   if (properties.will_delay_s !== undefined) result.willDelayInterval = properties.will_delay_s
-  if (properties.user !== undefined) {
+  if (properties.user !== undefined && properties.user.length > 0) { // MQTT.js sends nothing at all with an empty object
     result.userProperties = {}
     for (const [key, value] of properties.user) {
       const before = result.userProperties[key]

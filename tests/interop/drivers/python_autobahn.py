@@ -86,7 +86,8 @@ class Client:
                 return await answer
             except asyncio.CancelledError:
                 LINES.event(self.name, "interrupted", invocation=number)
-                raise
+                # Left alone the library answers wamp.error.runtime_error.
+                raise ApplicationError(ApplicationError.CANCELED) from None
         return endpoint
 
 
@@ -144,8 +145,9 @@ async def call(client, call, procedure, args=(), kwargs=None, timeout_ms=None, p
     def on_progress(*args, **kwargs):
         LINES.event(client, "progress", call=call, args=args, kwargs=kwargs)
 
-    # The library hands the number on as it is, and on the wire it is in milliseconds.
-    options = CallOptions(timeout=timeout_ms, on_progress=on_progress if progress else None, details=True)
+    # The library hands the number on as it is, and on the wire it is in milliseconds. With `details` it fails on
+    # progressive results without keywords.
+    options = CallOptions(timeout=timeout_ms, on_progress=on_progress if progress else None, details=not progress)
     future = asyncio.ensure_future(peer.session.call(procedure, *args, options=options, **(kwargs or {})))
     peer.calls[call] = future
 
@@ -158,6 +160,8 @@ async def call(client, call, procedure, args=(), kwargs=None, timeout_ms=None, p
         if error is not None:
             return LINES.event(client, "error", call=call, uri=type(error).__name__, args=[str(error)], kwargs={})
         result = future.result()
+        if not isinstance(result, CallResult):
+            result = CallResult(result)
         return LINES.event(client, "result", call=call, args=result.results, kwargs=result.kwresults)
 
     future.add_done_callback(finished)

@@ -2,7 +2,7 @@
 import contextlib
 
 from .bodies import Mqtt, Wamp
-from .events import expect_body
+from .events import expect_body, slug
 from .peers import expect
 from .process import Refused
 from .world import scenario
@@ -26,6 +26,7 @@ async def bijection(world, kind):
         return
     async with world.peers(kind, "paho-5", "mqttjs-3.1.1") as (app, device, other):
         for slashed, dotted in TOPICS:
+            slashed, dotted = f"{slashed}/{slug(kind)}", f"{dotted}.{slug(kind)}"
             await app.request("subscribe", tag=dotted, topic=dotted)
             await device.subscribe(slashed)
             await other.publish(slashed, Mqtt(b'"to app"'))

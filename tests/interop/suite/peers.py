@@ -324,7 +324,9 @@ class MqttPeer(Peer):
             self.replies = asyncio.ensure_future(self.subscribe("$reply/#"))
         await self.replies
         if self.kind.is_v5:
-            properties = {"response_topic": f"$reply/{call.id}", "correlation": call.id.encode(), "user": user}
+            properties = {"response_topic": f"$reply/{call.id}", "correlation": call.id.encode()}
+            if user:
+                properties["user"] = user
             await self.publish(f"$call/{procedure}", mqtt_form(body), properties=properties)
         else:
             await self.publish(f"$call/{procedure}/$id/{call.id}", mqtt_form(body))

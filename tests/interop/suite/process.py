@@ -7,6 +7,8 @@ import os
 import pathlib
 import re
 import signal
+import socket
+import struct
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
@@ -139,8 +141,12 @@ class Line:
         self.cut()
 
     def cut(self):
-        """Ends every connection at once on both sides; new ones can be made."""
+        """Resets every connection at once on both sides; new ones can be made."""
         for writer in list(self.writers):
+            # A reset, not an end: autobahn-js over RawSocket takes an end for half of one and waits for ever.
+            linger = struct.pack("ii", 1, 0)
+            with contextlib.suppress(OSError):
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.transport.abort()
 
     async def _join(self, reader, writer):

@@ -1,4 +1,5 @@
 """The report: one line for each scenario, a grid for each matrix, and what failed, with the clause it fails."""
+import re
 
 
 def scenario_line(scenario, results):
@@ -9,39 +10,43 @@ def scenario_line(scenario, results):
     return f"{mark} {len(results) - failed:4d}/{len(results):<4d} {scenario.title}  [{scenario.clause}]  {seconds:.1f} s"
 
 
-def grid(results):
-    """Rows are who sends, columns who receives; `.` passed, `F` failed."""
-    pairs = {result.label: result.error for result in results if len(result.label) == 2}
-    rows = list(dict.fromkeys(label[0] for label in pairs))
-    columns = list(dict.fromkeys(label[1] for label in pairs))
-    width = max(len(row) for row in rows)
-    height = max(len(column) for column in columns)
-    lines = []
-    for level in range(height):
-        lines.append(" " * (width + 8) + " ".join(column.rjust(height)[level] for column in columns))
-    for row in rows:
-        cells = " ".join({True: " ", False: "F"}.get((row, column) not in pairs, "F") if (
-            (row, column) not in pairs or pairs[row, column]) else "." for column in columns)
-        lines.append(f"      {row.ljust(width)}  {cells}")
+def grid(results, order):
+    """Rows are who sends, columns who receives; `.` passed, `F` failed, blank: not tried."""
+    pairs = {result.label: "F" if result.error else "." for result in results if len(result.label) == 2}
+    rows = sorted({row for row, _ in pairs}, key=order.index)
+    columns = sorted({column for _, column in pairs}, key=order.index)
+    width, height = max(map(len, rows)), max(map(len, columns))
+    lines = [" " * (width + 9) + " ".join(column.rjust(height)[level] for column in columns) for level in range(height)]
+    lines += [f"       {row.ljust(width)}  " + " ".join(pairs.get((row, column), " ") for column in columns) for row in rows]
     return "\n".join(lines)
 
 
-def failures(results, limit=12):
-    """The first failures of a scenario, each with its label."""
+def failures(results, limit=10):
+    """What failed: one line for each error, numbers and names aside, with the labels that it came for."""
+    groups = {}
+    for result in results:
+        if result.error:
+            plain = result.error
+            for name in sorted(result.label, key=len, reverse=True):
+                plain = plain.replace(name, "KIND").replace(name.replace(".", "_"), "KIND")
+            groups.setdefault(re.sub(r"\d+", "#", plain), []).append(result)
     lines = []
-    failed = [result for result in results if result.error]
-    for result in failed[:limit]:
-        lines.append(f"       {' -> '.join(result.label) or '-'}: {result.error}")
-    if len(failed) > limit:
-        lines.append(f"       … and {len(failed) - limit} more")
+    for group in list(groups.values())[:limit]:
+        labels = [" -> ".join(result.label) or "-" for result in group]
+        more = f" and {len(labels) - 6} more" if len(labels) > 6 else ""
+        lines.append(f"       {', '.join(labels[:6])}{more}:\n           {group[0].error}")
+    if len(groups) > limit:
+        lines.append(f"       … and {len(groups) - limit} other errors")
     return "\n".join(lines)
 
 
-def show(scenario, results, grids):
-    """Prints one scenario."""
+def show(scenario, results, grids, order):
+    """Prints one scenario; `order` is that of the kinds."""
+    if not results:
+        return
     print(scenario_line(scenario, results), flush=True)
     failed = any(result.error for result in results)
     if scenario.grid and (grids or failed) and any(len(result.label) == 2 for result in results):
-        print(grid(results), flush=True)
+        print(grid(results, order), flush=True)
     if failed:
         print(failures(results), flush=True)

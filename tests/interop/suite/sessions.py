@@ -1,5 +1,5 @@
 """Connections that break: sessions that outlive them, wills, reconnecting, and who may hear what of whom."""
-from .bodies import Mqtt, Wamp, json_bytes
+from .bodies import Mqtt, Wamp, difference, json_bytes
 from .events import expect_body, one_value, slug
 from .peers import Failure, expect
 from .process import Refused
@@ -13,7 +13,7 @@ def is_mqtt(kind):
 @scenario("the library reconnects by itself after the line was cut", "issue 2: reconnect",
           lambda kind: kind.driver != "mosquitto")
 async def reconnects(world, kind):
-    topic = f"again/{kind.name}"
+    topic = f"again/{slug(kind)}"
     async with world.line(kind) as line, world.peer(kind) as publisher:
         session = {"clean": False, "session_expiry_s": 60} if not kind.is_wamp else {}
         async with world.peer(kind, line=line, reconnect=True, **session) as peer:
@@ -32,14 +32,17 @@ async def arrives(publisher, peer, topic, body):
         await publisher.publish(topic, body)
         if peer.kind.driver != "node_wampy" or peer.events():
             break
-    expect_body(body, await peer.event(topic))
+    event = await peer.event(topic)
+    while not peer.kind.is_wamp and event.raw["dup"] and difference(body, event.body):
+        event = await peer.event(topic)  # its PUBACK was lost with the line
+    expect_body(body, event)
     peer.inbox[:] = [message for message in peer.inbox if message["event"] != "event"]
 
 
 @scenario("a persistent session: what was published while away arrives, in order", "MQTT.md: session present, session expiry; DESIGN.md promise 4",
           is_mqtt)
 async def persistent_session(world, kind):
-    topic = f"away/{kind.name}"
+    topic = f"away/{slug(kind)}"
     session = {"clean": False, "session_expiry_s": 60, "client_id": f"away-{kind.name}"}
     async with world.peer(kind) as publisher:
         first = world.make(kind)
@@ -53,7 +56,7 @@ async def persistent_session(world, kind):
         if kind.driver == "mosquitto":  # its session is that of mosquitto_sub
             await second.subscribe(topic, qos=1)
         else:
-            expect(second.session_present, "session present was not set")
+            expect(second.session_present or kind.form == "3.1", "session present was not set")  # 3.1 has no such flag
         for number in range(5):
             event = await second.event(topic)
             expect(event.body.payload == b"%d" % number, f"message {number} came as {event.body.payload!r}")
@@ -67,7 +70,7 @@ async def persistent_session(world, kind):
 @scenario("a will is published when the connection breaks, and not after a goodbye", "MQTT.md: will; MAPPING.md: a will is a publication",
           is_mqtt)
 async def will(world, kind):
-    topic = f"will/{kind.name}"
+    topic = f"will/{slug(kind)}"
     observers = [each for each in ("py-json", "paho-3.1.1", "paho-5", "wampy-msgpack") if world.has(each)]
     async with world.peers(*observers) as watching:
         for observer in watching:
@@ -95,7 +98,7 @@ async def will(world, kind):
 
 @scenario("a retained will stays as the topic's value", "MAPPING.md, Retained state; MQTT.md: will with retain", is_mqtt)
 async def retained_will(world, kind):
-    topic = f"status/{kind.name}"
+    topic = f"status/{slug(kind)}"
     async with world.line(kind) as line, world.peer(kind) as watching:
         await watching.subscribe(topic)
         lost = world.make(kind, line)
@@ -129,7 +132,7 @@ async def takeover(world, kind):
 async def realm_of_user(world, kind):
     if kind.driver == "mosquitto":
         return
-    topic = f"realm/{kind.name}"
+    topic = f"realm/{slug(kind)}"
     async with world.peers((kind, {"username": "joe@factory"}), kind) as (inside, outside):
         await inside.subscribe(topic)
         await outside.publish(topic, Mqtt(b'"realm1"'))
