@@ -98,10 +98,11 @@ function report (name, kind, call, value) {
   return event(name, kind, { call, args: value === null || value === undefined ? [] : [value], kwargs: {} })
 }
 
-async function call ({ client: name, call, procedure, args = null, kwargs = null, timeout_ms: timeout, progress }) {
+async function call ({ client: name, call, procedure, args = null, kwargs = null, timeout_ms: timeout, progress, disclose_me: disclose }) {
   const client = clients.get(name)
   const options = {}
   if (timeout) options.timeout = timeout
+  if (disclose) options.disclose_me = true
   if (progress) options.receive_progress = true
   const promise = client.session.call(procedure, args && outgoing(client, args), kwargs && outgoing(client, kwargs), options)
   client.calls[call] = promise

@@ -98,10 +98,11 @@ async function register ({ client: name, tag, procedure, ...options }) {
 
 const unregister = ({ client: name, tag }) => settle(clients.get(name).wampy.unregister(clients.get(name).registrations[tag]))
 
-async function call ({ client: name, call, procedure, args, kwargs, timeout_ms: timeout, progress }) {
+async function call ({ client: name, call, procedure, args, kwargs, timeout_ms: timeout, progress, disclose_me: disclose }) {
   const client = clients.get(name)
   const options = {}
   if (timeout) options.timeout = timeout
+  if (disclose) options.disclose_me = true
   if (progress) {
     options.progress_callback = ({ argsList, argsDict }) =>
       event(name, 'progress', { call, args: argsList || [], kwargs: argsDict || {} })

@@ -12,6 +12,28 @@ ERROR_URI = "com.example.error.not_today"
 VALUE = {"t": 21.5, "unit": "°C"}
 
 
+async def serve(peer, procedure, answer):
+    """Hands every invocation to `answer`, for as long as it is not cancelled."""
+    while True:
+        try:
+            invocation = await peer.invocation(procedure)
+        except Failure:
+            continue  # nobody called for a while
+        await answer(invocation)
+
+
+@contextlib.asynccontextmanager
+async def background(*coroutines):
+    """Runs these beside what is inside."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class Callee:
     """A peer that serves one procedure; what each call wants is its first argument, whose it is the second."""
 
@@ -19,24 +41,16 @@ class Callee:
         self.peer, self.procedure = peer, f"serve/{slug(peer.kind)}"
         self.silent, self.tasks, self.mistakes = {}, [], []
 
-    async def __aenter__(self):
+    @contextlib.asynccontextmanager
+    async def at_work(self):
+        """Registers and answers, each invocation on its own, as one may be slow."""
         await self.peer.register(self.procedure)
-        self.server = asyncio.create_task(self.serve())
-        return self
 
-    async def __aexit__(self, *_):
-        self.server.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Failure):
-            await self.server
-
-    async def serve(self):
-        """Answers invocations until it is stopped."""
-        while True:
-            try:
-                invocation = await self.peer.invocation(self.procedure)
-            except Failure:
-                continue  # nobody called for a while
+        async def start(invocation):
             self.tasks.append(asyncio.create_task(self.handle(invocation)))
+
+        async with background(serve(self.peer, self.procedure, start)):
+            yield self
 
     async def handle(self, invocation: Invocation):
         """Does what the first argument says; what goes wrong here shows at the caller, and is kept to explain that."""
@@ -152,7 +166,7 @@ def call_matrix(title, clause, check, needs):
         callers = [kind for kind in world.kinds if kind.can(*needs)]
         callees = [kind for kind in world.kinds if kind.can("serve")]
         async with world.peers(*callers) as calling, world.peers(*callees) as serving, contextlib.AsyncExitStack() as stack:
-            callees = [await stack.enter_async_context(Callee(peer)) for peer in serving]
+            callees = [await stack.enter_async_context(Callee(peer).at_work()) for peer in serving]
             gate = asyncio.Semaphore(24)
 
             async def pair(caller, callee):
@@ -201,11 +215,11 @@ async def registered_once(world, kind):
         await second.register(procedure)
 
 
-@scenario("the callee leaves: the caller is told at once", "WAMP.md, Basic: callee leaves", lambda kind: kind.can("serve"))
+@scenario("the callee leaves: the caller is told at once", "WAMP.md, Basic: callee leaves", lambda kind: kind.can("serve"),
+          needs=("py-json",))
 async def callee_leaves(world, kind):
     procedure = f"leaves/{slug(kind)}"
-    caller_kind = "py-json" if world.has("py-json") else kind
-    async with world.peer(caller_kind) as caller, world.line(kind) as line:
+    async with world.peer("py-json") as caller, world.line(kind) as line:
         async with world.peer(kind, line=line) as callee:
             await callee.register(procedure)
             call = await caller.call(procedure, Wamp([1], {"k": 1}), expected="error")
@@ -219,10 +233,9 @@ async def callee_leaves(world, kind):
         expect(again.kind == "error", f"the next caller got {again}")
 
 
-@scenario("the caller leaves: the callee is told", "WAMP.md, Basic: caller leaves", lambda kind: kind.driver != "mosquitto")
+@scenario("the caller leaves: the callee is told", "WAMP.md, Basic: caller leaves", lambda kind: kind.driver != "mosquitto",
+          needs=("py-json", "paho-5"))
 async def caller_leaves(world, kind):
-    if not world.has("py-json", "paho-5"):
-        return
     procedure = f"left/{slug(kind)}"
     for callee_kind in ("py-json", "paho-5"):
         async with world.peer(callee_kind) as callee, world.line(kind) as line:
@@ -245,19 +258,16 @@ async def shared_registration(world, kind):
                 await member.subscribe("$share/group/" + member.callee_filter(procedure))
         served = []
 
-        async def serve(member):
-            while True:
-                invocation = await member.invocation(procedure)
+        def answer(member):
+            async def one(invocation):
                 served.append(member.name)
                 await member.answer(invocation, Wamp([member.name]))
+            return one
 
-        servers = [asyncio.create_task(serve(member)) for member in (one, two)]
-        for _ in range(6):
-            outcome = await (await caller.call(procedure, Wamp([1], {"k": 1}))).outcome()
-            expect(outcome.kind == "result", f"the caller got {outcome}")
-        for server in servers:
-            server.cancel()
-        await asyncio.gather(*servers, return_exceptions=True)
+        async with background(*(serve(member, procedure, answer(member)) for member in (one, two))):
+            for _ in range(6):
+                outcome = await (await caller.call(procedure, Wamp([1], {"k": 1}))).outcome()
+                expect(outcome.kind == "result", f"the caller got {outcome}")
         expect(served.count(one.name) == 3 and served.count(two.name) == 3, f"six calls were served by {served}")
 
 
@@ -271,29 +281,23 @@ async def registration_patterns(world, kind):
         for tag, (pattern, match) in enumerate(rows):
             await callee.request("register", tag=str(tag), procedure=pattern, match=match)
 
-        async def serve(tag):
-            while True:
-                invocation = await callee.invocation(tag)
-                await callee.answer(invocation, Wamp([int(tag), invocation.raw["procedure"]]))
+        def answer(tag):
+            async def one(invocation):
+                await callee.answer(invocation, Wamp([tag, invocation.raw["procedure"]]))
+            return one
 
-        servers = [asyncio.create_task(serve(str(tag))) for tag in range(len(rows))]
-        try:
+        async with background(*(serve(callee, str(tag), answer(tag)) for tag in range(len(rows)))):
             for procedure, tag in wanted.items():
                 outcome = await (await caller.call(procedure, Wamp([1]))).outcome()
                 dotted = procedure.replace("/", ".")
                 names = (dotted,) if tag != 3 else (dotted, None)
                 expect(outcome.kind == "result" and outcome.body.args[0] == tag and outcome.body.args[1] in names,
                        f"{dotted}: expected {rows[tag]}, came {outcome}")
-        finally:
-            for server in servers:
-                server.cancel()
-            await asyncio.gather(*servers, return_exceptions=True)
 
 
-@scenario("an answer from another session is none", "LIMITS.md: YIELD of somebody else's invocation", lambda kind: kind.driver == "mosquitto")
+@scenario("an answer from another session is none", "LIMITS.md: YIELD of somebody else's invocation", lambda kind: kind.driver == "mosquitto",
+          needs=("py-json",))
 async def foreign_answer(world, kind):
-    if not world.has("py-json"):
-        return
     procedure = f"foreign/{slug(kind)}"
     async with world.peers("py-json", kind, kind) as (caller, callee, intruder):
         await callee.subscribe(callee.callee_filter(procedure))
@@ -303,3 +307,39 @@ async def foreign_answer(world, kind):
             await intruder.answer(invocation, Mqtt(b'"stolen"'))
         outcome = await call.outcome()
         expect((outcome.kind, outcome.uri) == ("error", "wamp.error.timeout"), f"the caller got {outcome}")
+
+
+@scenario("the caller is shown where it asks for it", "WAMP.md: caller_identification",
+          lambda kind: kind.driver in ("node_autobahn", "node_wampy"), needs=("py-json",))
+async def caller_shown(world, kind):
+    procedure = f"shown/{slug(kind)}"
+    async with world.peers("py-json", kind) as (callee, caller):
+        await callee.register(procedure)
+        for asked, wanted in ((False, None), (True, caller.session)):
+            call = await caller.call(procedure, Wamp([1]), **({"disclose_me": True} if asked else {}))
+            invocation = await callee.invocation(procedure)
+            expect(invocation.raw["caller"] == wanted, f"with disclose_me {asked} INVOCATION says {invocation.raw['caller']}")
+            await callee.answer(invocation, Wamp([2]))
+            await call.outcome()
+
+
+@scenario("a response topic under $reply/ is the caller's alone, any other is public", "MAPPING.md, Calls: calling, MQTT 5",
+          lambda kind: kind.is_v5 and kind.driver != "mosquitto", needs=("py-json",))
+async def response_topics(world, kind):
+    procedure = f"reply/{slug(kind)}"
+    async with world.peers("py-json", kind, kind) as (callee, caller, other):
+        async def answer(invocation):
+            await callee.answer(invocation, Wamp(["done"]))
+
+        await callee.register(procedure)
+        await other.subscribe("$reply/#")
+        await other.subscribe(f"public/{slug(kind)}")
+        await caller.subscribe("$reply/#")
+        async with background(serve(callee, procedure, answer)):
+            for topic, hearer in ((f"$reply/{slug(kind)}", caller), (f"public/{slug(kind)}", other)):
+                properties = {"response_topic": topic, "correlation": b"c"}
+                await caller.publish(f"$call/{procedure}", Mqtt(b"1"), properties=properties)
+                event = await hearer.event(topic)
+                user = dict(event.raw["properties"]["user"])
+                expect(event.body.payload == b'"done"' and user.get("corsac-status") == "result", f"the answer was {event.raw}")
+        expect(not other.events(), f"another session got {other.events()}")

@@ -20,10 +20,9 @@ TOPICS = [
 ]
 
 
-@scenario("a topic is the same on both sides", "MAPPING.md, Topics: the table", lambda kind: kind.name in ("py-json", "py-raw-cbor", "js-msgpack"))
+@scenario("a topic is the same on both sides", "MAPPING.md, Topics: the table", lambda kind: kind.name in ("py-json", "py-raw-cbor", "js-msgpack"),
+          needs=("paho-5", "mqttjs-3.1.1"))
 async def bijection(world, kind):
-    if not world.has("paho-5", "mqttjs-3.1.1"):
-        return
     async with world.peers(kind, "paho-5", "mqttjs-3.1.1") as (app, device, other):
         for slashed, dotted in TOPICS:
             slashed, dotted = f"{slashed}/{slug(kind)}", f"{dotted}.{slug(kind)}"
@@ -39,10 +38,9 @@ async def bijection(world, kind):
             expect_body(Mqtt(b'"to device"'), event)
 
 
-@scenario("topics with empty levels reach WAMP by pattern", "MAPPING.md, Topics: last row of the table", lambda kind: kind.name in ("py-json", "wampy-json"))
+@scenario("topics with empty levels reach WAMP by pattern", "MAPPING.md, Topics: last row of the table", lambda kind: kind.name in ("py-json", "wampy-json"),
+          needs=("paho-5",))
 async def empty_levels(world, kind):
-    if not world.has("paho-5"):
-        return
     async with world.peers(kind, "paho-5") as (app, device):
         await app.request("subscribe", tag="pattern", topic="empties", match="prefix")
         await device.publish("empties//b/", Mqtt(b"1"))
@@ -64,10 +62,8 @@ async def dollar_topics(world, kind):
 
 
 @scenario("a WAMP publication reaches MQTT filters and an MQTT one WAMP patterns", "MAPPING.md, Topics: filters",
-          lambda kind: kind.is_wamp)
+          lambda kind: kind.is_wamp, needs=("paho-3.1.1",))
 async def across(world, kind):
-    if not world.has("paho-3.1.1"):
-        return
     root = f"across_{kind.name.replace('-', '_')}"
     async with world.peers(kind, "paho-3.1.1") as (app, device):
         await device.subscribe(f"{root}/+/t")

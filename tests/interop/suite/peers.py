@@ -141,10 +141,10 @@ class WampPeer(Peer):
         """Subscribes to a topic in its slashed spelling; `tag` for its events is that spelling."""
         return await self.request("subscribe", tag=topic, topic=topic.replace("/", "."), **options)
 
-    async def subscribe_below(self, topic):
+    async def subscribe_below(self, topic, **options):
         """Everything below `topic/`."""
         # Without a dot at the end: wampy takes no such pattern.
-        return await self.request("subscribe", tag=topic, topic=topic.replace("/", "."), match="prefix")
+        return await self.request("subscribe", tag=topic, topic=topic.replace("/", "."), match="prefix", **options)
 
     async def unsubscribe(self, topic):
         await self.request("unsubscribe", tag=topic)
@@ -194,11 +194,11 @@ class WampPeer(Peer):
     async def interrupted(self, invocation):
         await self.take("an interrupt", lambda m: m["event"] == "interrupted" and m["invocation"] == invocation.number)
 
-    async def call(self, procedure, body, timeout_ms=None, progress=False, expected=None):
+    async def call(self, procedure, body, timeout_ms=None, progress=False, expected=None, **options):
         """Starts a call; `expected` is the kind of outcome (needed by mosquitto_rr alone)."""
         call = Call(self, str(next(NUMBERS)))
         await self.request("call", call=call.id, procedure=procedure.replace("/", "."), timeout_ms=timeout_ms,
-                           progress=progress, **arguments(body))
+                           progress=progress, **arguments(body), **options)
         return call
 
     async def outcome(self, call):

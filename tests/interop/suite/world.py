@@ -19,6 +19,7 @@ class Scenario:
     clause: str
     run: object
     kinds: object = None  # a choice of kinds: run for each of them
+    needs: tuple = ()  # names of kinds that it uses besides
     grid: bool = False  # reports pairs
 
     def fits(self, kind):
@@ -35,10 +36,10 @@ class Result:
     seconds: float = 0.0
 
 
-def scenario(title, clause, kinds=None, grid=False):
+def scenario(title, clause, kinds=None, grid=False, needs=()):
     """Registers a scenario: `run(world)`, `run(world, kind)` for each of `kinds`, or `run(world, record)` for a grid."""
     def register(run):
-        SCENARIOS.append(Scenario(title, clause, run, kinds, grid))
+        SCENARIOS.append(Scenario(title, clause, run, kinds, needs, grid))
         return run
     return register
 
@@ -105,7 +106,9 @@ async def attempt(scenario, label, awaitable, limit_s):
 
 
 async def run_scenario(world, scenario):
-    """All results of one scenario."""
+    """All results of one scenario; none if it needs a kind that does not take part."""
+    if not world.has(*scenario.needs):
+        return []
     if scenario.grid:
         results = []
 
