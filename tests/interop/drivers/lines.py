@@ -78,5 +78,5 @@ class Lines:
             self.write({"id": number, "ok": await operations[operation](**request) or {}})
         except Refused as refused:
             self.write({"id": number, "error": str(refused), **refused.fields})
-        except Exception as error:  # pylint: disable=broad-except
+        except Exception as error:
             self.write({"id": number, "error": f"{type(error).__name__}: {error}"})

@@ -249,6 +249,8 @@ WAMP_ROWS = [
     ("one binary", Wamp([b"\x00\xff\x10binary"]), Mqtt(b"\x00\xff\x10binary")),
     ("null", Wamp([None]), Mqtt(b"null", **JSON)),
     ("several args", Wamp([1, "two", None, [3]]), Mqtt(json_bytes([1, "two", None, [3]]), **JSON)),
+    # MAPPING.md, Retained state: no args and no kwargs is the empty value, as zero bytes are.
+    ("no args", Wamp(), Mqtt(b"")),
     ("kwargs only", Wamp([], {"k": "v", "n": {"a": [1, 2]}}), Mqtt(json_bytes({"k": "v", "n": {"a": [1, 2]}}), **JSON)),
     ("args and kwargs", Wamp([1, "x"], {"k": [True]}), Mqtt(json_bytes({"args": [1, "x"], "kwargs": {"k": [True]}}), **JSON)),
 ]

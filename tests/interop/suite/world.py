@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import time
 
-from .kinds import BY_NAME, KINDS
+from .kinds import BY_NAME
 from .peers import DEADLINE_S, Failure, MqttPeer, WampPeer, limited
 from .process import Line, Refused
 
@@ -128,6 +128,3 @@ async def run_scenario(world, scenario):
             return await attempt(scenario, (kind.name,), scenario.run(world, kind), 6 * DEADLINE_S)
 
     return list(await asyncio.gather(*(one(kind) for kind in world.kinds if scenario.fits(kind))))
-
-
-__all__ = ["KINDS", "SCENARIOS", "World", "run_scenario", "scenario"]
