@@ -1,0 +1,141 @@
+//! The real binary as a child process: started on free ports, asked for its figures, stopped.
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long anything may take that takes no time.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running router, killed when it goes out of scope.
+pub struct Router {
+    child: Child,
+    /// Kept open: the router may write to it.
+    _stdout: BufReader<ChildStdout>,
+    config: PathBuf,
+    /// The port for MQTT alone.
+    pub mqtt: SocketAddr,
+    /// The one port: HTTP, WebSocket, RawSocket, MQTT.
+    pub http: SocketAddr,
+}
+
+impl Router {
+    /// Starts it with a configuration file of these lines; both listeners and realms on demand are added.
+    pub fn start(config: &str) -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("corsac-test-{}-{}.toml", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, format!("auto_create_realms = true\n{config}")).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_corsac"))
+            .args(["run", "--memory", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--log", "error", "--config"])
+            .arg(&path)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let (http, mqtt) = ports(&mut stdout);
+        Router { child, _stdout: stdout, config: path, mqtt, http }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to stop, as a service manager does.
+    pub fn terminate(&self) {
+        let status = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.pid())).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Its exit status; panics if it has not gone within `patience`.
+    pub fn wait(&mut self, patience: Duration) -> ExitStatus {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the router has not stopped within {patience:?}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// True while the process lives.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Resident memory in KiB.
+    pub fn rss_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse().unwrap()
+    }
+
+    /// Open file descriptors.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// The body of a page.
+    pub fn page(&self, path: &str) -> String {
+        let mut socket = TcpStream::connect(self.http).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.http).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
+    }
+
+    /// A figure of the status page, of the router or summed over its realms.
+    pub fn figure(&self, name: &str) -> u64 {
+        let status: serde_json::Value = serde_json::from_str(&self.page("/status.json")).unwrap();
+        match status.get(name) {
+            Some(value) => value.as_u64().unwrap(),
+            None => status["realms"].as_array().unwrap().iter().map(|realm| realm[name].as_u64().unwrap()).sum(),
+        }
+    }
+
+    /// Waits until a figure fits; panics with the last one after 10 s.
+    pub fn await_figure(&self, name: &str, fits: impl Fn(u64) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let figure = self.figure(name);
+            if fits(figure) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{name} stays at {figure}");
+        }
+    }
+}
+
+/// The addresses that the first lines of the router name.
+fn ports(stdout: &mut impl BufRead) -> (SocketAddr, SocketAddr) {
+    let (mut http, mut mqtt) = (None, None);
+    for line in stdout.lines() {
+        let line = line.unwrap();
+        let url = line.split_whitespace().next().unwrap_or_default();
+        if let Some(address) = url.strip_prefix("http://") {
+            http = address.trim_end_matches('/').parse().ok();
+        }
+        if let Some(address) = url.strip_prefix("mqtt://") {
+            mqtt = address.parse().ok(); // the last one is the listener for MQTT alone
+        }
+        if line.contains("curl ") {
+            break; // the last line
+        }
+    }
+    (http.expect("an HTTP listener"), mqtt.expect("an MQTT listener"))
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        std::fs::remove_file(&self.config).ok();
+    }
+}
