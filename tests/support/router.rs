@@ -3,6 +3,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running router, killed when it goes out of scope.
 pub struct Router {
-    child: Child,
+    child: Mutex<Child>,
+    pid: u32,
     /// Kept open: the router may write to it.
     _stdout: BufReader<ChildStdout>,
     config: PathBuf,
@@ -38,35 +40,36 @@ impl Router {
             .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let (http, mqtt) = ports(&mut stdout);
-        Router { child, _stdout: stdout, config: path, mqtt, http }
+        Router { pid: child.id(), child: Mutex::new(child), _stdout: stdout, config: path, mqtt, http }
     }
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.pid
     }
 
     /// Asks it to stop, as a service manager does.
     pub fn terminate(&self) {
+        assert_eq!(self.page("/healthz"), "ok");
         let status = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.pid())).status().unwrap();
         assert!(status.success());
     }
 
     /// Its exit status; panics if it has not gone within `patience`.
-    pub fn wait(&mut self, patience: Duration) -> ExitStatus {
+    pub fn wait(&self, patience: Duration) -> ExitStatus {
         let deadline = Instant::now() + patience;
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.child.lock().unwrap().try_wait().unwrap() {
                 return status;
             }
             assert!(Instant::now() < deadline, "the router has not stopped within {patience:?}");
-            std::thread::yield_now();
+            std::thread::park_timeout(Duration::from_millis(5));
         }
     }
 
     /// True while the process lives.
-    pub fn is_alive(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
+    pub fn is_alive(&self) -> bool {
+        self.child.lock().unwrap().try_wait().unwrap().is_none()
     }
 
     /// Resident memory in KiB.
@@ -134,8 +137,9 @@ fn ports(stdout: &mut impl BufRead) -> (SocketAddr, SocketAddr) {
 
 impl Drop for Router {
     fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        let mut child = self.child.lock().unwrap();
+        child.kill().ok();
+        child.wait().ok();
         std::fs::remove_file(&self.config).ok();
     }
 }
