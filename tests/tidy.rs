@@ -103,9 +103,24 @@ impl Source {
     }
 }
 
-/// Files that are compiled for tests alone.
+/// Files that are compiled for tests alone, by their place.
 fn is_test(path: &str) -> bool {
     path.starts_with("tests/") || path.ends_with("/tests.rs") || path.contains("/tests/")
+}
+
+/// Takes the production out of files that their parents declare for tests alone.
+fn set_tests_aside(sources: &mut [Source]) {
+    let declares = |code: &str, name: &str| scan::declarations(code).any(|(_, kind, declared)| kind == "mod" && declared == name);
+    let is_for_tests = |source: &Source| {
+        let module = source.module();
+        let Some((name, parent)) = module.split_last() else { return false };
+        let mut parents = sources.iter().filter(|other| other.path.starts_with("src/") && other.module() == parent);
+        parents.any(|parent| declares(&parent.code, name) && !declares(&parent.production, name))
+    };
+    let aside: Vec<bool> = sources.iter().map(is_for_tests).collect();
+    for (source, _) in sources.iter_mut().zip(aside).filter(|(_, is_aside)| *is_aside) {
+        source.production = String::new();
+    }
 }
 
 /// Every rule that one file can break.
@@ -168,7 +183,7 @@ fn purity(source: &Source) -> Vec<String> {
 
 fn sizes(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
-    let counted = if is_test(&source.path) { &source.code } else { &source.production };
+    let counted = if source.production.is_empty() { &source.code } else { &source.production };
     let lines = scan::line_count(counted);
     if lines > MAX_FILE_LINES {
         found.push(source.complain(0, &format!("{lines} lines, at most {MAX_FILE_LINES}")));
@@ -252,7 +267,9 @@ fn sources() -> Vec<Source> {
         let path = file.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/");
         Source::new(&path, &fs::read_to_string(file).unwrap())
     };
-    files.iter().map(read).collect()
+    let mut sources: Vec<Source> = files.iter().map(read).collect();
+    set_tests_aside(&mut sources);
+    sources
 }
 
 #[test]
@@ -307,6 +324,19 @@ fn each_rule_can_be_broken() {
     }
     assert!(violations(&Source::new("src/net/a.rs", "use x;\n")).concat().contains("first line"));
     assert!(violations(&Source::new("src/net/a.rs", "//! A sentence that goes\n//! on.\n")).concat().contains("first line"));
+}
+
+#[test]
+fn modules_for_tests_alone_are_no_production() {
+    let text = "//! A file.\nfn f() { g().unwrap() }\n";
+    let mut sources = [
+        Source::new("src/net/mod.rs", "//! A test of it.\nmod b;\n#[cfg(test)]\nmod a;\n"),
+        Source::new("src/net/a.rs", text),
+        Source::new("src/net/b.rs", text),
+    ];
+    set_tests_aside(&mut sources);
+    assert!(panics(&sources[1]).is_empty());
+    assert_eq!(panics(&sources[2]).len(), 1);
 }
 
 #[test]

@@ -70,6 +70,11 @@ impl Wire {
         if self.frames.is_some() { self.send_raw(&frame(0x82, bytes)) } else { self.send_raw(bytes) }
     }
 
+    /// How long a send may take before it fails.
+    pub fn set_write_timeout(&self, timeout: Duration) {
+        self.socket.set_write_timeout(Some(timeout)).unwrap();
+    }
+
     /// Sends a text frame.
     pub fn send_text(&mut self, text: &str) -> std::io::Result<()> {
         self.send_raw(&frame(0x81, text.as_bytes()))

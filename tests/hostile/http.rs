@@ -1,0 +1,196 @@
+//! HTTP on the one port: heads without end, heads in drops, requests nobody reads the answers to, foreign pages.
+use std::io::Write;
+
+use super::support::wire::upgrade_request;
+use super::*;
+
+const SHORT_TIMES: &str = "limits.open_timeout_ms = 1000\n";
+
+#[test]
+fn a_head_in_drops_is_cut_off() {
+    let router = Router::start(SHORT_TIMES);
+    let request = upgrade_request(router.http, "/mqtt", "mqtt", "");
+    let mut wire = Wire::tcp(router.http);
+    let started = Instant::now();
+    for byte in request.bytes().cycle() {
+        if byte == b'\r' || byte == b'\n' {
+            continue; // one line that never ends
+        }
+        wire.send_raw(&[byte]).ok();
+        if wire.receive(Instant::now() + Duration::from_millis(20)) != Arrival::Silence {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(5), "still open");
+    }
+    assert_nobody_left(&router);
+}
+
+/// The same head in single bytes, but in time.
+#[test]
+fn a_head_in_single_bytes_is_read() {
+    let router = Router::start("");
+    let mut wire = Wire::tcp(router.http);
+    for byte in upgrade_request(router.http, "/mqtt", "mqtt", "").bytes() {
+        wire.send_raw(&[byte]).unwrap();
+    }
+    assert!(wire.read_head().starts_with("HTTP/1.1 101"));
+}
+
+#[test]
+fn a_head_over_16_kib_is_refused() {
+    let router = Router::start("");
+    let fits = format!("X-Long: {}\r\n", "x".repeat(12_000));
+    let mut wire = Wire::tcp(router.http);
+    wire.send_raw(upgrade_request(router.http, "/mqtt", "mqtt", &fits).as_bytes()).unwrap();
+    assert!(wire.read_head().starts_with("HTTP/1.1 101"));
+    for head in [
+        format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(20_000)),
+        format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(20_000)),
+        format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "a: b\r\n".repeat(4_000)),
+    ] {
+        let mut wire = Wire::tcp(router.http);
+        wire.send_raw(head.as_bytes()).ok();
+        let answer = wire.read_head();
+        let is_refusal =
+            answer.is_empty() || ["400", "414", "431"].iter().any(|code| answer.starts_with(&format!("HTTP/1.1 {code}")));
+        assert!(is_refusal, "{answer}");
+    }
+    assert_serves(&router);
+}
+
+/// 32 MiB of head: the router stops listening long before.
+#[test]
+fn a_head_without_end_is_not_kept() {
+    let router = Router::start("");
+    assert_serves(&router);
+    let baseline_kib = router.rss_kib();
+    for _ in 0..8 {
+        let mut wire = Wire::tcp(router.http);
+        wire.send_raw(b"GET / HTTP/1.1\r\nHost: x\r\nX: ").unwrap();
+        let sent = (0..32 * 1024).take_while(|_| wire.send_raw(&[b'x'; 1024]).is_ok()).count();
+        assert!(sent < 32 * 1024, "all 32 MiB were taken");
+    }
+    assert_memory(&router, baseline_kib, 4 * 1024);
+    assert_serves(&router);
+}
+
+/// Thousands of requests in one connection, of which no answer is read.
+#[test]
+fn answers_that_nobody_reads_are_bounded() {
+    let router = Router::start("");
+    assert_serves(&router);
+    let baseline_kib = router.rss_kib();
+    let mut socket = std::net::TcpStream::connect(router.http).unwrap();
+    socket.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let requests = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
+    let mut sent = 0;
+    while sent < 2_000 && socket.write_all(requests.as_bytes()).is_ok() {
+        sent += 1;
+    }
+    assert!(sent < 2_000, "two million requests were taken without an answer being read");
+    assert!(router.rss_kib() < baseline_kib + 16 * 1024, "{} KiB", router.rss_kib());
+    assert_serves(&router);
+}
+
+/// A request that has been answered does not buy a connection for ever.
+#[test]
+fn an_idle_http_connection_is_closed() {
+    let router = Router::start(SHORT_TIMES);
+    let mut wire = Wire::tcp(router.http);
+    wire.send_raw(format!("GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n", router.http).as_bytes()).unwrap();
+    assert!(wire.read_head().starts_with("HTTP/1.1 200"));
+    assert!(wire.await_end(Duration::from_secs(5)), "still open after 5 s");
+}
+
+/// A body that is announced and never comes.
+#[test]
+fn a_body_that_never_comes_is_not_waited_for() {
+    let router = Router::start(SHORT_TIMES);
+    let mut wire = Wire::tcp(router.http);
+    wire.send_raw(b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n").unwrap();
+    assert!(wire.read_head().starts_with("HTTP/1.1 405"));
+    assert!(wire.await_end(Duration::from_secs(5)), "still open after 5 s");
+}
+
+#[test]
+fn pages_of_others_may_not_connect() {
+    let router = Router::start("");
+    let ask = |origin: &str| {
+        let mut wire = Wire::tcp(router.http);
+        let more = format!("Origin: {origin}\r\nConnection: close\r\n");
+        wire.send_raw(upgrade_request(router.http, "/ws", "wamp.2.json", &more).as_bytes()).unwrap();
+        let head = wire.read_head();
+        if head.starts_with("HTTP/1.1 403") {
+            wire.await_end(Duration::from_millis(500));
+        }
+        (head, String::from_utf8_lossy(&wire.arrived).into_owned())
+    };
+    for origin in [
+        "https://evil.example",
+        "http://127.0.0.1.evil.example",
+        "http://localhost.evil.example",
+        "null",
+        "file://",
+        "http://evil.example:8080",
+        "http://[::2]",
+        "http://0.0.0.0",
+    ] {
+        let (head, body) = ask(origin);
+        assert!(head.starts_with("HTTP/1.1 403"), "{origin}: {head}");
+        assert!(body.contains("--allow-origin"), "{origin}: {body}");
+    }
+    for origin in ["http://localhost:3000", "http://127.0.0.1", "http://[::1]:5173", "https://localhost"] {
+        assert!(ask(origin).0.starts_with("HTTP/1.1 101"), "{origin}");
+    }
+    let router = Router::start("allow_origins = [\"https://app.example\"]\n");
+    for (origin, status) in [
+        ("https://app.example", "101"),
+        ("https://app.example:443", "101"),
+        ("http://app.example", "403"),
+        ("https://app.example.org", "403"),
+    ] {
+        let mut wire = Wire::tcp(router.http);
+        wire.send_raw(upgrade_request(router.http, "/mqtt", "mqtt", &format!("Origin: {origin}\r\n")).as_bytes()).unwrap();
+        assert!(wire.read_head().starts_with(&format!("HTTP/1.1 {status}")), "{origin}");
+    }
+}
+
+#[test]
+fn upgrades_that_are_none() {
+    let router = Router::start("");
+    let whole = upgrade_request(router.http, "/mqtt", "mqtt", "");
+    for (from, to, status) in [
+        ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 8", "426"),
+        ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Key: short", "400"),
+        ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "", "400"),
+        ("Sec-WebSocket-Protocol: mqtt", "Sec-WebSocket-Protocol: chat", "400"),
+        ("Sec-WebSocket-Protocol: mqtt\r\n", "", "400"),
+        ("GET ", "POST ", "426"),
+        ("HTTP/1.1", "HTTP/9.9", "400"),
+    ] {
+        let mut wire = Wire::tcp(router.http);
+        wire.send_raw(whole.replace(from, to).as_bytes()).unwrap();
+        let head = wire.read_head();
+        assert!(head.is_empty() || head.starts_with(&format!("HTTP/1.1 {status}")), "{to}: {head}");
+    }
+    assert_nobody_left(&router);
+}
+
+/// The port for MQTT alone speaks nothing else, and the one port nothing that it does not know.
+#[test]
+fn other_protocols_are_turned_away() {
+    let router = Router::start(SHORT_TIMES);
+    for (address, input) in [
+        (router.mqtt, "GET / HTTP/1.1\r\n\r\n"),
+        (router.mqtt, "\x7F\x71\0\0"),
+        (router.http, "\x16\x03\x01\x02\0\x01\0\x01\u{7f}"),
+        (router.http, "SSH-2.0-x\r\n\r\n"),
+        (router.http, "\0\0\0\0\r\n\r\n"),
+        (router.http, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    ] {
+        let mut wire = Wire::tcp(address);
+        wire.send_raw(input.as_bytes()).unwrap();
+        assert!(wire.await_end(Duration::from_secs(5)), "{input:?} is listened to");
+    }
+    assert_serves(&router);
+}

@@ -1,0 +1,307 @@
+//! WAMP: messages out of place, ids that do not count, nesting without end, RawSocket handshakes that are none.
+use super::*;
+
+const HELLO: &str = r#"[1,"realm1",{"roles":{"caller":{},"callee":{},"publisher":{},"subscriber":{}}}]"#;
+
+/// A WAMP client over a WebSocket in JSON.
+struct Session(Wire);
+
+impl Session {
+    fn new(router: &Router) -> Self {
+        Session(Wire::websocket(router.http, "/ws", "wamp.2.json"))
+    }
+
+    fn open(router: &Router) -> Self {
+        let mut session = Session::new(router);
+        session.0.send_text(HELLO).unwrap();
+        assert_eq!(session.receive()[0], 2);
+        session
+    }
+
+    /// The next message; null at the end of the connection.
+    fn receive(&mut self) -> serde_json::Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut messages = serde_json::Deserializer::from_slice(&self.0.arrived).into_iter();
+            if let Some(Ok(message)) = messages.next() {
+                let length = messages.byte_offset();
+                self.0.arrived.drain(..length);
+                return message;
+            }
+            match self.0.receive(deadline) {
+                Arrival::Bytes => {}
+                Arrival::End => return serde_json::Value::Null,
+                Arrival::Silence => panic!("nothing that can be read comes: {}", String::from_utf8_lossy(&self.0.arrived)),
+            }
+        }
+    }
+
+    fn ask(&mut self, message: &str) -> serde_json::Value {
+        self.0.send_text(message).unwrap();
+        self.receive()
+    }
+
+    /// The message must be answered with ABORT, and the connection ended.
+    fn assert_aborts(mut self, message: &str) {
+        let answer = self.ask(message);
+        let shown = &message[..message.len().min(80)];
+        assert_eq!(answer[0], 3, "{shown}: {answer}");
+        assert_eq!(answer[2], "wamp.error.protocol_violation", "{shown}: {answer}");
+        assert!(self.0.await_end(PATIENCE), "{shown}: still open");
+    }
+}
+
+#[test]
+fn messages_that_are_none() {
+    let router = Router::start("");
+    let deep = format!("[16,1,{{}},\"a.b\",{}", "[".repeat(60_000));
+    let deep_options = format!("[16,1,{}{}{},\"a.b\"]", "{\"a\":".repeat(200), "1", "}".repeat(200));
+    for message in [
+        "[]",
+        "[1]",
+        "[9999]",
+        "[-1]",
+        "[1.5]",
+        "[\"1\"]",
+        "{}",
+        "1",
+        "null",
+        "[1,",
+        "]",
+        "[1,\"realm1\"]",
+        "[1,\"realm1\",{}",
+        "[1,1,{}]",
+        "[1,\"realm1\",[]]",
+        "[16,1,{},\"a.b\"]",
+        "[2,1,{}]",
+        "[6,{},\"x\"]",
+        "[36,1,1,{}]",
+        "[1,\"realm1\",{\"a\":1,\"a\":2}]",
+        &deep,
+        &deep_options,
+    ] {
+        Session::new(&router).assert_aborts(message);
+    }
+    assert_nobody_left(&router);
+    assert_serves(&router);
+}
+
+#[test]
+fn messages_out_of_place() {
+    let router = Router::start("");
+    for message in [
+        "[]",
+        "[1]",
+        "[9999]",
+        HELLO,
+        "[2,1,{}]",
+        "[4,\"ticket\",{}]",
+        "[5,\"x\",{}]",
+        "[17,1,1]",
+        "[33,1,1]",
+        "[36,1,1,{}]",
+        "[50,1,{}]",
+        "[65,1,1]",
+        "[68,1,1,{}]",
+        "[69,1,{}]",
+        "[16,2,{},\"a.b\"]",
+        "[16,0,{},\"a.b\"]",
+        "[16,-1,{},\"a.b\"]",
+        "[16,1.5,{},\"a.b\"]",
+        "[16,9007199254740993,{},\"a.b\"]",
+        "[16,\"1\",{},\"a.b\"]",
+        "[16,1,{}]",
+        "[16,1,[],\"a.b\"]",
+        "[16,1,{},1]",
+        "[16,1,{},\"a.b\",{}]",
+        "[16,1,{},\"a.b\",[],[]]",
+        "[16,1,{},\"a.b\",[],{},1]",
+        "[32,1,{}]",
+        "[34,1]",
+        "[48,1,{},\"a.b\",1]",
+        "[64,1,{}]",
+        "[8,48,1,{},\"a.b\"]",
+        "[16,1,{\"a\":1,\"a\":1},\"a.b\"]",
+        "[70,1,{}]x",
+    ] {
+        Session::open(&router).assert_aborts(message);
+    }
+    assert_nobody_left(&router);
+    router.await_figure("sessions", |count| count == 0);
+    assert_serves(&router);
+}
+
+#[test]
+fn request_ids_count_by_one() {
+    let router = Router::start("");
+    let mut session = Session::open(&router);
+    assert_eq!(session.ask("[32,1,{},\"a.b\"]")[0], 33);
+    assert_eq!(session.ask("[16,2,{\"acknowledge\":true},\"a.b\"]")[0], 17);
+    session.assert_aborts("[16,2,{\"acknowledge\":true},\"a.b\"]");
+}
+
+#[test]
+fn bad_uris_are_answered() {
+    let router = Router::start("");
+    let mut session = Session::open(&router);
+    for (id, uri) in ["a b", "a..b#", "#x", ".", "wamp.x", "corsac.x"].into_iter().enumerate() {
+        let answer = session.ask(&format!("[16,{},{{\"acknowledge\":true}},\"{uri}\"]", id + 1));
+        assert_eq!(answer[0], 8, "{uri}: {answer}");
+        assert!(matches!(answer[4].as_str(), Some("wamp.error.invalid_uri" | "wamp.error.not_authorized")), "{uri}: {answer}");
+    }
+    let answer = session.ask("[32,7,{},\"a b\"]");
+    assert_eq!((&answer[0], &answer[4]), (&8.into(), &"wamp.error.invalid_uri".into()), "{answer}");
+}
+
+#[test]
+fn nothing_is_heard_after_goodbye() {
+    let router = Router::start("");
+    let mut listener = Session::open(&router);
+    assert_eq!(listener.ask("[32,1,{},\"a.b\"]")[0], 33);
+    let mut session = Session::open(&router);
+    session.0.send_text("[6,{},\"wamp.close.close_realm\"]").unwrap();
+    session.0.send_text("[16,1,{},\"a.b\",[\"late\"]]").ok();
+    assert_eq!(session.receive()[0], 6);
+    assert_eq!(session.receive(), serde_json::Value::Null);
+    let mut other = Session::open(&router);
+    assert_eq!(other.ask("[16,1,{\"acknowledge\":true},\"a.b\",[\"on time\"]]")[0], 17);
+    assert_eq!(listener.receive()[4][0], "on time");
+}
+
+#[test]
+fn realms_that_cannot_be() {
+    let router = Router::start("");
+    for realm in ["a\\\"; DROP", "", "a..b", "a b", "a#", &"x".repeat(5_000)] {
+        let mut session = Session::new(&router);
+        let answer = session.ask(&format!("[1,\"{realm}\",{{\"roles\":{{\"publisher\":{{}}}}}}]"));
+        assert_eq!(answer[0], 3, "{realm}: {answer}");
+        assert!(session.0.await_end(PATIENCE));
+    }
+    assert_serves(&router);
+}
+
+/// Payloads are nobody's to understand: whatever they nest arrives, at least as bytes or text.
+#[test]
+fn payloads_nested_without_end_arrive() {
+    let router = Router::start("");
+    let mut mqtt = Client::connect(&router, "CONNECT v5 clean id=reader");
+    assert!(mqtt.ask("SUBSCRIBE id=1 deep/#:0").starts_with("SUBACK"));
+    let mut wamp = Session::open(&router);
+    assert_eq!(wamp.ask("[32,1,{\"match\":\"prefix\"},\"deep\"]")[0], 33);
+    let mut publisher = Session::open(&router);
+    for (id, depth) in [10, 65, 200, 5_000, 30_000].into_iter().enumerate() {
+        let nested = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        publisher.0.send_text(&format!("[16,{},{{\"acknowledge\":true}},\"deep.x\",[{nested}]]", id + 1)).unwrap();
+        let event = mqtt.receive();
+        assert_eq!(event[..2], ["PUBLISH", "deep/x"], "{depth}");
+        assert_eq!(publisher.receive()[0], 17, "{depth}");
+        let mut publisher = Client::connect(&router, "CONNECT v5 clean id=writer");
+        publisher.send(&format!("30 [ s'deep/y' [ ] '{nested}' ]"));
+        assert_eq!(mqtt.receive()[..2], ["PUBLISH", "deep/y"]);
+    }
+    assert_serves(&router);
+}
+
+/// Kills others: bytes that are no JSON, for a WAMP subscriber.
+#[test]
+fn payloads_that_are_no_json_reach_wamp() {
+    let router = Router::start("");
+    let mut wamp = Session::open(&router);
+    assert_eq!(wamp.ask("[32,1,{},\"odd.x\"]")[0], 33);
+    let mut mqtt = Client::connect(&router, "CONNECT v4 clean id=writer");
+    let payloads = ["'\\xFF\\x00'", "'{'", "'[1,'", "'\\xC0\\x80'", "'\\x22\\x22 x'", "'nul'", "' '", "'[[[[[[[[[[[['"];
+    for payload in payloads {
+        mqtt.send(&format!("30 [ s'odd/x' {payload} ]"));
+        let event = wamp.receive();
+        assert_eq!((&event[0], event[4].as_array().map(Vec::len)), (&36.into(), Some(1)), "{payload}: {event}");
+    }
+    mqtt.send("30 [ s'odd/x' ]");
+    let event = wamp.receive();
+    assert!(event[0] == 36 && event[4].as_array().is_none_or(Vec::is_empty), "{event}");
+}
+
+#[test]
+fn rawsocket_handshakes_that_are_none() {
+    let router = Router::start("limits.open_timeout_ms = 1000\n");
+    for (handshake, answer) in [
+        ([0x7F, 0xF0, 0, 0], Some(0x10)),
+        ([0x7F, 0xFF, 0, 0], Some(0x10)),
+        ([0x7F, 0xF1, 0, 1], Some(0x30)),
+        ([0x7F, 0xF1, 1, 0], Some(0x30)),
+    ] {
+        let mut wire = Wire::tcp(router.http);
+        wire.send(&handshake).unwrap();
+        assert!(wire.await_end(PATIENCE), "{handshake:02X?}");
+        assert_eq!(wire.arrived.get(1).copied(), answer, "{handshake:02X?}");
+    }
+    for partial in [&[0x7F][..], &[0x7F, 0xF1], &[0x7F, 0xF1, 0], &[0x7F, 0xF1, 0, 0]] {
+        let mut wire = Wire::tcp(router.http);
+        wire.send(partial).unwrap();
+        assert!(wire.await_end(Duration::from_secs(5)), "{partial:02X?} and silence");
+    }
+    assert_nobody_left(&router);
+}
+
+#[test]
+fn rawsocket_frames_that_lie() {
+    let router = Router::start("");
+    assert_serves(&router);
+    let baseline_kib = router.rss_kib();
+    for head in [[0x00, 0xFF, 0xFF, 0xFF], [0x03, 0, 0, 1], [0x08, 0, 0, 0], [0xF0, 0, 0, 1], [0x01, 0xFF, 0xFF, 0xFF]] {
+        let mut wires: Vec<_> = (0..50).map(|_| Wire::tcp(router.http)).collect();
+        for wire in &mut wires {
+            wire.send(&[0x7F, 0xF1, 0, 0]).unwrap();
+            wire.send(&head).unwrap();
+        }
+        for mut wire in wires {
+            assert!(wire.await_end(PATIENCE), "{head:02X?}");
+        }
+    }
+    assert_memory(&router, baseline_kib, 8 * 1024);
+    let mut wire = Wire::tcp(router.http);
+    wire.send(&[0x7F, 0xF1, 0, 0, 0x01, 0, 0, 2, b'h', b'i']).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while wire.arrived.len() < 10 {
+        assert_eq!(wire.receive(deadline), Arrival::Bytes);
+    }
+    assert_eq!(wire.arrived[4..], [0x02, 0, 0, 2, b'h', b'i'], "PING is answered with PONG");
+}
+
+/// Every prefix and every single-bit flip of WAMP messages, in each serialization.
+#[test]
+fn mutated_messages() {
+    let router = Router::start("");
+    assert_serves(&router);
+    let messages: [&[u8]; 3] = [
+        HELLO.as_bytes(),
+        br#"[16,1,{"acknowledge":true,"exclude":[1]},"a.b",["x",1.5],{"k":null}]"#,
+        br#"[32,1,{"match":"wildcard"},"a..b"]"#,
+    ];
+    let run = || {
+        for (number, message) in messages.iter().enumerate() {
+            for bit in 0..message.len() * 8 {
+                let mut flipped = message.to_vec();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                let mut wire = Wire::tcp(router.http);
+                wire.send(&[0x7F, 0xF1, 0, 0]).ok();
+                let mut frames = Vec::new();
+                for body in if number == 0 { vec![&flipped[..]] } else { vec![HELLO.as_bytes(), &flipped[..]] } {
+                    frames.extend((body.len() as u32).to_be_bytes());
+                    frames.extend(body);
+                }
+                wire.send(&frames).ok();
+                if bit % 8 == 0 {
+                    wire.close();
+                }
+            }
+        }
+    };
+    run();
+    assert_nobody_left(&router);
+    let baseline_kib = router.rss_kib();
+    run();
+    assert_nobody_left(&router);
+    assert_memory(&router, baseline_kib, 4 * 1024);
+    assert_eq!(router.figure("sessions"), 0);
+    assert_serves(&router);
+}
