@@ -4,6 +4,8 @@ mod support;
 
 #[path = "hostile/bounds.rs"]
 mod bounds;
+#[path = "hostile/calls.rs"]
+mod calls;
 #[path = "hostile/flood.rs"]
 mod flood;
 #[path = "hostile/http.rs"]

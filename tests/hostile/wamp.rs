@@ -1,17 +1,18 @@
 //! WAMP: messages out of place, ids that do not count, nesting without end, RawSocket handshakes that are none.
 use super::*;
 
-const HELLO: &str = r#"[1,"realm1",{"roles":{"caller":{},"callee":{},"publisher":{},"subscriber":{}}}]"#;
+const HELLO: &str =
+    r#"[1,"realm1",{"roles":{"caller":{},"callee":{"features":{"call_canceling":true}},"publisher":{},"subscriber":{}}}]"#;
 
 /// A WAMP client over a WebSocket in JSON.
-struct Session(Wire);
+pub struct Session(pub Wire);
 
 impl Session {
     fn new(router: &Router) -> Self {
         Session(Wire::websocket(router.http, "/ws", "wamp.2.json"))
     }
 
-    fn open(router: &Router) -> Self {
+    pub fn open(router: &Router) -> Self {
         let mut session = Session::new(router);
         session.0.send_text(HELLO).unwrap();
         assert_eq!(session.receive()[0], 2);
@@ -19,7 +20,7 @@ impl Session {
     }
 
     /// The next message; null at the end of the connection.
-    fn receive(&mut self) -> serde_json::Value {
+    pub fn receive(&mut self) -> serde_json::Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let mut messages = serde_json::Deserializer::from_slice(&self.0.arrived).into_iter();
@@ -36,7 +37,7 @@ impl Session {
         }
     }
 
-    fn ask(&mut self, message: &str) -> serde_json::Value {
+    pub fn ask(&mut self, message: &str) -> serde_json::Value {
         self.0.send_text(message).unwrap();
         self.receive()
     }
