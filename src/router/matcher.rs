@@ -121,7 +121,6 @@ fn shrink<Q: Eq + std::hash::Hash, V>(map: &mut HashMap<Q, V, RandomState>) {
 #[cfg(test)]
 pub(super) mod tests {
     use std::collections::BTreeMap;
-    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::model::MatchPolicy;
@@ -318,17 +317,15 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn every_combination_of_sixteen_levels_is_matched_in_milliseconds() {
+    fn every_combination_of_sixteen_levels_costs_two_visits_each() {
         let mut matcher = Matcher::new();
         for bits in 0..65_536_usize {
             let levels: Vec<&str> = (0..16).map(|at| if bits >> at & 1 == 1 { "+" } else { "x" }).collect();
             matcher.insert(&Filter::Levels(levels.join("/").into()), bits);
         }
         let name = topic(&["x"; 16].join("/"));
-        let (mut count, started) = (0, Instant::now());
+        let mut count = 0;
         let visits = matcher.match_topic(&name, |_| count += 1);
-        // Milliseconds when optimized; the bound leaves room for a debug build on a busy machine.
-        assert!(started.elapsed() < Duration::from_millis(400), "{:?}", started.elapsed());
         assert_eq!((count, visits), (65_536, 131_072));
         assert_eq!(matcher.best_match(&name), Some(0));
     }

@@ -58,7 +58,7 @@ fn every_combination_of_wildcards() {
     for client in clients.iter_mut().chain([&mut greedy]) {
         assert_eq!(client.receive()[..3], ["PUBLISH", topic.as_str(), "x"]);
     }
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     assert_serves(&router);
     drop((clients, greedy, publisher));
     assert_nobody_left(&router);
@@ -182,7 +182,7 @@ fn retained_messages_wait_for_their_reader() {
     }
     let started = Instant::now();
     assert_serves(&router);
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     // 50 x 10 MB would be half a gigabyte.
     assert!(router.rss_kib() < baseline_kib + 100 * 1024, "{} KiB, before {baseline_kib} KiB", router.rss_kib());
     let reader = &mut sleepers[0];

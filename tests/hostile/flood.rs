@@ -71,7 +71,7 @@ fn sleepers_hold_up_nobody_and_cost_their_bound() {
     assert!(grown_kib < 40 * 2_000, "{grown_kib} KiB more");
     let started = Instant::now();
     bystander.settle();
-    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     assert!(router.is_alive());
     // 2 s without a byte taken: closed.
     router.await_figure("connections", |open| open <= 3);
