@@ -1,0 +1,195 @@
+//! Any commands of any connections into a realm: no panic, no word to strangers, and nothing left when everybody has gone.
+#![no_main]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use corsac::model::command::SubscribeEntry;
+use corsac::model::{Command, ConnectionId, Delivery, Filter, Limits, PacketId, Principal, Qos, SessionId};
+use corsac::router::{Effect, Router};
+use corsac_fuzz::choice::{Choice, NOW_MS, Speaks};
+use libfuzzer_sys::arbitrary::Unstructured;
+
+corsac_fuzz::target!(run, seeds);
+
+/// What is known of a connection from outside of the realm.
+#[derive(Debug)]
+struct Client {
+    /// Whose filters apply: those of its client id, else its own.
+    name: String,
+    is_mqtt: bool,
+    window: usize,
+    /// Neither side has said goodbye.
+    is_open: bool,
+    unacknowledged: BTreeSet<PacketId>,
+}
+
+struct World {
+    router: Router,
+    now_ms: u64,
+    clients: BTreeMap<ConnectionId, Client>,
+    /// Every filter that was ever subscribed under a name.
+    filters: HashMap<String, Vec<Filter>>,
+}
+
+fn run(data: &[u8]) {
+    let mut bytes = Unstructured::new(data);
+    let choice = &mut Choice(&mut bytes);
+    let router = Router::new(limits(), choice.below(256) as u64);
+    let mut world = World { router, now_ms: NOW_MS, clients: BTreeMap::new(), filters: HashMap::new() };
+    while choice.has_more() {
+        world.step(choice);
+        world.look();
+    }
+    world.empty();
+}
+
+fn limits() -> Limits {
+    Limits {
+        max_subscriptions_per_session: 6,
+        max_registrations_per_session: 4,
+        max_pending_calls_per_session: 4,
+        max_wildcards_per_session: 4,
+        max_wildcards_per_realm: 8,
+        receive_maximum: 4,
+        max_retained: 6,
+        max_retained_bytes: 2_000,
+        max_session_queue: 5,
+        max_session_queue_bytes: 3_000,
+        max_stored_sessions: 3,
+        ..Limits::default()
+    }
+}
+
+impl World {
+    fn step(&mut self, choice: &mut Choice<'_, '_>) {
+        match choice.below(12) {
+            0 => self.open(choice),
+            1 => {
+                self.now_ms += choice.pick(&[0, 1, 1_000, 10_000, u64::from(u32::MAX) * 1_000]);
+                self.router.handle_timeout(self.now_ms);
+                assert!(self.router.poll_timeout().is_none_or(|due_ms| due_ms > self.now_ms), "due for ever");
+            }
+            2 => self.router.handle_outbox_drained(self.anybody(choice)),
+            3 => {
+                let publication = choice.publication();
+                self.router.publish_own(publication, self.now_ms);
+            }
+            _ => {
+                let connection = self.anybody(choice);
+                let is_mqtt = self.clients.get(&connection).is_none_or(|client| client.is_mqtt);
+                let command = choice.command(if is_mqtt { Speaks::Mqtt } else { Speaks::Wamp });
+                self.tell(connection, command);
+            }
+        }
+    }
+
+    /// A connection that was opened, or one that never was.
+    fn anybody(&self, choice: &mut Choice<'_, '_>) -> ConnectionId {
+        let open: Vec<ConnectionId> = self.clients.iter().filter(|(_, client)| client.is_open).map(|(id, _)| *id).collect();
+        if open.is_empty() || choice.below(16) == 0 {
+            return ConnectionId(choice.below(self.clients.len() + 2) as u64);
+        }
+        choice.pick(&open)
+    }
+
+    fn open(&mut self, choice: &mut Choice<'_, '_>) {
+        // A gate says `Open` once and first, so every one is of a new connection; session ids may collide.
+        let connection = ConnectionId(self.clients.len() as u64);
+        let session = SessionId(1 + choice.below(40) as u64);
+        let open = choice.open(session);
+        let client = Client {
+            name: open.client_id.as_deref().map_or_else(|| format!("{connection}"), str::to_owned),
+            is_mqtt: open.protocol.is_mqtt(),
+            window: usize::from(open.receive_maximum),
+            is_open: true,
+            unacknowledged: BTreeSet::new(),
+        };
+        self.clients.insert(connection, client);
+        self.router.handle(connection, Command::Open(Box::new(open)), self.now_ms);
+    }
+
+    fn tell(&mut self, connection: ConnectionId, command: Command) {
+        if let Some(client) = self.clients.get_mut(&connection) {
+            match &command {
+                Command::Close(_) | Command::Lost(_) => client.is_open = false,
+                Command::Subscribe { entries, .. } => {
+                    let filters = entries.iter().filter_map(|entry| match entry {
+                        SubscribeEntry::Topic { filter, .. } => Some(filter.clone()),
+                        _ => None,
+                    });
+                    self.filters.entry(client.name.clone()).or_default().extend(filters);
+                }
+                Command::Acknowledge(steps) => {
+                    // What is over may be used again; what is not ended in the realm stays with it.
+                    client.unacknowledged.retain(|packet_id| steps.iter().all(|step| step.packet_id != *packet_id));
+                }
+                _ => {}
+            }
+        }
+        self.router.handle(connection, command, self.now_ms);
+    }
+
+    /// Takes the effects, and holds each to what its receiver may be told.
+    fn look(&mut self) {
+        while let Some(effect) = self.router.poll_effect() {
+            #[allow(unreachable_patterns, reason = "effects that are no deliveries come with the store")]
+            let (connection, delivery) = match effect {
+                Effect::Deliver(connection, delivery) => (connection, delivery),
+                _ => continue,
+            };
+            let client = self.clients.get_mut(&connection).unwrap_or_else(|| panic!("a stranger is told {delivery:?}"));
+            assert!(client.is_open, "told behind the end: {delivery:?}");
+            match &delivery {
+                Delivery::Close(_) | Delivery::Refused(_) => client.is_open = false,
+                Delivery::Event(event) => {
+                    let topic = &event.publication.topic;
+                    let filters = self.filters.get(&client.name).map(Vec::as_slice).unwrap_or_default();
+                    let is_call = topic.as_mqtt().starts_with('$');
+                    assert!(is_call || filters.iter().any(|filter| filter.covers(topic)), "not subscribed: {topic:?}");
+                    assert_eq!(event.packet_id.is_some(), event.qos != Qos::AtMostOnce);
+                    assert!(client.is_mqtt || event.subscriptions.len() == 1, "WAMP names one subscription");
+                    if let Some(packet_id) = event.packet_id {
+                        assert!(client.unacknowledged.insert(packet_id), "{packet_id:?} is in use");
+                        assert!(client.unacknowledged.len() <= client.window, "more than Receive Maximum");
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Everybody goes, nobody comes back, and all time passes.
+    fn empty(&mut self) {
+        for connection in self.clients.keys().copied().collect::<Vec<_>>() {
+            self.tell(connection, Command::Lost(corsac::model::Reason::ConnectionLost));
+            self.look();
+        }
+        // Sessions that never end are ended by a clean start of their client.
+        for client_id in ["c0", "c1", "c2", "c3"] {
+            let open = Choice(&mut Unstructured::new(&[])).open(SessionId(1_000));
+            let open = corsac::model::command::Open {
+                client_id: Some(client_id.into()),
+                principal: std::sync::Arc::new(Principal::anonymous(client_id)),
+                clean_start: true,
+                expiry_s: 0,
+                will: None,
+                ..open
+            };
+            let connection = ConnectionId(self.clients.len() as u64);
+            let client =
+                Client { name: client_id.into(), is_mqtt: true, window: 1, is_open: true, unacknowledged: BTreeSet::new() };
+            self.clients.insert(connection, client);
+            self.router.handle(connection, Command::Open(Box::new(open)), self.now_ms);
+            self.tell(connection, Command::Lost(corsac::model::Reason::ConnectionLost));
+            while self.router.poll_effect().is_some() {}
+        }
+        let census = self.router.census();
+        assert_eq!((census.sessions, census.connected, census.subscriptions, census.registrations), (0, 0, 0, 0), "{census:?}");
+        assert!(census.retained <= limits().max_retained);
+        assert_eq!(self.router.poll_timeout(), None, "a timer of nobody");
+    }
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    corsac_fuzz::noise()
+}

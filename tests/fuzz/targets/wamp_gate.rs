@@ -1,0 +1,60 @@
+//! Any messages, and any bytes of a RawSocket in any pieces, into the WAMP gate: the same commands, bytes and end.
+#![no_main]
+
+use corsac::gate::Gate;
+use corsac::model::{Encoding, Reason};
+use corsac_fuzz::choice::{ENCODINGS, NOW_MS};
+use corsac_fuzz::gates::{Connection, check_splits, origin, settings};
+use corsac_fuzz::wamp::{CLIENT_MESSAGES, messages};
+
+corsac_fuzz::target!(run, seeds);
+
+/// Between messages, where they come whole.
+const SEPARATOR: &[u8] = b"\x1e\x1e";
+
+fn run(data: &[u8]) {
+    let [choice, kind, first, second, stream @ ..] = data else { return };
+    let settings = settings(*choice);
+    let refusal = (choice & 0xC0 == 0xC0).then_some(Reason::ServerBusy);
+    match ENCODINGS.get(usize::from(kind % 4)) {
+        Some(encoding) => {
+            let gate = Gate::wamp(settings, origin(), *encoding, NOW_MS);
+            let mut connection = Connection::new(gate, refusal);
+            messages_of(stream).for_each(|message| connection.receive(message));
+            assert_eq!(connection.ends.last().copied().unwrap_or(0), connection.bytes.len());
+            connection.end();
+        }
+        None => check_splits(|| Gate::rawsocket(settings.clone(), origin(), NOW_MS), refusal, stream, &[*first, *second]),
+    }
+}
+
+fn messages_of(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(stream);
+    std::iter::from_fn(move || {
+        let bytes = rest?;
+        let end = bytes.windows(SEPARATOR.len()).position(|window| window == SEPARATOR);
+        rest = end.and_then(|end| bytes.get(end + SEPARATOR.len()..));
+        bytes.get(..end.unwrap_or(bytes.len()))
+    })
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for (kind, encoding) in (0..).zip(ENCODINGS) {
+        let mut messages = messages(encoding);
+        messages.truncate(CLIENT_MESSAGES);
+        seeds.push([[0, kind, 0, 0].as_slice(), &messages.join(SEPARATOR)].concat());
+        seeds.push([[0, 3, 3, 50].as_slice(), &rawsocket(encoding, &messages)].concat());
+    }
+    seeds
+}
+
+fn rawsocket(encoding: Encoding, messages: &[Vec<u8>]) -> Vec<u8> {
+    let serializer = ENCODINGS.iter().position(|other| *other == encoding).unwrap_or(0) as u8 + 1;
+    let mut stream = vec![0x7F, 0xF0 | serializer, 0, 0, 1, 0, 0, 2, b'h', b'i'];
+    for message in messages {
+        stream.extend_from_slice(&(message.len() as u32).to_be_bytes());
+        stream.extend_from_slice(message);
+    }
+    stream
+}
