@@ -76,6 +76,23 @@ const REFUSALS: &[Reason] = &[
     Reason::NotSupported,
     Reason::Internal,
 ];
+/// Why a PUBLISH of MQTT is refused, whatever it carried.
+const PUBLISH_REFUSALS: &[Reason] = &[
+    Reason::NotAuthorized,
+    Reason::QuotaExceeded,
+    Reason::InvalidTopic,
+    Reason::InvalidArgument,
+    Reason::OptionNotAllowed,
+    Reason::DiscloseMeNotAllowed,
+    Reason::NoSuchProcedure,
+    Reason::PayloadFormatInvalid,
+    Reason::Unavailable,
+    Reason::NotSupported,
+    Reason::Internal,
+];
+/// Why an UNSUBSCRIBE is refused.
+const UNSUBSCRIBE_REFUSALS: &[Reason] =
+    &[Reason::NoSuchSubscription, Reason::NoSuchRegistration, Reason::InvalidFilter, Reason::NotAuthorized, Reason::Internal];
 /// Why a realm ends a connection.
 const ENDS: &[Reason] = &[
     Reason::ProtocolViolation,
@@ -175,6 +192,11 @@ impl Choice<'_, '_> {
         }
     }
 
+    /// Any text without U+0000.
+    pub fn plain_text(&mut self) -> Box<str> {
+        self.text().replace('\0', "0").into()
+    }
+
     /// A topic, mostly one of a few.
     pub fn topic(&mut self) -> Topic {
         let known = self.pick(NAMES);
@@ -237,11 +259,12 @@ impl Choice<'_, '_> {
     /// Properties that travel with a message.
     pub fn properties(&mut self) -> Option<Box<Properties>> {
         self.maybe(|choice| {
-            let content_type = choice.maybe(Self::text);
+            // Gates let in what MQTT can carry, and nothing else.
+            let content_type = choice.maybe(Self::plain_text);
             let payload_format = choice.maybe(Self::flag);
-            let response_topic = choice.maybe(Self::text);
+            let response_topic = choice.maybe(|choice| choice.topic().as_mqtt().into());
             let correlation_data = choice.maybe(Self::bytes);
-            let user = choice.several(3, |choice| (choice.text(), choice.text()));
+            let user = choice.several(3, |choice| (choice.plain_text(), choice.plain_text()));
             let passthru = choice.maybe(|choice| {
                 let scheme = choice.text();
                 Box::new(Passthru { scheme, serializer: choice.maybe(Self::text), cipher: None, keyid: choice.maybe(Self::text) })
@@ -483,7 +506,11 @@ impl Choice<'_, '_> {
 
     fn taken(&mut self) -> Result<Taken, Reason> {
         let has_receivers = self.flag();
-        self.done().map(|()| Taken { has_receivers })
+        if self.flag() { Ok(Taken { has_receivers }) } else { Err(self.pick(PUBLISH_REFUSALS)) }
+    }
+
+    fn given_up(&mut self) -> Result<(), Reason> {
+        if self.flag() { Ok(()) } else { Err(self.pick(UNSUBSCRIBE_REFUSALS)) }
     }
 
     fn granted(&mut self) -> Result<Granted, Reason> {
@@ -525,7 +552,7 @@ impl Choice<'_, '_> {
                 Delivery::Published(self.request(), self.done().map(|()| id))
             }
             5 => Delivery::Subscribed(self.request(), self.one_or_more(Self::granted)),
-            6 => Delivery::Unsubscribed(self.request(), self.one_or_more(Self::done)),
+            6 => Delivery::Unsubscribed(self.request(), self.one_or_more(Self::given_up)),
             7 => Delivery::Invocation(Box::new(Invocation {
                 id: InvocationId(1 + self.below(9) as u64),
                 registration: RegistrationId(1 + self.below(9) as u64),

@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use corsac::gate::{Gate, Origin, Output, Settings};
-use corsac::model::{Command, Delivery, Limits, Reason, SessionId};
+use corsac::model::{Command, Delivery, Limits, Publication, Reason, SessionId};
 
 use crate::choice::NOW_MS;
 
@@ -40,6 +40,8 @@ pub struct Connection {
     unused: Vec<u8>,
     /// Every command, written out.
     pub commands: Vec<String>,
+    /// Every message that was published, wills included.
+    pub publications: Vec<Arc<Publication>>,
     /// Everything that was sent.
     pub bytes: Vec<u8>,
     /// Where messages end in `bytes`.
@@ -55,9 +57,21 @@ pub struct Connection {
 impl Connection {
     /// A connection whose `Open` is refused with `refusal`, or answered.
     pub fn new(gate: Gate, refusal: Option<Reason>) -> Self {
-        let (commands, bytes, ends) = (Vec::new(), Vec::new(), Vec::new());
+        let (commands, publications, bytes, ends) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (realm, is_closed, is_over) = (None, false, false);
-        Connection { gate, refusal, unused: Vec::new(), commands, bytes, ends, realm, is_closed, is_over, now_ms: NOW_MS }
+        Connection {
+            gate,
+            refusal,
+            unused: Vec::new(),
+            commands,
+            publications,
+            bytes,
+            ends,
+            realm,
+            is_closed,
+            is_over,
+            now_ms: NOW_MS,
+        }
     }
 
     /// A piece of the client's stream.
@@ -140,6 +154,7 @@ impl Connection {
         for command in &output.commands {
             assert!(!self.is_over, "a command behind the last one: {command:?}");
             self.is_over = matches!(command, Command::Close(_) | Command::Lost(_));
+            self.publications.extend(publication(command).cloned());
             match command {
                 // Those of one read are one command: where it ends is not the client's to know.
                 Command::Acknowledge(steps) => self.commands.extend(steps.iter().map(|step| format!("{step:?}"))),
@@ -163,6 +178,14 @@ impl Connection {
         assert_eq!(self.realm, other.realm);
         assert_eq!(self.bytes, other.bytes);
         assert_eq!(self.is_closed, other.is_closed);
+    }
+}
+
+fn publication(command: &Command) -> Option<&Arc<Publication>> {
+    match command {
+        Command::Open(open) => open.will.as_ref().map(|will| &will.publication),
+        Command::Publish { publication, .. } => Some(publication),
+        _ => None,
     }
 }
 

@@ -33,7 +33,7 @@ fn run(data: &[u8]) {
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    let mut seeds = vec![vec![5, 0x30, 0xFF, 0xFF, 0xFF, 0x7F], vec![2, 0x10, 0x80, 0x80, 0x80, 0x80, 1]];
+    let mut seeds = vec![vec![5, 0x30, 0xFF, 0xFF, 0xFF, 0x7F], vec![2, 0x10, 0x80, 0x80, 0x80, 0x80, 1], vec![5, 0xD0, 1, 0]];
     for (at, version) in VERSIONS.into_iter().enumerate() {
         let stream = [connect(version, true), client_packets(version).concat()].concat();
         seeds.push([[at as u8].as_slice(), &stream].concat());

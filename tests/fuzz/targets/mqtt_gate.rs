@@ -17,7 +17,11 @@ fn run(data: &[u8]) {
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    let mut seeds = Vec::new();
+    // A CONNECT of version 5 with one byte too many, one that is too large, both with more behind them, and a PINGRESP with a body.
+    let bad = b"\x10\x0e\0\x04MQTT\x05\x02\0\x3c\0\0\0c\xc0\0".as_slice();
+    let large = [b"\x10\xdc\x0b\0\x04MQTT\x05\x02\0\x3c\0\0\x01c".as_slice(), &[0; 1_485]].concat();
+    let ping = [connect(VERSIONS[2], false).as_slice(), b"\xd0\x01\0"].concat();
+    let mut seeds: Vec<Vec<u8>> = [bad, &large, &ping].map(|stream| [[0, 16, 1, 9].as_slice(), stream].concat()).into();
     for version in VERSIONS {
         let packets = client_packets(version);
         for (at, connect) in [connect(version, false), connect(version, true)].into_iter().enumerate() {

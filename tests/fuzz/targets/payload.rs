@@ -123,7 +123,7 @@ fn seeds() -> Vec<Vec<u8>> {
         seeds.extend((0x80..0x83).map(|choice| [&[choice, text.len() as u8], text].concat()));
     }
     for (choice, encoding) in (0x80..).zip(ENCODINGS) {
-        seeds.extend(messages(encoding).into_iter().map(|message| [[choice, message.len() as u8].as_slice(), &message].concat()));
+        seeds.extend(messages(encoding).iter().map(|message| [[choice, message.len() as u8].as_slice(), message].concat()));
     }
     seeds
 }

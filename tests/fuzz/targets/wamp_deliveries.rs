@@ -34,13 +34,13 @@ fn run(data: &[u8]) {
         assert_eq!(connection.bytes.len(), HEAD_BYTES);
         connection.bytes.clear();
     }
-    let messages = framed(messages(encoding), is_rawsocket);
-    connection.receive(&messages[0]);
+    let messages = messages(encoding);
+    connection.receive(&framed(&messages[0], is_rawsocket));
     read(&mut connection, encoding, is_rawsocket);
     while choice.has_more() {
         match choice.below(8) {
             0 => connection.wait(choice.pick(&[0, 1, 1_500, 30_000])),
-            1 => connection.receive(&messages[choice.below(CLIENT_MESSAGES)]),
+            1 => connection.receive(&framed(&messages[choice.below(CLIENT_MESSAGES)], is_rawsocket)),
             2 if choice.below(16) == 0 => connection.end(),
             _ => connection.deliver(choice.delivery()),
         }
@@ -49,9 +49,8 @@ fn run(data: &[u8]) {
     connection.end();
 }
 
-fn framed(messages: Vec<Vec<u8>>, is_rawsocket: bool) -> Vec<Vec<u8>> {
-    let frame = |message: Vec<u8>| [(message.len() as u32).to_be_bytes().as_slice(), &message].concat();
-    if is_rawsocket { messages.into_iter().map(frame).collect() } else { messages }
+fn framed(message: &[u8], is_rawsocket: bool) -> Vec<u8> {
+    if is_rawsocket { [(message.len() as u32).to_be_bytes().as_slice(), message].concat() } else { message.to_vec() }
 }
 
 /// Reads what was sent, as the client would.

@@ -5,12 +5,9 @@ use corsac::gate::Gate;
 use corsac::model::{Encoding, Reason};
 use corsac_fuzz::choice::{ENCODINGS, NOW_MS};
 use corsac_fuzz::gates::{Connection, check_splits, origin, settings};
-use corsac_fuzz::wamp::{CLIENT_MESSAGES, messages};
+use corsac_fuzz::wamp::{CLIENT_MESSAGES, join, messages, split};
 
 corsac_fuzz::target!(run, seeds);
-
-/// Between messages, where they come whole.
-const SEPARATOR: &[u8] = b"\x1e\x1e";
 
 fn run(data: &[u8]) {
     let [choice, kind, first, second, stream @ ..] = data else { return };
@@ -20,7 +17,7 @@ fn run(data: &[u8]) {
         Some(encoding) => {
             let gate = Gate::wamp(settings, origin(), *encoding, NOW_MS);
             let mut connection = Connection::new(gate, refusal);
-            messages_of(stream).for_each(|message| connection.receive(message));
+            split(stream).for_each(|message| connection.receive(message));
             assert_eq!(connection.ends.last().copied().unwrap_or(0), connection.bytes.len());
             connection.end();
         }
@@ -28,23 +25,12 @@ fn run(data: &[u8]) {
     }
 }
 
-fn messages_of(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(stream);
-    std::iter::from_fn(move || {
-        let bytes = rest?;
-        let end = bytes.windows(SEPARATOR.len()).position(|window| window == SEPARATOR);
-        rest = end.and_then(|end| bytes.get(end + SEPARATOR.len()..));
-        bytes.get(..end.unwrap_or(bytes.len()))
-    })
-}
-
 fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for (kind, encoding) in (0..).zip(ENCODINGS) {
-        let mut messages = messages(encoding);
-        messages.truncate(CLIENT_MESSAGES);
-        seeds.push([[0, kind, 0, 0].as_slice(), &messages.join(SEPARATOR)].concat());
-        seeds.push([[0, 3, 3, 50].as_slice(), &rawsocket(encoding, &messages)].concat());
+        let messages = &messages(encoding)[..CLIENT_MESSAGES];
+        seeds.push([[0, kind, 0, 0].as_slice(), &join(messages.iter().map(Vec::as_slice))].concat());
+        seeds.push([[0, 3, 3, 50].as_slice(), &rawsocket(encoding, messages)].concat());
     }
     seeds
 }

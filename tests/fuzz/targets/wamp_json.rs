@@ -11,5 +11,5 @@ fn run(data: &[u8]) {
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    messages(Encoding::Json)
+    messages(Encoding::Json).to_vec()
 }

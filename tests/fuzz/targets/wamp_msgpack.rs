@@ -11,5 +11,5 @@ fn run(data: &[u8]) {
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    messages(Encoding::MsgPack)
+    messages(Encoding::MsgPack).to_vec()
 }
