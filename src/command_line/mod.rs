@@ -1,5 +1,6 @@
 //! The subcommands of `corsac`, one file each; without one it runs the router.
 mod call;
+mod bench;
 mod check;
 mod child;
 mod client;
@@ -91,6 +92,8 @@ enum Command {
     /// Serve a procedure by running a command for each call
     #[command(after_help = REGISTER_HELP)]
     Register(register::Register),
+    /// Measure a router, this one or any other that speaks MQTT or WAMP
+    Bench(bench::Bench),
 }
 
 impl CommandLine {
@@ -103,6 +106,7 @@ impl CommandLine {
             Command::Subscribe(command) => run_client(subscribe::subscribe(&command)),
             Command::Call(command) => run_client(call::call(&command)),
             Command::Register(command) => run_client(register::register(&command)),
+            Command::Bench(bench) => bench::bench(&bench),
         }
     }
 }

@@ -1,0 +1,202 @@
+//! The command line of `corsac bench`.
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use corsac::model::{Encoding, Qos};
+use corsac::wire::mqtt::Version;
+
+use super::harness::Timing;
+use super::pubsub::Shape;
+use super::target::{Dialect, Target};
+
+/// Measure a router: any that speaks MQTT or WAMP
+#[derive(Args)]
+pub struct Bench {
+    #[command(subcommand)]
+    pub(super) work: Work,
+}
+
+/// What is measured.
+#[derive(Subcommand)]
+pub(super) enum Work {
+    /// Publish and subscribe as fast as the router goes
+    Pubsub(PubsubArguments),
+    /// Publish at a steady rate and measure how long messages take, from when they were due
+    Latency(LatencyArguments),
+}
+
+/// Where to, and how long.
+#[derive(Args, Clone)]
+pub(super) struct Common {
+    /// The router: mqtt://HOST:PORT, ws://HOST:PORT/PATH (WAMP) or rs://HOST:PORT (WAMP on RawSocket), with USER:PASSWORD@ if needed
+    pub url: String,
+    /// A second router: rounds alternate between both, and the medians of their ratios are printed
+    #[arg(long, value_name = "URL")]
+    pub vs: Option<String>,
+    /// Rounds [default: 5 with --vs, else 1]
+    #[arg(long)]
+    pub rounds: Option<usize>,
+    /// Seconds that are measured; under 3 the run does not count
+    #[arg(long, default_value = "5", value_name = "SECONDS", value_parser = seconds)]
+    pub duration: Duration,
+    /// Seconds before that
+    #[arg(long, default_value = "1", value_name = "SECONDS", value_parser = seconds)]
+    pub warm_up: Duration,
+    /// Seconds without any arrival after which what is missing is lost
+    #[arg(long, default_value = "5", value_name = "SECONDS", value_parser = seconds)]
+    pub drain: Duration,
+    /// Version of MQTT: 3 (3.1), 4 (3.1.1) or 5
+    #[arg(long, default_value = "5", value_parser = version)]
+    pub mqtt_version: Version,
+    /// Serializer of WAMP
+    #[arg(long, value_enum, default_value = "json")]
+    pub serializer: Serializer,
+    /// Realm of WAMP
+    #[arg(long, default_value = "realm1")]
+    pub realm: String,
+    /// Threads for each side, publishers and subscribers or callers and callees
+    #[arg(long, default_value = "1")]
+    pub threads: usize,
+    /// Process of the router, where it is not found by its port
+    #[arg(long)]
+    pub pid: Option<u32>,
+    /// Process of the second router
+    #[arg(long)]
+    pub vs_pid: Option<u32>,
+    /// Allow routers on other machines
+    #[arg(long)]
+    pub remote: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// No progress
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+impl Common {
+    /// How long each phase takes.
+    pub(super) fn timing(&self) -> Timing {
+        Timing { warm_up: self.warm_up, duration: self.duration, drain: self.drain }
+    }
+
+    /// The router at `url`, spoken to as the options say.
+    pub(super) fn target(&self, url: &str) -> Result<Target, String> {
+        let encoding = match self.serializer {
+            Serializer::Json => Encoding::Json,
+            Serializer::Msgpack => Encoding::MsgPack,
+            Serializer::Cbor => Encoding::Cbor,
+        };
+        let dialect = Dialect { version: self.mqtt_version, encoding, realm: self.realm.clone(), remote: self.remote };
+        Target::parse(url, &dialect)
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum Serializer {
+    Json,
+    Msgpack,
+    Cbor,
+}
+
+/// Who publishes what to whom.
+#[derive(Args, Clone)]
+pub(super) struct PubsubArguments {
+    #[command(flatten)]
+    pub common: Common,
+    /// Connections that publish, 1 to 65,536
+    #[arg(long, short, default_value = "1", value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    pub publishers: u64,
+    /// Connections that subscribe; without any, acknowledgements are counted
+    #[arg(long, short, default_value = "1")]
+    pub subscribers: usize,
+    /// Topics: publisher and subscriber i use topic i modulo this
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
+    pub topics: u64,
+    /// QoS of publications and subscriptions; in WAMP, 1 and 2 ask for acknowledgements
+    #[arg(long, default_value = "0", value_parser = qos)]
+    pub qos: Qos,
+    /// Publications of a publisher that may be unacknowledged
+    #[arg(long, default_value = "200", value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub window: u64,
+    /// Payload in bytes; from 19 on it carries a sequence number that is verified
+    #[arg(long, default_value = "64")]
+    pub size: usize,
+    /// Messages that publishers may be ahead of their slowest subscriber; 0 = any number
+    ///
+    /// Brokers drop QoS 0 messages when a subscriber's queue is full. Publishers therefore wait when what they have sent and the
+    /// slowest subscriber of the topic has not received exceeds this; by default 1 MiB of messages, less with more than 16 subscribers.
+    #[arg(long)]
+    pub ahead: Option<u64>,
+    /// Where the subscribers connect, if that is another port or protocol of the router
+    #[arg(long, value_name = "URL")]
+    pub subscribe_at: Option<String>,
+    /// The same for the second router
+    #[arg(long, value_name = "URL", requires = "vs")]
+    pub vs_subscribe_at: Option<String>,
+    /// The topic, under which each run has its own
+    #[arg(long, default_value = "bench")]
+    pub topic: String,
+}
+
+impl PubsubArguments {
+    /// The shape of one run; `rate` is in messages a second.
+    pub(super) fn shape(&self, rate: Option<f64>, topic: String) -> Result<Shape, String> {
+        let publishers = self.publishers as usize;
+        if rate.is_some() && publishers > 16 {
+            return Err("at a steady rate there are 16 publishers at most: each has a thread of its own".into());
+        }
+        if self.topic.contains(['@', '+', '#', '$', ' ']) {
+            return Err(format!("--topic {} cannot be used: @, +, # and $ have a meaning", self.topic));
+        }
+        if self.subscribers == 0 && self.qos == Qos::AtMostOnce {
+            return Err("without subscribers and acknowledgements there is nothing to count: --subscribers or --qos".into());
+        }
+        Ok(Shape {
+            publishers,
+            subscribers: self.subscribers,
+            topics: self.topics as usize,
+            qos: self.qos,
+            window: self.window as usize,
+            size: self.size,
+            ahead: self.ahead,
+            rate,
+            threads: self.common.threads,
+            warm_up: self.common.warm_up,
+            topic,
+        })
+    }
+}
+
+/// A steady rate.
+#[derive(Args, Clone)]
+pub(super) struct LatencyArguments {
+    #[command(flatten)]
+    pub pubsub: PubsubArguments,
+    /// Messages a second, of all publishers together
+    #[arg(long, default_value = "5000")]
+    pub rate: f64,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_string())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+fn version(text: &str) -> Result<Version, String> {
+    match text {
+        "3" | "3.1" => Ok(Version::V31),
+        "4" | "3.1.1" => Ok(Version::V311),
+        "5" | "5.0" => Ok(Version::V5),
+        _ => Err("3, 4 or 5".into()),
+    }
+}
+
+fn qos(text: &str) -> Result<Qos, String> {
+    match text {
+        "0" => Ok(Qos::AtMostOnce),
+        "1" => Ok(Qos::AtLeastOnce),
+        "2" => Ok(Qos::ExactlyOnce),
+        _ => Err("0, 1 or 2".into()),
+    }
+}

@@ -1,0 +1,117 @@
+//! `corsac bench`: the load generator for any MQTT or WAMP router.
+mod arguments;
+mod credit;
+mod harness;
+mod histogram;
+mod inlet;
+mod link;
+mod open;
+mod process;
+mod pubsub;
+mod report;
+mod stamp;
+mod target;
+mod template;
+mod versus;
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use corsac::model::Qos;
+
+pub use arguments::Bench;
+use arguments::{Common, PubsubArguments, Work};
+use process::Router;
+use report::Outcome;
+use target::Target;
+
+/// Runs the workload, as often as asked for, and prints what it came to.
+pub fn bench(bench: &Bench) -> Result<(), String> {
+    match &bench.work {
+        Work::Pubsub(arguments) => bench_pubsub(arguments, None),
+        Work::Latency(arguments) => bench_pubsub(&arguments.pubsub, Some(arguments.rate)),
+    }
+}
+
+/// A router in a comparison.
+struct Side {
+    target: Target,
+    pid: Option<u32>,
+}
+
+impl Side {
+    /// Its processes, looked up for each round: it may have been started again.
+    fn router(&self) -> Option<Router> {
+        Router::find(self.target.address, self.pid)
+    }
+}
+
+fn bench_pubsub(arguments: &PubsubArguments, rate: Option<f64>) -> Result<(), String> {
+    let common = &arguments.common;
+    arguments.shape(rate, String::new())?;
+    let subscribe_at = arguments.subscribe_at.as_deref().map(|url| common.target(url)).transpose()?;
+    let vs_subscribe_at = arguments.vs_subscribe_at.as_deref().map(|url| common.target(url)).transpose()?;
+    rounds(common, |side, is_second| {
+        let shape = arguments.shape(rate, unique(&arguments.topic))?;
+        let subscribe_at = if is_second { &vs_subscribe_at } else { &subscribe_at };
+        let subscribe_at = subscribe_at.as_ref().unwrap_or(&side.target);
+        let router = side.router();
+        let measured = pubsub::load(&shape, &side.target, subscribe_at).drive(common.timing(), router.as_ref(), common.quiet)?;
+        let (unit, figure) = match shape.subscribers {
+            0 => ("publications acknowledged", measured.acknowledged),
+            _ => ("messages received", measured.received),
+        };
+        let mut outcome = Outcome::of(&side.target, &describe(arguments, rate), unit, figure, &measured, router.as_ref());
+        if *subscribe_at != side.target {
+            outcome.protocol = format!("{} to {}", outcome.protocol, subscribe_at.describe());
+        }
+        Ok(outcome)
+    })
+}
+
+fn describe(arguments: &PubsubArguments, rate: Option<f64>) -> String {
+    let PubsubArguments { publishers, subscribers, topics, window, size, .. } = arguments;
+    let topics = if *topics > 1 { format!(" on {topics} topics") } else { String::new() };
+    let window = if arguments.qos == Qos::AtMostOnce { String::new() } else { format!(", window {window}") };
+    let rate = rate.map_or(String::new(), |rate| format!(", {rate} messages/s"));
+    format!("{publishers} to {subscribers}{topics}, QoS {}{window}, {size} bytes{rate}", arguments.qos.bits())
+}
+
+/// A name under `base` that no other run of this machine uses.
+fn unique(base: &str) -> String {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    format!("{base}/{:x}-{}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Runs the rounds of one or two routers and prints them; `once` is told whether it is the second one's turn.
+fn rounds(common: &Common, once: impl Fn(&Side, bool) -> Result<Outcome, String>) -> Result<(), String> {
+    let a = Side { target: common.target(&common.url)?, pid: common.pid };
+    let vs = common.vs.as_deref().map(|url| common.target(url)).transpose()?;
+    let b = vs.map(|target| Side { target, pid: common.vs_pid });
+    let rounds = common.rounds.unwrap_or(if b.is_some() { 5 } else { 1 }).max(1);
+    let show = |side: &Side, is_second: bool, round: usize| {
+        if !common.quiet {
+            eprintln!("round {} of {rounds}: {}", round + 1, side.target.url);
+        }
+        let outcome = once(side, is_second)?;
+        if !common.json {
+            print(&outcome.text())?;
+        }
+        Ok(outcome)
+    };
+    let second = b.as_ref().map(|b| move |round| show(b, true, round));
+    let comparison = versus::run(rounds, |round| show(&a, false, round), second)?;
+    if common.json {
+        let json = serde_json::to_string_pretty(&comparison).map_err(|error| error.to_string())?;
+        return print(&(json + "\n"));
+    }
+    if rounds > 1 { print(&comparison.text()) } else { Ok(()) }
+}
+
+fn print(text: &str) -> Result<(), String> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // A reader that closed the pipe has seen enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("cannot print: {error}")),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,512 @@
+//! Publish and subscribe: any number of publishers, subscribers and topics, every QoS, at full speed or paced.
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use corsac::wire::mqtt::Qos;
+
+use super::credit::Credit;
+use super::harness::{Context, Group, Load, Run, Task, locked, task};
+use super::inlet::Item;
+use super::link::{Link, source};
+use super::open::{Wanted, subscribe};
+use super::stamp::{Finder, Stamp};
+use super::target::Target;
+use super::template::{Framing, Template};
+
+/// A write holds no more than this many bytes.
+const BATCH_BYTES: usize = 256 * 1024;
+/// All writes of all publishers together.
+const BATCHES_BYTES: usize = 16 * 1024 * 1024;
+/// What may be under way to one subscriber by default, in bytes.
+const AHEAD_BYTES: usize = 1024 * 1024;
+/// Shorter waits are spent looking at the clock: the system wakes a sleeping thread about this much late.
+const WAKE_UP: Duration = Duration::from_micros(60);
+
+/// What is published and subscribed to.
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    /// Connections that publish.
+    pub publishers: usize,
+    /// Connections that subscribe.
+    pub subscribers: usize,
+    /// Publisher and subscriber i use topic i modulo this.
+    pub topics: usize,
+    /// QoS of publications and subscriptions; in WAMP above 0 = acknowledged.
+    pub qos: Qos,
+    /// Publications that may be unacknowledged, for each publisher.
+    pub window: usize,
+    /// Payload in bytes.
+    pub size: usize,
+    /// Messages that publishers may be ahead; `None` = some, `Some(0)` = any number.
+    pub ahead: Option<u64>,
+    /// Messages a second of all publishers together; `None` = as fast as they go.
+    pub rate: Option<f64>,
+    /// Threads for the publishers, and as many for the subscribers.
+    pub threads: usize,
+    /// Latencies count from here.
+    pub warm_up: Duration,
+    /// A name that no other run has used.
+    pub topic: String,
+}
+
+impl Shape {
+    fn topic(&self, index: usize) -> String {
+        format!("{}/{}", self.topic, index % self.topics)
+    }
+
+    /// How many of `count` use topic `topic`.
+    fn users(&self, count: usize, topic: usize) -> usize {
+        (count + self.topics - 1 - topic) / self.topics
+    }
+
+    /// Messages that one topic's publishers may be ahead. Where many subscribe, each has less on its way to it.
+    fn ahead(&self) -> Option<u64> {
+        match self.ahead {
+            Some(0) => None,
+            Some(ahead) => Some(ahead),
+            None => {
+                let readers = self.subscribers.div_ceil(16).max(1);
+                Some((AHEAD_BYTES / (self.size + 32) / readers).max(64) as u64)
+            }
+        }
+    }
+
+    fn pace(&self) -> Option<Pace> {
+        let rate = self.rate?;
+        let interval = Duration::from_secs_f64(self.publishers as f64 / rate);
+        Some(Pace { interval, offset: interval / u32::try_from(self.publishers).unwrap_or(u32::MAX) })
+    }
+}
+
+/// When paced messages are due.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// Between two messages of one publisher.
+    interval: Duration,
+    /// Between the first messages of two publishers.
+    offset: Duration,
+}
+
+impl Pace {
+    /// When a message should be sent, counted from the start of the run.
+    fn due(&self, stamp: Stamp) -> Duration {
+        self.interval.mul_f64(stamp.sequence as f64) + self.offset * u32::from(stamp.publisher)
+    }
+}
+
+/// The workload of this shape; publishers and subscribers may go to different places.
+pub(super) fn load(shape: &Shape, publish_to: &Target, subscribe_at: &Target) -> Load {
+    let run = Run::new(shape.publishers, shape.subscribers);
+    let credit = |topic| Arc::new(Credit::new(shape.users(shape.subscribers, topic), shape.ahead()));
+    let credits: Vec<Arc<Credit>> = (0..shape.topics).map(credit).collect();
+    let shape = Arc::new(shape.clone());
+    let of_topic = |index: usize| credits.get(index % shape.topics).cloned().unwrap_or_else(|| Arc::new(Credit::new(0, None)));
+    let publishers: Vec<Task> = (0..shape.publishers)
+        .map(|index| {
+            let (shape, target, credit) = (shape.clone(), publish_to.clone(), of_topic(index));
+            task(move |context| async move { Publisher::open(context, &shape, &target, index, credit).await?.run().await })
+        })
+        .collect();
+    let subscribers: Vec<Task> = (0..shape.subscribers)
+        .map(|index| {
+            let (shape, target, credit) = (shape.clone(), subscribe_at.clone(), of_topic(index));
+            task(move |context| async move { Subscriber::open(context, &shape, &target, index, credit).await?.run().await })
+        })
+        .collect();
+    // A paced publisher sleeps its whole thread.
+    let threads = if shape.rate.is_some() { shape.publishers } else { shape.threads };
+    let groups = vec![
+        Group { role: "publishing", threads, tasks: publishers },
+        Group { role: "subscribing", threads: shape.threads, tasks: subscribers },
+    ];
+    let expected = {
+        let shape = shape.clone();
+        move |run: &Run| {
+            let of = |publisher| run.sent.at(publisher) * shape.users(shape.subscribers, publisher % shape.topics) as u64;
+            (0..shape.publishers).map(of).sum()
+        }
+    };
+    Load { run, groups, expected: Box::new(expected), unit: "received" }
+}
+
+/// A connection that publishes.
+struct Publisher {
+    context: Context,
+    link: Link,
+    template: Template,
+    credit: Arc<Credit>,
+    index: usize,
+    flight: Flight,
+    pace: Option<Pace>,
+    /// Messages of a write.
+    batch: u64,
+    sequence: u64,
+    out: Vec<u8>,
+}
+
+/// What a publisher waits for.
+#[derive(Debug)]
+pub(super) struct Flight {
+    framing: Framing,
+    /// Publications that may be unacknowledged; `None` = they never are acknowledged.
+    window: Option<u64>,
+    in_flight: u64,
+    acknowledged: u64,
+    next_id: u64,
+    max_id: u64,
+    /// Answers to be sent.
+    replies: Vec<u8>,
+}
+
+impl Flight {
+    /// Nothing under way; `window` publications may be, if they are acknowledged.
+    pub(super) fn new(link: &Link, qos: Qos, window: usize) -> Self {
+        // [MQTT-3.3.4-7]
+        let window = window.min(usize::from(link.receive_maximum)) as u64;
+        let max_id = if link.encoding().is_some() { 1 << 53 } else { u64::from(u16::MAX) };
+        let window = (qos != Qos::AtMostOnce).then_some(window);
+        Flight { framing: link.framing(), window, in_flight: 0, acknowledged: 0, next_id: 1, max_id, replies: Vec::new() }
+    }
+
+    /// How many of `most` may be sent now.
+    pub(super) fn room(&self, most: u64) -> u64 {
+        self.window.map_or(most, |window| most.min(window.saturating_sub(self.in_flight)))
+    }
+
+    /// True while acknowledgements are missing.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.in_flight > 0
+    }
+
+    /// The id of the next message, which is under way with that. Ids come round long after their acknowledgements.
+    #[inline]
+    pub(super) fn next(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id = if id == self.max_id { 1 } else { id + 1 };
+        self.in_flight += u64::from(self.window.is_some());
+        id
+    }
+
+    /// What the router says to a publisher.
+    #[inline]
+    pub(super) fn take(&mut self, item: &Item<'_>) {
+        match item {
+            Item::Acknowledged => {
+                self.in_flight = self.in_flight.saturating_sub(1);
+                self.acknowledged += 1;
+            }
+            Item::Received(id) => append_ack(0x62, *id, &mut self.replies),
+            Item::Ping(ping) => self.framing.append_pong(ping, &mut self.replies),
+            _ => {}
+        }
+    }
+
+    /// Acknowledgements since the last call.
+    pub(super) fn newly_acknowledged(&mut self) -> u64 {
+        std::mem::take(&mut self.acknowledged)
+    }
+
+    /// Sends the answers that are due.
+    pub(super) async fn reply(&mut self, link: &mut Link) -> Result<(), String> {
+        if !self.replies.is_empty() {
+            link.send(&self.replies).await?;
+            self.replies.clear();
+        }
+        Ok(())
+    }
+}
+
+/// PUBACK, PUBREC, PUBREL or PUBCOMP, which mean success at this length in every version.
+#[inline]
+fn append_ack(first: u8, packet_id: u16, out: &mut Vec<u8>) {
+    let [high, low] = packet_id.to_be_bytes();
+    out.extend_from_slice(&[first, 2, high, low]);
+}
+
+impl Publisher {
+    async fn open(context: Context, shape: &Shape, target: &Target, index: usize, credit: Arc<Credit>) -> Result<Self, String> {
+        let from = if shape.publishers > 1_000 { source(target, index) } else { None };
+        let link = context.open(target, &format!("bench-p{index}"), from).await?;
+        let template = link.publication(&shape.topic(index), shape.qos, false, shape.size)?;
+        let bytes = BATCH_BYTES.min(BATCHES_BYTES / shape.publishers);
+        let flight = Flight::new(&link, shape.qos, shape.window);
+        let batch = (bytes / template.len()).max(1) as u64;
+        let pace = shape.pace();
+        Ok(Publisher { context, link, template, credit, index, flight, pace, batch, sequence: 0, out: Vec::new() })
+    }
+
+    async fn run(mut self) -> Result<(), String> {
+        self.context.start().await;
+        let run = self.context.run.clone();
+        match self.pace {
+            Some(pace) => self.publish_paced(pace).await?,
+            None => {
+                while !run.is_stopping() {
+                    self.publish_some().await?;
+                }
+            }
+        }
+        while self.flight.is_waiting() {
+            self.listen().await?;
+        }
+        run.finish_sending();
+        self.context.over().await;
+        self.link.close().await;
+        Ok(())
+    }
+
+    /// Sends what window and credit allow, or waits for either.
+    async fn publish_some(&mut self) -> Result<(), String> {
+        let room = self.flight.room(self.batch);
+        let count = if room > 0 { self.credit.take(room) } else { 0 };
+        if count > 0 {
+            self.send(count).await?;
+            return self.listen_now().await;
+        }
+        if room == 0 {
+            return self.listen().await;
+        }
+        let (link, flight) = (&mut self.link, &mut self.flight);
+        let listening = link.read(&self.context.scratch, |item| {
+            flight.take(&item);
+            Ok(())
+        });
+        tokio::select! {
+            heard = listening => heard?,
+            () = self.credit.wait(room) => {}
+        }
+        self.heard().await
+    }
+
+    async fn send(&mut self, count: u64) -> Result<(), String> {
+        self.out.clear();
+        let publisher = self.index as u16;
+        for _ in 0..count {
+            let stamp = Stamp { publisher, sequence: self.sequence };
+            self.template.append(self.flight.next(), stamp, &mut self.out);
+            self.sequence += 1;
+        }
+        self.context.run.sent.add(self.index, count);
+        self.link.send(&self.out).await
+    }
+
+    /// Waits for something from the router.
+    async fn listen(&mut self) -> Result<(), String> {
+        let flight = &mut self.flight;
+        self.link
+            .read(&self.context.scratch, |item| {
+                flight.take(&item);
+                Ok(())
+            })
+            .await?;
+        self.heard().await
+    }
+
+    /// Hears what the router has said already.
+    async fn listen_now(&mut self) -> Result<(), String> {
+        let flight = &mut self.flight;
+        let heard = self.link.read_now(&self.context.scratch, |item| {
+            flight.take(&item);
+            Ok(())
+        })?;
+        if heard { self.heard().await } else { Ok(()) }
+    }
+
+    async fn heard(&mut self) -> Result<(), String> {
+        self.context.run.acknowledged.add(self.index, self.flight.newly_acknowledged());
+        self.flight.reply(&mut self.link).await
+    }
+
+    /// Sends each message when it is due, and late ones at once: what is late counts from when it was due.
+    async fn publish_paced(&mut self, pace: Pace) -> Result<(), String> {
+        let run = self.context.run.clone();
+        let publisher = self.index as u16;
+        while !run.is_stopping() {
+            let elapsed = run.epoch().elapsed();
+            let due_at = |sequence| pace.due(Stamp { publisher, sequence });
+            let mut count = 0;
+            while count < self.batch && due_at(self.sequence + count) <= elapsed {
+                count += 1;
+            }
+            let room = self.flight.room(count);
+            if room > 0 {
+                self.send(room).await?;
+            } else if count > 0 {
+                self.listen().await?;
+            } else {
+                let left = due_at(self.sequence).saturating_sub(elapsed);
+                if left > WAKE_UP {
+                    // This thread has nothing else to do.
+                    std::thread::sleep((left - WAKE_UP).min(Duration::from_millis(20)));
+                }
+                // Lets the runtime look at the socket.
+                tokio::task::yield_now().await;
+                self.listen_now().await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A connection that subscribes.
+struct Subscriber {
+    context: Context,
+    link: Link,
+    credit: Arc<Credit>,
+    index: usize,
+    /// Its place among the subscribers of its topic.
+    place: usize,
+    pace: Option<Pace>,
+    warm_up: Duration,
+}
+
+impl Subscriber {
+    async fn open(context: Context, shape: &Shape, target: &Target, index: usize, credit: Arc<Credit>) -> Result<Self, String> {
+        let from = if shape.subscribers > 1_000 { source(target, index) } else { None };
+        let mut link = context.open(target, &format!("bench-s{index}"), from).await?;
+        subscribe(&mut link, &shape.topic(index), shape.qos, Wanted::Topic).await?;
+        let place = index / shape.topics;
+        Ok(Subscriber { context, link, credit, index, place, pace: shape.pace(), warm_up: shape.warm_up })
+    }
+
+    async fn run(mut self) -> Result<(), String> {
+        self.context.start().await;
+        let run = self.context.run.clone();
+        let latencies = run.histogram();
+        let framing = self.link.framing();
+        let (mut finder, mut order, mut replies) = (Finder::default(), Order::default(), Vec::new());
+        let timed = self.pace.map(|pace| (pace, run.epoch(), self.warm_up));
+        loop {
+            let mut count = 0;
+            let mut arrival: Option<Duration> = None;
+            let mut latencies = timed.map(|_| latencies.clone());
+            self.link
+                .read(&self.context.scratch, |item| {
+                    match item {
+                        Item::Event { qos, packet_id, body, .. } => {
+                            count += 1;
+                            match qos {
+                                0 => {}
+                                1 => append_ack(0x40, packet_id, &mut replies),
+                                _ => append_ack(0x50, packet_id, &mut replies),
+                            }
+                            let Some(stamp) = finder.find(body) else { return Ok(()) };
+                            order.see(stamp);
+                            if let (Some((pace, epoch, warm_up)), Some(latencies)) = (timed, &mut latencies) {
+                                let arrival = *arrival.get_or_insert_with(|| Instant::now() - epoch);
+                                let due = pace.due(stamp);
+                                if due >= warm_up {
+                                    locked(latencies).record(arrival.saturating_sub(due));
+                                }
+                            }
+                        }
+                        Item::Release(packet_id) => append_ack(0x70, packet_id, &mut replies),
+                        Item::Ping(ping) => framing.append_pong(ping, &mut replies),
+                        _ => {}
+                    }
+                    Ok(())
+                })
+                .await?;
+            if count > 0 {
+                run.received.add(self.index, count);
+                self.credit.receive(self.place, count);
+                run.repeated.fetch_add(order.newly_repeated(), Ordering::Relaxed);
+            }
+            if !replies.is_empty() {
+                self.link.send(&replies).await?;
+                replies.clear();
+            }
+        }
+    }
+}
+
+/// Watches that the messages of each publisher come in their order.
+#[derive(Default, Debug)]
+pub(super) struct Order {
+    next: Vec<u64>,
+    repeated: u64,
+}
+
+impl Order {
+    /// A message has arrived.
+    #[inline]
+    pub(super) fn see(&mut self, stamp: Stamp) {
+        let publisher = usize::from(stamp.publisher);
+        if publisher >= self.next.len() {
+            self.next.resize(publisher + 1, 0);
+        }
+        if let Some(next) = self.next.get_mut(publisher) {
+            if stamp.sequence < *next {
+                self.repeated += 1;
+            } else {
+                *next = stamp.sequence + 1;
+            }
+        }
+    }
+
+    /// Messages since the last call that came again or behind later ones.
+    pub(super) fn newly_repeated(&mut self) -> u64 {
+        std::mem::take(&mut self.repeated)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(publishers: usize, subscribers: usize, topics: usize) -> Shape {
+        Shape {
+            publishers,
+            subscribers,
+            topics,
+            qos: Qos::AtMostOnce,
+            window: 1,
+            size: 64,
+            ahead: None,
+            rate: Some(1_000.0),
+            threads: 1,
+            warm_up: Duration::ZERO,
+            topic: "t".into(),
+        }
+    }
+
+    #[test]
+    fn topics_share_their_users_out() {
+        let shape = shape(5, 7, 3);
+        assert_eq!((0..3).map(|topic| shape.users(7, topic)).collect::<Vec<_>>(), [3, 2, 2]);
+        assert_eq!((0..3).map(|topic| shape.users(2, topic)).collect::<Vec<_>>(), [1, 1, 0]);
+        assert_eq!(shape.topic(4), "t/1");
+    }
+
+    #[test]
+    fn many_subscribers_get_less_ahead() {
+        let bytes = |subscribers| shape(1, subscribers, 1).ahead().unwrap();
+        assert!(bytes(1) == bytes(16) && bytes(16) > bytes(100) && bytes(1_000_000) == 64);
+        assert_eq!(Shape { ahead: Some(0), ..shape(1, 1, 1) }.ahead(), None);
+    }
+
+    #[test]
+    fn paced_publishers_take_turns() {
+        let pace = shape(4, 1, 1).pace().unwrap();
+        let due = |publisher, sequence| pace.due(Stamp { publisher, sequence });
+        assert_eq!((due(0, 0), due(1, 0), due(3, 0), due(0, 1)), (ms(0), ms(1), ms(3), ms(4)));
+        assert_eq!(due(2, 1_000_000), ms(4_000_002));
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn disorder_is_seen_for_each_publisher() {
+        let mut order = Order::default();
+        for (publisher, sequence) in [(0, 0), (0, 1), (1, 0), (0, 3), (1, 1)] {
+            order.see(Stamp { publisher, sequence });
+        }
+        assert_eq!(order.newly_repeated(), 0, "a gap is a loss, which the counts show");
+        order.see(Stamp { publisher: 0, sequence: 2 });
+        order.see(Stamp { publisher: 1, sequence: 1 });
+        assert_eq!((order.newly_repeated(), order.newly_repeated()), (2, 0));
+    }
+}

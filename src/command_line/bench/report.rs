@@ -1,0 +1,293 @@
+//! What a run came to, as text for people and as JSON for scripts.
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::harness::{Measured, ThreadUse};
+use super::histogram::Histogram;
+use super::process::Router;
+use super::target::Target;
+
+/// Shorter runs say little.
+const MIN_SECONDS: f64 = 2.99;
+/// A thread that runs for this share of the time could hardly do more.
+const BUSY: f64 = 0.9;
+/// A thread that waits for a processor for this share of the time is held up by the machine.
+const STARVED: f64 = 0.25;
+
+/// Percentiles in microseconds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Latencies {
+    /// How many were measured.
+    pub count: u64,
+    /// The median.
+    pub p50: f64,
+    /// Nine of ten are shorter.
+    pub p90: f64,
+    /// 99 of 100 are shorter.
+    pub p99: f64,
+    /// 999 of 1,000 are shorter.
+    pub p999: f64,
+    /// The longest.
+    pub max: f64,
+    /// The mean.
+    pub mean: f64,
+}
+
+impl Latencies {
+    /// The percentiles of a histogram; `None` if it is empty.
+    pub(super) fn of(histogram: &Histogram) -> Option<Self> {
+        (histogram.len() > 0).then(|| Latencies {
+            count: histogram.len(),
+            p50: histogram.quantile_us(0.5),
+            p90: histogram.quantile_us(0.9),
+            p99: histogram.quantile_us(0.99),
+            p999: histogram.quantile_us(0.999),
+            max: histogram.max_us(),
+            mean: histogram.mean_us(),
+        })
+    }
+}
+
+/// What the router used while it was measured.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct RouterUse {
+    /// Its processes.
+    pub pids: Vec<u32>,
+    /// Processor time, in seconds.
+    pub cpu_s: f64,
+    /// The same for a million of what is counted.
+    pub cpu_s_per_million: f64,
+    /// Resident memory, in bytes.
+    pub rss_bytes: u64,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Outcome {
+    /// The router.
+    pub url: String,
+    /// What was spoken.
+    pub protocol: String,
+    /// What was done.
+    pub work: String,
+    /// What `per_second` counts.
+    pub unit: &'static str,
+    /// The figure.
+    pub per_second: f64,
+    /// How long it was measured, in seconds.
+    pub seconds: f64,
+    /// Sent in a second, where that is another figure.
+    pub sent_per_second: Option<f64>,
+    /// What should have arrived, in the whole run.
+    pub expected: u64,
+    /// What has not.
+    pub lost: u64,
+    /// What came again or out of order.
+    pub repeated: u64,
+    /// How long it took.
+    pub latency_us: Option<Latencies>,
+    /// Bytes of the router's memory for each connection.
+    pub bytes_per_connection: Option<f64>,
+    /// What the router used.
+    pub router: Option<RouterUse>,
+    /// How busy the load generator was.
+    pub threads: Vec<ThreadUse>,
+    /// True if the run was long enough and nothing was lost.
+    pub counts: bool,
+    /// What else has to be known.
+    pub notes: Vec<String>,
+}
+
+impl Outcome {
+    /// The outcome of a run that was measured by the harness; `figure` counts in the measured time.
+    pub(super) fn of(
+        target: &Target,
+        work: &str,
+        unit: &'static str,
+        figure: u64,
+        measured: &Measured,
+        router: Option<&Router>,
+    ) -> Self {
+        let lost = measured.expected_in_all.saturating_sub(measured.received_in_all.saturating_sub(measured.repeated));
+        let router = router.map(|router| {
+            let cpu_s = measured.router_cpu_s.unwrap_or(0.0);
+            RouterUse {
+                pids: router.pids.clone(),
+                cpu_s,
+                cpu_s_per_million: if figure > 0 { cpu_s * 1e6 / figure as f64 } else { 0.0 },
+                rss_bytes: measured.router_rss_bytes.unwrap_or(0),
+            }
+        });
+        let mut outcome = Outcome {
+            url: target.url.clone(),
+            protocol: target.describe(),
+            work: work.to_string(),
+            unit,
+            per_second: figure as f64 / measured.seconds,
+            seconds: measured.seconds,
+            sent_per_second: (measured.sent != figure).then_some(measured.sent as f64 / measured.seconds),
+            expected: measured.expected_in_all,
+            lost,
+            repeated: measured.repeated,
+            latency_us: Latencies::of(&measured.latencies),
+            bytes_per_connection: None,
+            router,
+            threads: measured.threads.clone(),
+            counts: true,
+            notes: Vec::new(),
+        };
+        outcome.judge();
+        outcome
+    }
+
+    /// Notes what makes the figure doubtful.
+    pub(super) fn judge(&mut self) {
+        if self.seconds < MIN_SECONDS {
+            self.refuse("shorter than 3 s".into());
+        }
+        if self.lost > 0 {
+            self.refuse(format!("{} of {} were lost", grouped(self.lost), grouped(self.expected)));
+        }
+        if self.per_second == 0.0 {
+            self.refuse("nothing was counted".into());
+        }
+        for thread in &self.threads {
+            if thread.busy > BUSY {
+                self.notes.push(format!(
+                    "the load generator is the bottleneck: its {} thread was busy for {:.0} % of the time; the router may be faster (--threads)",
+                    thread.role,
+                    thread.busy * 100.0
+                ));
+            } else if thread.starved > STARVED {
+                self.notes.push(format!(
+                    "the machine is the bottleneck: the {} thread of the load generator waited for a processor for {:.0} % of the time",
+                    thread.role,
+                    thread.starved * 100.0
+                ));
+            }
+        }
+    }
+
+    fn refuse(&mut self, why: String) {
+        self.counts = false;
+        self.notes.push(format!("does not count: {why}"));
+    }
+
+    /// The outcome in a few lines.
+    pub(super) fn text(&self) -> String {
+        let mut text = format!("{} ({})\n", self.url, self.protocol);
+        let mut line = |name: &str, value: String| {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "  {name:<10} {value}");
+        };
+        line("rate", format!("{} {}/s over {:.2} s", grouped(self.per_second as u64), self.unit, self.seconds));
+        if let Some(sent) = self.sent_per_second {
+            line("sent", format!("{}/s", grouped(sent as u64)));
+        }
+        line("lost", format!("{} of {}", grouped(self.lost), grouped(self.expected)));
+        if self.repeated > 0 {
+            line("repeated", format!("{} came again or out of order", grouped(self.repeated)));
+        }
+        if let Some(latency) = &self.latency_us {
+            let Latencies { p50, p90, p99, p999, max, .. } = latency;
+            line("latency", format!("p50 {p50:.1}  p90 {p90:.1}  p99 {p99:.1}  p99.9 {p999:.1}  max {max:.1} us"));
+        }
+        if let Some(bytes) = self.bytes_per_connection {
+            line("memory", format!("{:.2} KiB a connection", bytes / 1024.0));
+        }
+        if let Some(router) = &self.router {
+            let processors = router.cpu_s / self.seconds;
+            let (per_million, mib) = (router.cpu_s_per_million, router.rss_bytes as f64 / 1048576.0);
+            line("router", format!("{per_million:.3} s of processor time a million, {processors:.2} processors, {mib:.1} MiB"));
+        }
+        let threads: Vec<String> =
+            self.threads.iter().map(|thread| format!("{} {:.0} %", thread.role, thread.busy * 100.0)).collect();
+        if !threads.is_empty() {
+            line("generator", format!("busy: {}", threads.join(", ")));
+        }
+        for note in &self.notes {
+            line("note", note.clone());
+        }
+        text
+    }
+}
+
+/// A number with commas between its thousands.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The middle of some numbers; of an even count the mean of the two in the middle.
+pub(super) fn median(mut numbers: Vec<f64>) -> Option<f64> {
+    numbers.sort_by(f64::total_cmp);
+    let high = *numbers.get(numbers.len() / 2)?;
+    let low = if numbers.len().is_multiple_of(2) { *numbers.get(numbers.len() / 2 - 1)? } else { high };
+    Some((low + high) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn medians_stand_in_the_middle() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    fn outcome(seconds: f64, received: u64, busy: f64) -> Outcome {
+        let measured = Measured {
+            seconds,
+            sent: 100,
+            acknowledged: 0,
+            received,
+            router_cpu_s: Some(0.5),
+            router_rss_bytes: Some(1),
+            received_in_all: received,
+            expected_in_all: 100,
+            repeated: 0,
+            threads: vec![ThreadUse { role: "publishing", busy, starved: 0.0 }],
+            latencies: Histogram::default(),
+        };
+        let dialect = super::super::target::Dialect {
+            version: corsac::wire::mqtt::Version::V5,
+            encoding: corsac::model::Encoding::Json,
+            realm: String::new(),
+            remote: false,
+        };
+        let target = Target::parse("mqtt://127.0.0.1:1", &dialect).unwrap();
+        Outcome::of(&target, "work", "messages", received, &measured, Some(&Router { pids: vec![1] }))
+    }
+
+    #[test]
+    fn only_long_runs_without_loss_count() {
+        assert!(outcome(5.0, 100, 0.1).counts);
+        assert!(!outcome(1.0, 100, 0.1).counts);
+        let lossy = outcome(5.0, 99, 0.1);
+        assert!(!lossy.counts && lossy.lost == 1 && lossy.text().contains("1 of 100 were lost"), "{}", lossy.text());
+    }
+
+    #[test]
+    fn a_busy_generator_says_so() {
+        assert!(outcome(5.0, 100, 0.5).notes.is_empty());
+        assert!(outcome(5.0, 100, 0.95).text().contains("the load generator is the bottleneck"));
+        assert_eq!(outcome(5.0, 100, 0.5).router.unwrap().cpu_s_per_million, 5_000.0);
+    }
+}

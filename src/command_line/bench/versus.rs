@@ -1,0 +1,198 @@
+//! Several rounds, of one router or of two in turn, and what they come to in the middle.
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::report::{Outcome, grouped, median};
+
+/// The middle of some rounds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Middle {
+    /// The figure.
+    per_second: Option<f64>,
+    /// Processor time of the router for a million, in seconds.
+    cpu_s_per_million: Option<f64>,
+    /// Median latency, in microseconds.
+    p50_us: Option<f64>,
+    /// 99th percentile, in microseconds.
+    p99_us: Option<f64>,
+    /// Memory of the router for each connection.
+    bytes_per_connection: Option<f64>,
+}
+
+/// The figures of a round, or the ratios of two rounds.
+impl Middle {
+    fn of(outcome: &Outcome) -> Self {
+        Middle {
+            per_second: Some(outcome.per_second),
+            cpu_s_per_million: outcome.router.as_ref().map(|router| router.cpu_s_per_million),
+            p50_us: outcome.latency_us.as_ref().map(|latency| latency.p50),
+            p99_us: outcome.latency_us.as_ref().map(|latency| latency.p99),
+            bytes_per_connection: outcome.bytes_per_connection,
+        }
+    }
+
+    fn ratio(&self, other: &Middle) -> Self {
+        let ratio = |a: Option<f64>, b: Option<f64>| a.zip(b).filter(|(_, b)| *b != 0.0).map(|(a, b)| a / b);
+        Middle {
+            per_second: ratio(self.per_second, other.per_second),
+            cpu_s_per_million: ratio(self.cpu_s_per_million, other.cpu_s_per_million),
+            p50_us: ratio(self.p50_us, other.p50_us),
+            p99_us: ratio(self.p99_us, other.p99_us),
+            bytes_per_connection: ratio(self.bytes_per_connection, other.bytes_per_connection),
+        }
+    }
+
+    /// The median of each figure by itself.
+    fn median(rounds: &[Middle]) -> Self {
+        let of = |figure: fn(&Middle) -> Option<f64>| median(rounds.iter().filter_map(figure).collect());
+        Middle {
+            per_second: of(|round| round.per_second),
+            cpu_s_per_million: of(|round| round.cpu_s_per_million),
+            p50_us: of(|round| round.p50_us),
+            p99_us: of(|round| round.p99_us),
+            bytes_per_connection: of(|round| round.bytes_per_connection),
+        }
+    }
+
+    fn figures(&self) -> [(&'static str, Option<f64>); 5] {
+        [
+            ("rate, 1/s", self.per_second),
+            ("router's processor time, s a million", self.cpu_s_per_million),
+            ("latency p50, us", self.p50_us),
+            ("latency p99, us", self.p99_us),
+            ("memory, bytes a connection", self.bytes_per_connection),
+        ]
+    }
+}
+
+/// All rounds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Comparison {
+    /// The rounds of the first router.
+    pub a: Vec<Outcome>,
+    /// Their medians.
+    pub a_median: Middle,
+    /// The rounds of the second router, if there is one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub b: Vec<Outcome>,
+    /// Their medians.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub b_median: Option<Middle>,
+    /// The medians of the ratios, first to second, of rounds that followed each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio_median: Option<Middle>,
+    /// True if every round counts.
+    pub counts: bool,
+}
+
+impl Comparison {
+    /// The comparison of rounds that were run in turn.
+    pub(super) fn of(a: Vec<Outcome>, b: Vec<Outcome>) -> Self {
+        let figures = |outcomes: &[Outcome]| outcomes.iter().map(Middle::of).collect::<Vec<_>>();
+        let (of_a, of_b) = (figures(&a), figures(&b));
+        let ratios: Vec<Middle> = of_a.iter().zip(&of_b).map(|(a, b)| a.ratio(b)).collect();
+        let is_compared = !b.is_empty();
+        Comparison {
+            a_median: Middle::median(&of_a),
+            b_median: is_compared.then(|| Middle::median(&of_b)),
+            ratio_median: is_compared.then(|| Middle::median(&ratios)),
+            counts: a.iter().chain(&b).all(|outcome| outcome.counts),
+            a,
+            b,
+        }
+    }
+
+    /// The medians, and the ratios if there are two routers.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        let (Some(first), rounds) = (self.a.first(), self.a.len()) else { return text };
+        let number = |value: Option<f64>| {
+            value.map_or("-".to_string(), |value| if value < 1_000.0 { format!("{value:.2}") } else { grouped(value as u64) })
+        };
+        let heads = (&first.url, self.b.first().map_or("", |second| &second.url));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "medians of {rounds} rounds: {}", first.work);
+        let _ =
+            writeln!(text, "  {:<38} {:>26} {:>26} {:>8}", "", heads.0, heads.1, if self.b.is_empty() { "" } else { "ratio" });
+        for (index, (name, value)) in self.a_median.figures().into_iter().enumerate() {
+            let of = |middle: &Option<Middle>| {
+                middle.as_ref().and_then(|middle| middle.figures().get(index).and_then(|(_, value)| *value))
+            };
+            if value.is_some() {
+                let other = self.b_median.as_ref().map_or(String::new(), |_| number(of(&self.b_median)));
+                let ratio = self.ratio_median.as_ref().map_or(String::new(), |_| number(of(&self.ratio_median)));
+                let _ = writeln!(text, "  {name:<38} {:>26} {other:>26} {ratio:>8}", number(value));
+            }
+        }
+        if !self.counts {
+            text.push_str("  does not count: see the notes of the rounds\n");
+        }
+        text
+    }
+}
+
+/// Runs the rounds: one router, or two in turn.
+pub(super) fn run(
+    rounds: usize,
+    mut a: impl FnMut(usize) -> Result<Outcome, String>,
+    mut b: Option<impl FnMut(usize) -> Result<Outcome, String>>,
+) -> Result<Comparison, String> {
+    let (mut of_a, mut of_b) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        of_a.push(a(round)?);
+        if let Some(b) = &mut b {
+            of_b.push(b(round)?);
+        }
+    }
+    Ok(Comparison::of(of_a, of_b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(per_second: f64, counts: bool) -> Outcome {
+        Outcome {
+            url: "mqtt://a".into(),
+            protocol: String::new(),
+            work: "work".into(),
+            unit: "messages",
+            per_second,
+            seconds: 5.0,
+            sent_per_second: None,
+            expected: 1,
+            lost: 0,
+            repeated: 0,
+            latency_us: None,
+            bytes_per_connection: None,
+            router: None,
+            threads: Vec::new(),
+            counts,
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn ratios_are_taken_between_neighbours() {
+        let mut order = String::new();
+        let rates = [(100.0, 50.0), (200.0, 200.0), (90.0, 30.0)];
+        let comparison = {
+            let order = std::cell::RefCell::new(&mut order);
+            let a = |round: usize| {
+                order.borrow_mut().push('A');
+                Ok(outcome(rates[round].0, true))
+            };
+            let b = |round: usize| {
+                order.borrow_mut().push('B');
+                Ok(outcome(rates[round].1, round != 1))
+            };
+            run(3, a, Some(b)).unwrap()
+        };
+        assert_eq!(order, "ABABAB");
+        assert_eq!(comparison.a_median.per_second, Some(100.0));
+        assert_eq!(comparison.b_median.clone().unwrap().per_second, Some(50.0));
+        assert_eq!(comparison.ratio_median.clone().unwrap().per_second, Some(2.0));
+        assert!(!comparison.counts && comparison.text().contains("does not count"));
+    }
+}
