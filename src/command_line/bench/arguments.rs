@@ -23,6 +23,14 @@ pub(super) enum Work {
     Pubsub(PubsubArguments),
     /// Publish at a steady rate and measure how long messages take, from when they were due
     Latency(LatencyArguments),
+    /// Call procedures, in WAMP or MQTT 5
+    Rpc(RpcArguments),
+    /// Open connections and close them again
+    Connect(ConnectArguments),
+    /// Hold connections that do nothing, and measure the router's memory for each
+    Idle(IdleArguments),
+    /// Store retained messages and subscribe to all of them, again and again
+    Retained(RetainedArguments),
 }
 
 /// Where to, and how long.
@@ -176,6 +184,70 @@ pub(super) struct LatencyArguments {
     /// Messages a second, of all publishers together
     #[arg(long, default_value = "5000")]
     pub rate: f64,
+}
+
+/// Who calls whom.
+#[derive(Args, Clone)]
+pub(super) struct RpcArguments {
+    #[command(flatten)]
+    pub common: Common,
+    /// Connections that call
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
+    pub callers: u64,
+    /// Connections that serve a procedure each; caller i calls procedure i modulo this
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
+    pub callees: u64,
+    /// Calls of a caller that may be unanswered
+    #[arg(long, default_value = "100", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub window: u64,
+    /// Payload of calls and of results, in bytes
+    #[arg(long, default_value = "64")]
+    pub size: usize,
+    /// MQTT: requests and responses on plain topics, which every broker has, instead of $call/
+    #[arg(long)]
+    pub plain: bool,
+    /// Where the callees connect, if that is another port or protocol of the router
+    #[arg(long, value_name = "URL")]
+    pub serve_at: Option<String>,
+    /// The same for the second router
+    #[arg(long, value_name = "URL", requires = "vs")]
+    pub vs_serve_at: Option<String>,
+}
+
+/// How to connect.
+#[derive(Args, Clone)]
+pub(super) struct ConnectArguments {
+    #[command(flatten)]
+    pub common: Common,
+    /// Connections that are being opened at the same time
+    #[arg(long, default_value = "32", value_parser = clap::value_parser!(u64).range(1..))]
+    pub parallel: u64,
+}
+
+/// What to hold.
+#[derive(Args, Clone)]
+pub(super) struct IdleArguments {
+    #[command(flatten)]
+    pub common: Common,
+    /// Connections to hold
+    #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u64).range(1..))]
+    pub connections: u64,
+}
+
+/// What to store.
+#[derive(Args, Clone)]
+pub(super) struct RetainedArguments {
+    #[command(flatten)]
+    pub common: Common,
+    /// Topics with a retained message
+    #[arg(long, default_value = "10000", value_parser = clap::value_parser!(u64).range(1..))]
+    pub messages: u64,
+    /// Payload in bytes
+    #[arg(long, default_value = "64", value_parser = clap::value_parser!(u64).range(1..))]
+    pub size: u64,
+    /// Connections that subscribe
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
+    pub readers: u64,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -85,6 +85,11 @@ impl Run {
         self.sending.fetch_sub(1, Ordering::SeqCst);
     }
 
+    /// How many senders have not finished.
+    pub(super) fn senders_left(&self) -> usize {
+        self.sending.load(Ordering::SeqCst)
+    }
+
     /// A histogram for one task; all of them count together at the end.
     pub(super) fn histogram(&self) -> Arc<Mutex<Histogram>> {
         let histogram = Arc::default();
@@ -194,6 +199,8 @@ pub(super) struct ThreadUse {
 /// What came out.
 #[derive(Clone, Debug)]
 pub(super) struct Measured {
+    /// How long it took to open all connections.
+    pub opening_s: f64,
     /// The time that was measured.
     pub seconds: f64,
     /// Sent, acknowledged and received in that time.
@@ -257,8 +264,11 @@ impl Load {
     pub(super) fn drive(self, timing: Timing, router: Option<&Router>, quiet: bool) -> Result<Measured, String> {
         let run = self.run;
         let tasks = self.groups.iter().map(|group| group.tasks.len()).sum();
+        let opening = Instant::now();
         let threads: Vec<_> = self.groups.into_iter().flat_map(|group| spawn(&run, group)).collect();
+        let mut opening_s = 0.0;
         let outcome = wait_until_ready(&run, tasks).and_then(|()| {
+            opening_s = opening.elapsed().as_secs_f64();
             run.epoch();
             run.phase.send_replace(Phase::Running);
             measure(&run, timing, router, if quiet { "" } else { self.unit }, &self.expected)
@@ -269,9 +279,7 @@ impl Load {
             thread.join().map_err(|_| "a thread of the load generator has panicked")?;
         }
         run.check()?;
-        let mut measured = outcome?;
-        measured.latencies = run.merged_latencies();
-        Ok(measured)
+        Ok(Measured { opening_s, latencies: run.merged_latencies(), ..outcome? })
     }
 }
 
@@ -353,6 +361,7 @@ fn measure(
         starved: (after.1.waiting_s - before.1.waiting_s) / seconds,
     };
     Ok(Measured {
+        opening_s: 0.0,
         seconds,
         sent: end.sent - begin.sent,
         acknowledged: end.acknowledged - begin.acknowledged,
@@ -404,8 +413,7 @@ fn drain(run: &Run, patience: Duration, expected: &dyn Fn(&Run) -> u64) -> Resul
     loop {
         run.check()?;
         let received = run.received.sum();
-        let is_sent = run.sending.load(Ordering::SeqCst) == 0;
-        if is_sent && received >= expected(run) {
+        if run.senders_left() == 0 && received >= expected(run) {
             return Ok(());
         }
         let state = (received, run.acknowledged.sum());

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use corsac::model::{Encoding, InvocationId, Payload, RequestId};
 use corsac::wire::mqtt::{Packet, Publish, PublishProperties, Qos, Version};
-use corsac::wire::wamp::options::{PublishOptions, YieldOptions};
+use corsac::wire::wamp::options::{CloseDetails, PublishOptions, YieldOptions};
 use corsac::wire::wamp::{Message, encode};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
@@ -161,12 +161,16 @@ impl Link {
 
     /// Says goodbye and closes.
     pub(super) async fn close(mut self) {
-        let goodbye: &[u8] = match self.protocol {
-            Protocol::Mqtt(_) => b"\xE0\0",
-            _ => return,
-        };
+        let mut goodbye = BytesMut::new();
+        match self.encoding() {
+            None => goodbye.extend_from_slice(b"\xE0\0"),
+            Some(encoding) => {
+                let (details, reason) = (CloseDetails::default(), "wamp.close.normal".into());
+                encode(&Message::Goodbye { details, reason }, encoding, &mut goodbye);
+            }
+        }
         // The connection may be gone already, which is as good.
-        let _ = self.send(goodbye).await;
+        let _ = self.send_message(&goodbye).await;
     }
 
     /// The template of publications to `topic` (spelled as in MQTT) with `size` bytes of payload.

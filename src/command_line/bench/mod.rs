@@ -1,5 +1,6 @@
 //! `corsac bench`: the load generator for any MQTT or WAMP router.
 mod arguments;
+mod connections;
 mod credit;
 mod harness;
 mod histogram;
@@ -9,6 +10,8 @@ mod open;
 mod process;
 mod pubsub;
 mod report;
+mod retained;
+mod rpc;
 mod stamp;
 mod target;
 mod template;
@@ -20,7 +23,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use corsac::model::Qos;
 
 pub use arguments::Bench;
-use arguments::{Common, PubsubArguments, Work};
+use arguments::{Common, ConnectArguments, IdleArguments, PubsubArguments, RetainedArguments, RpcArguments, Work};
 use process::Router;
 use report::Outcome;
 use target::Target;
@@ -30,6 +33,10 @@ pub fn bench(bench: &Bench) -> Result<(), String> {
     match &bench.work {
         Work::Pubsub(arguments) => bench_pubsub(arguments, None),
         Work::Latency(arguments) => bench_pubsub(&arguments.pubsub, Some(arguments.rate)),
+        Work::Rpc(arguments) => bench_rpc(arguments),
+        Work::Connect(arguments) => bench_connect(arguments),
+        Work::Idle(arguments) => bench_idle(arguments),
+        Work::Retained(arguments) => bench_retained(arguments),
     }
 }
 
@@ -66,6 +73,76 @@ fn bench_pubsub(arguments: &PubsubArguments, rate: Option<f64>) -> Result<(), St
             outcome.protocol = format!("{} to {}", outcome.protocol, subscribe_at.describe());
         }
         Ok(outcome)
+    })
+}
+
+fn bench_rpc(arguments: &RpcArguments) -> Result<(), String> {
+    let common = &arguments.common;
+    let serve_at = arguments.serve_at.as_deref().map(|url| common.target(url)).transpose()?;
+    let vs_serve_at = arguments.vs_serve_at.as_deref().map(|url| common.target(url)).transpose()?;
+    let RpcArguments { callers, callees, window, size, .. } = arguments;
+    let work = format!("calls, {callers} to {callees}, window {window}, {size} bytes");
+    rounds(common, |side, is_second| {
+        let calls = rpc::Calls {
+            callers: *callers as usize,
+            callees: *callees as usize,
+            window: *window as usize,
+            size: *size,
+            plain: arguments.plain,
+            threads: common.threads,
+            warm_up: common.warm_up,
+            procedure: unique("bench"),
+        };
+        let serve_at = if is_second { &vs_serve_at } else { &serve_at };
+        let router = side.router();
+        let load = rpc::load(&calls, &side.target, serve_at.as_ref().unwrap_or(&side.target))?;
+        let measured = load.drive(common.timing(), router.as_ref(), common.quiet)?;
+        Ok(Outcome::of(&side.target, &work, "results", measured.received, &measured, router.as_ref()))
+    })
+}
+
+fn bench_connect(arguments: &ConnectArguments) -> Result<(), String> {
+    let (common, parallel) = (&arguments.common, arguments.parallel as usize);
+    let work = format!("connections opened and closed, {parallel} at a time");
+    rounds(common, |side, _| {
+        let router = side.router();
+        let load = connections::connect(&side.target, parallel, common.threads, common.warm_up)?;
+        let measured = load.drive(common.timing(), router.as_ref(), common.quiet)?;
+        Ok(Outcome::of(&side.target, &work, "connections", measured.received, &measured, router.as_ref()))
+    })
+}
+
+fn bench_idle(arguments: &IdleArguments) -> Result<(), String> {
+    let (common, count) = (&arguments.common, arguments.connections);
+    let work = format!("{count} idle connections");
+    rounds(common, |side, _| {
+        let router = side.router();
+        let before = router.as_ref().map(Router::rss_bytes);
+        let load = connections::idle(&side.target, count as usize, common.threads)?;
+        let measured = load.drive(common.timing(), router.as_ref(), common.quiet)?;
+        let mut outcome = Outcome::of(&side.target, &work, "connections opened", count, &measured, router.as_ref());
+        outcome.per_second = count as f64 / measured.opening_s;
+        let growth = before.zip(measured.router_rss_bytes).map(|(before, after)| after as f64 - before as f64);
+        outcome.bytes_per_connection = growth.map(|bytes| bytes / count as f64);
+        Ok(outcome)
+    })
+}
+
+fn bench_retained(arguments: &RetainedArguments) -> Result<(), String> {
+    let RetainedArguments { common, messages, size, readers } = arguments;
+    let work = format!("replays of {messages} retained messages of {size} bytes to {readers}");
+    rounds(common, |side, _| {
+        let values = retained::Values {
+            count: *messages as usize,
+            size: *size as usize,
+            readers: *readers as usize,
+            threads: common.threads,
+            warm_up: common.warm_up,
+            topic: unique("bench"),
+        };
+        let router = side.router();
+        let measured = retained::load(&values, &side.target).drive(common.timing(), router.as_ref(), common.quiet)?;
+        Ok(Outcome::of(&side.target, &work, "retained messages", measured.received, &measured, router.as_ref()))
     })
 }
 

@@ -103,7 +103,8 @@ async fn wamp_hello(link: &mut Link, target: &Target, encoding: Encoding) -> Res
         ..HelloDetails::default()
     };
     let hello = Message::Hello { realm: target.realm.as_str().into(), details: Box::new(details) };
-    request(link, &hello, encoding, |message| match message {
+    say(link, &hello, encoding).await?;
+    answer(link, encoding, |message| match message {
         Message::Welcome { .. } => Some(Ok(())),
         Message::Challenge { method, .. } => Some(Err(format!("login by {method} is not supported here"))),
         _ => None,
@@ -111,20 +112,23 @@ async fn wamp_hello(link: &mut Link, target: &Target, encoding: Encoding) -> Res
     .await
 }
 
-/// Sends a WAMP message and waits for its answer.
-async fn request<T>(
-    link: &mut Link,
-    message: &Message<'_>,
-    encoding: Encoding,
-    mut answer: impl FnMut(Message<'_>) -> Option<Result<T, String>>,
-) -> Result<T, String> {
+/// Sends a WAMP message.
+async fn say(link: &mut Link, message: &Message<'_>, encoding: Encoding) -> Result<(), String> {
     let mut out = BytesMut::new();
     encode(message, encoding, &mut out);
-    link.send_message(&out).await?;
+    link.send_message(&out).await
+}
+
+/// Waits for the WAMP message for which `wanted` has an answer.
+async fn answer<T>(
+    link: &mut Link,
+    encoding: Encoding,
+    mut wanted: impl FnMut(Message<'_>) -> Option<Result<T, String>>,
+) -> Result<T, String> {
     link.wait_for(|message| {
         let message = Bytes::copy_from_slice(message);
         match decode(&message, encoding) {
-            Ok(message) => answer(message),
+            Ok(message) => wanted(message),
             Err(error) => Some(Err(format!("the router sends {}: {}", readable(&message), error.detail))),
         }
     })
@@ -136,41 +140,50 @@ async fn request<T>(
 pub(super) enum Wanted {
     /// The events of one topic from now on.
     Topic,
+    /// The events of all topics below one.
+    Below,
     /// The retained values of all topics below one, and what follows.
     Retained,
 }
 
 /// Subscribes to `topic`, spelled as in MQTT, and waits until that is confirmed.
 pub(super) async fn subscribe(link: &mut Link, topic: &str, qos: Qos, wanted: Wanted) -> Result<(), String> {
-    let Some(encoding) = link.encoding() else {
-        let filter = if wanted == Wanted::Retained { format!("{topic}/#") } else { topic.to_string() };
-        return mqtt_subscribe(link, &filter, qos).await;
-    };
-    let (options, topic) = match wanted {
-        Wanted::Topic => (SubscribeOptions::default(), wamp_spelling(topic)),
-        Wanted::Retained => (
-            SubscribeOptions { policy: Some(MatchPolicy::Prefix), get_retained: Some(true), ..SubscribeOptions::default() },
-            format!("{}.", wamp_spelling(topic)),
-        ),
-    };
-    let message = Message::Subscribe { request: RequestId(1), options, topic: topic.into() };
-    request(link, &message, encoding, |message| matches!(message, Message::Subscribed { .. }).then_some(Ok(()))).await
+    ask(link, topic, qos, wanted).await?;
+    let Some(encoding) = link.encoding() else { return subscribed(link, topic, qos).await };
+    answer(link, encoding, |message| matches!(message, Message::Subscribed { .. }).then_some(Ok(()))).await
 }
 
-async fn mqtt_subscribe(link: &mut Link, filter: &str, qos: Qos) -> Result<(), String> {
+/// Asks for a subscription without waiting: values may come before the confirmation.
+pub(super) async fn ask(link: &mut Link, topic: &str, qos: Qos, wanted: Wanted) -> Result<(), String> {
+    let Some(encoding) = link.encoding() else {
+        let filter = if wanted == Wanted::Topic { topic.to_string() } else { format!("{topic}/#") };
+        return ask_mqtt(link, &filter, qos).await;
+    };
+    let topic = wamp_spelling(topic);
+    let (policy, topic) = if wanted == Wanted::Topic { (None, topic) } else { (Some(MatchPolicy::Prefix), format!("{topic}.")) };
+    let get_retained = (wanted == Wanted::Retained).then_some(true);
+    let options = SubscribeOptions { policy, get_retained, ..SubscribeOptions::default() };
+    say(link, &Message::Subscribe { request: RequestId(1), options, topic: topic.into() }, encoding).await
+}
+
+async fn ask_mqtt(link: &mut Link, filter: &str, qos: Qos) -> Result<(), String> {
     let Protocol::Mqtt(version) = *link.protocol() else { return Err("no such protocol".into()) };
     let options = SubscriptionOptions { qos, ..SubscriptionOptions::default() };
     let requests = [SubscriptionRequest { filter, options }];
-    let packet_id = NonZeroU16::MIN;
     let requests = Requests::from_slice(&requests);
-    let subscribe = Subscribe { packet_id, properties: SubscribeProperties::default(), requests };
+    let subscribe = Subscribe { packet_id: NonZeroU16::MIN, properties: SubscribeProperties::default(), requests };
     let mut out = BytesMut::new();
     append_packet(&Packet::Subscribe(subscribe), version, &mut out)?;
-    link.send(&out).await?;
+    link.send(&out).await
+}
+
+/// Waits for SUBACK.
+async fn subscribed(link: &mut Link, topic: &str, qos: Qos) -> Result<(), String> {
+    let Protocol::Mqtt(version) = *link.protocol() else { return Err("no such protocol".into()) };
     link.wait_for(|packet| match decode_mqtt(packet, version, Peer::Server) {
         Ok(Packet::SubAck(ack)) => Some(match ack.codes.first() {
             Some(granted) if *granted == qos.bits() => Ok(()),
-            code => Err(format!("subscription to {filter} refused or lowered, reason code {code:02x?}")),
+            code => Err(format!("subscription to {topic} refused or lowered, reason code {code:02x?}")),
         }),
         Ok(_) => None,
         Err(error) => Some(Err(format!("the router sends a wrong SUBACK: {error}"))),
@@ -182,5 +195,6 @@ async fn mqtt_subscribe(link: &mut Link, filter: &str, qos: Qos) -> Result<(), S
 pub(super) async fn register(link: &mut Link, procedure: &str, encoding: Encoding) -> Result<(), String> {
     let options = RegisterOptions::default();
     let message = Message::Register { request: RequestId(1), options, procedure: wamp_spelling(procedure).into() };
-    request(link, &message, encoding, |message| matches!(message, Message::Registered { .. }).then_some(Ok(()))).await
+    say(link, &message, encoding).await?;
+    answer(link, encoding, |message| matches!(message, Message::Registered { .. }).then_some(Ok(()))).await
 }

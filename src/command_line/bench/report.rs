@@ -254,6 +254,7 @@ mod tests {
 
     fn outcome(seconds: f64, received: u64, busy: f64) -> Outcome {
         let measured = Measured {
+            opening_s: 0.0,
             seconds,
             sent: 100,
             acknowledged: 0,

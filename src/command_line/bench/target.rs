@@ -82,11 +82,6 @@ impl Target {
         })
     }
 
-    /// True if the router is spoken to in WAMP.
-    pub(super) fn is_wamp(&self) -> bool {
-        !matches!(self.protocol, Protocol::Mqtt(_))
-    }
-
     /// What is spoken, for people.
     pub(super) fn describe(&self) -> String {
         let serializer = |encoding: &Encoding| match encoding {

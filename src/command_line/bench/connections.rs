@@ -1,0 +1,92 @@
+//! Connections by themselves: how many a second can be opened and closed, and what idle ones cost.
+use std::time::{Duration, Instant};
+
+use super::harness::{Context, Group, Load, Run, Task, locked, task};
+use super::link::source;
+use super::process::open_files_limit;
+use super::target::Target;
+
+/// Files that the load generator needs besides its connections.
+const OTHER_FILES: usize = 64;
+
+/// Opens connections and closes them again, `parallel` at a time.
+pub(super) fn connect(target: &Target, parallel: usize, threads: usize, warm_up: Duration) -> Result<Load, String> {
+    check_limit(parallel)?;
+    let opening = |index: usize| {
+        let target = target.clone();
+        task(move |context| open_and_close(context, target, index, parallel, warm_up))
+    };
+    let tasks: Vec<Task> = (0..parallel).map(opening).collect();
+    let groups = vec![Group { role: "connecting", threads, tasks }];
+    let run = Run::new(parallel, parallel);
+    Ok(Load { run, groups, expected: Box::new(|run| run.sent.sum()), unit: "connections" })
+}
+
+async fn open_and_close(
+    context: Context,
+    target: Target,
+    index: usize,
+    parallel: usize,
+    warm_up: Duration,
+) -> Result<(), String> {
+    context.start().await;
+    let run = context.run.clone();
+    let latencies = run.histogram();
+    let counts_from = run.epoch() + warm_up;
+    let mut round = 0;
+    while !run.is_stopping() {
+        let number = index + round * parallel;
+        round += 1;
+        run.sent.add(index, 1);
+        let start = Instant::now();
+        let link = context.open(&target, &format!("bench-{number}"), source(&target, number)).await?;
+        if start >= counts_from {
+            locked(&latencies).record(start.elapsed());
+        }
+        run.received.add(index, 1);
+        link.close().await;
+    }
+    run.finish_sending();
+    Ok(())
+}
+
+/// Opens `count` connections and holds them.
+pub(super) fn idle(target: &Target, count: usize, threads: usize) -> Result<Load, String> {
+    check_limit(count)?;
+    let holding = |index: usize| {
+        let target = target.clone();
+        task(move |context| hold(context, target, index))
+    };
+    let tasks: Vec<Task> = (0..count).map(holding).collect();
+    let groups = vec![Group { role: "holding", threads, tasks }];
+    let run = Run::new(0, count);
+    Ok(Load { run, groups, expected: Box::new(move |_| count as u64), unit: "connections" })
+}
+
+async fn hold(context: Context, target: Target, index: usize) -> Result<(), String> {
+    let mut link = context.open(&target, &format!("bench-i{index}"), source(&target, index)).await?;
+    context.run.received.add(index, 1);
+    context.start().await;
+    let framing = link.framing();
+    loop {
+        let mut replies = Vec::new();
+        link.read(&context.scratch, |item| {
+            if let super::inlet::Item::Ping(ping) = item {
+                framing.append_pong(ping, &mut replies);
+            }
+            Ok(())
+        })
+        .await?;
+        link.send(&replies).await?;
+    }
+}
+
+fn check_limit(connections: usize) -> Result<(), String> {
+    match open_files_limit() {
+        Some(limit) if limit < connections + OTHER_FILES => Err(format!(
+            "{connections} connections need as many open files, {limit} are allowed: ulimit -n {}, here and for the router",
+            connections + OTHER_FILES
+        )),
+        _ => Ok(()),
+    }
+}
