@@ -232,6 +232,9 @@ pub(super) struct IdleArguments {
     /// Connections to hold
     #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u64).range(1..))]
     pub connections: u64,
+    /// Subscriptions of each, to topics of its own
+    #[arg(long, default_value = "0", value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    pub subscriptions: u64,
 }
 
 /// What to store.

@@ -1,8 +1,11 @@
 //! Connections by themselves: how many a second can be opened and closed, and what idle ones cost.
 use std::time::{Duration, Instant};
 
+use corsac::wire::mqtt::Qos;
+
 use super::harness::{Context, Group, Load, Run, Task, locked, task};
 use super::link::source;
+use super::open::{Wanted, subscribe};
 use super::process::open_files_limit;
 use super::target::Target;
 
@@ -50,12 +53,12 @@ async fn open_and_close(
     Ok(())
 }
 
-/// Opens `count` connections and holds them.
-pub(super) fn idle(target: &Target, count: usize, threads: usize) -> Result<Load, String> {
+/// Opens `count` connections, subscribes on each to `subscriptions` topics below `topic`, and holds them.
+pub(super) fn idle(target: &Target, count: usize, subscriptions: u64, topic: &str, threads: usize) -> Result<Load, String> {
     check_limit(count)?;
     let holding = |index: usize| {
-        let target = target.clone();
-        task(move |context| hold(context, target, index))
+        let (target, topic) = (target.clone(), format!("{topic}/{index}"));
+        task(move |context| hold(context, target, index, subscriptions, topic))
     };
     let tasks: Vec<Task> = (0..count).map(holding).collect();
     let groups = vec![Group { role: "holding", threads, tasks }];
@@ -63,8 +66,11 @@ pub(super) fn idle(target: &Target, count: usize, threads: usize) -> Result<Load
     Ok(Load { run, groups, expected: Box::new(move |_| count as u64), unit: "connections" })
 }
 
-async fn hold(context: Context, target: Target, index: usize) -> Result<(), String> {
+async fn hold(context: Context, target: Target, index: usize, subscriptions: u64, topic: String) -> Result<(), String> {
     let mut link = context.open(&target, &format!("bench-i{index}"), source(&target, index)).await?;
+    for number in 0..subscriptions {
+        subscribe(&mut link, &format!("{topic}/{number}"), Qos::AtMostOnce, Wanted::Topic).await?;
+    }
     context.run.received.add(index, 1);
     context.start().await;
     let framing = link.framing();

@@ -12,14 +12,16 @@ use tokio::sync::{Semaphore, watch};
 use super::credit::Counters;
 use super::histogram::Histogram;
 use super::link::{Link, SCRATCH_BYTES, Scratch};
-use super::process::{Router, Thread, ThreadTimes};
+use super::measure::{self, Measured};
+use super::process::{Router, Thread};
 use super::target::Target;
 
 /// Connections that one thread opens at the same time.
 const OPENING: usize = 64;
 /// How long nothing may happen while connections are opened.
 const OPEN_PATIENCE: Duration = Duration::from_secs(20);
-const TICK: Duration = Duration::from_millis(2);
+/// How often the main thread looks how things stand.
+pub(super) const TICK: Duration = Duration::from_millis(2);
 
 /// Where a run stands.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -39,7 +41,8 @@ pub(super) struct Run {
     failure: Mutex<Option<String>>,
     epoch: OnceLock<Instant>,
     latencies: Mutex<Vec<Arc<Mutex<Histogram>>>>,
-    threads: Mutex<Vec<(&'static str, Thread)>>,
+    /// The threads that work on it, and what they do.
+    pub threads: Mutex<Vec<(&'static str, Thread)>>,
     /// Messages that publishers have sent, calls that callers have made.
     pub sent: Counters,
     /// Of these, acknowledged.
@@ -67,6 +70,11 @@ impl Run {
             received: Counters::new(receivers),
             repeated: AtomicU64::new(0),
         })
+    }
+
+    /// Lets senders stop.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
     }
 
     /// True once senders shall stop.
@@ -109,7 +117,8 @@ impl Run {
         locked(&self.failure).get_or_insert(error);
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// The error of a task, if one has failed.
+    pub(super) fn check(&self) -> Result<(), String> {
         locked(&self.failure).clone().map_or(Ok(()), Err)
     }
 
@@ -185,68 +194,6 @@ pub(super) struct Timing {
     pub drain: Duration,
 }
 
-/// How busy one thread of the generator was.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub(super) struct ThreadUse {
-    /// What it did.
-    pub role: &'static str,
-    /// Share of the time that it ran on a processor, 0 to 1.
-    pub busy: f64,
-    /// Share of the time that it waited for a processor, 0 to 1.
-    pub starved: f64,
-}
-
-/// What came out.
-#[derive(Clone, Debug)]
-pub(super) struct Measured {
-    /// How long it took to open all connections.
-    pub opening_s: f64,
-    /// The time that was measured.
-    pub seconds: f64,
-    /// Sent, acknowledged and received in that time.
-    pub sent: u64,
-    /// See `sent`.
-    pub acknowledged: u64,
-    /// See `sent`.
-    pub received: u64,
-    /// Processor time of the router in that time, where it can be seen.
-    pub router_cpu_s: Option<f64>,
-    /// Memory of the router at the end of that time.
-    pub router_rss_bytes: Option<u64>,
-    /// Received in the whole run.
-    pub received_in_all: u64,
-    /// What should have been received in the whole run.
-    pub expected_in_all: u64,
-    /// Received again or out of order, in the whole run.
-    pub repeated: u64,
-    /// Threads of the generator.
-    pub threads: Vec<ThreadUse>,
-    /// What tasks have recorded.
-    pub latencies: Histogram,
-}
-
-struct Snapshot {
-    at: Instant,
-    sent: u64,
-    acknowledged: u64,
-    received: u64,
-    cpu_s: Option<f64>,
-    threads: Vec<(&'static str, ThreadTimes)>,
-}
-
-impl Snapshot {
-    fn take(run: &Run, router: Option<&Router>) -> Self {
-        Snapshot {
-            at: Instant::now(),
-            sent: run.sent.sum(),
-            acknowledged: run.acknowledged.sum(),
-            received: run.received.sum(),
-            cpu_s: router.map(Router::cpu_s),
-            threads: locked(&run.threads).iter().map(|(role, thread)| (*role, thread.times())).collect(),
-        }
-    }
-}
-
 /// A workload that is ready to run.
 pub(super) struct Load {
     /// What its threads share.
@@ -271,9 +218,9 @@ impl Load {
             opening_s = opening.elapsed().as_secs_f64();
             run.epoch();
             run.phase.send_replace(Phase::Running);
-            measure(&run, timing, router, if quiet { "" } else { self.unit }, &self.expected)
+            measure::measure(&run, timing, router, if quiet { "" } else { self.unit }, &self.expected)
         });
-        run.stopping.store(true, Ordering::SeqCst);
+        run.stop();
         run.phase.send_replace(Phase::Over);
         for thread in threads {
             thread.join().map_err(|_| "a thread of the load generator has panicked")?;
@@ -338,90 +285,4 @@ fn wait_until_ready(run: &Run, tasks: usize) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn measure(
-    run: &Run,
-    timing: Timing,
-    router: Option<&Router>,
-    unit: &str,
-    expected: &dyn Fn(&Run) -> u64,
-) -> Result<Measured, String> {
-    std::thread::sleep(timing.warm_up);
-    let begin = Snapshot::take(run, router);
-    watch_progress(run, begin.at + timing.duration, router, unit)?;
-    let end = Snapshot::take(run, router);
-    let router_rss_bytes = router.map(Router::rss_bytes);
-    run.stopping.store(true, Ordering::SeqCst);
-    drain(run, timing.drain, expected)?;
-    let seconds = (end.at - begin.at).as_secs_f64();
-    let used = |(before, after): (&(&'static str, ThreadTimes), &(&'static str, ThreadTimes))| ThreadUse {
-        role: after.0,
-        busy: (after.1.running_s - before.1.running_s) / seconds,
-        starved: (after.1.waiting_s - before.1.waiting_s) / seconds,
-    };
-    Ok(Measured {
-        opening_s: 0.0,
-        seconds,
-        sent: end.sent - begin.sent,
-        acknowledged: end.acknowledged - begin.acknowledged,
-        received: end.received - begin.received,
-        router_cpu_s: begin.cpu_s.zip(end.cpu_s).map(|(before, after)| after - before),
-        router_rss_bytes,
-        received_in_all: run.received.sum(),
-        expected_in_all: expected(run),
-        repeated: run.repeated.load(Ordering::SeqCst),
-        threads: begin.threads.iter().zip(&end.threads).map(used).collect(),
-        latencies: Histogram::default(),
-    })
-}
-
-/// Sleeps until `end`, and says every second how it goes (unless `unit` is empty).
-fn watch_progress(run: &Run, end: Instant, router: Option<&Router>, unit: &str) -> Result<(), String> {
-    let start = Instant::now();
-    let mut last = Snapshot::take(run, router);
-    loop {
-        let now = Instant::now();
-        if now >= end {
-            return Ok(());
-        }
-        let next = last.at + Duration::from_secs(1);
-        std::thread::sleep(next.min(end).saturating_duration_since(now).min(Duration::from_millis(50)));
-        run.check()?;
-        if Instant::now() >= next && !unit.is_empty() {
-            let current = Snapshot::take(run, router);
-            let seconds = (current.at - last.at).as_secs_f64();
-            let per_second = |count: u64| super::report::grouped((count as f64 / seconds) as u64);
-            let cpu = current.cpu_s.zip(last.cpu_s).map_or(String::new(), |(now, before)| {
-                format!(", router {:.0} % of a processor", (now - before) / seconds * 100.0)
-            });
-            eprintln!(
-                "  {:3.0} s  {:>11}/s sent  {:>11}/s {unit}{cpu}",
-                (current.at - start).as_secs_f64(),
-                per_second(current.sent - last.sent),
-                per_second(current.received - last.received)
-            );
-            last = current;
-        }
-    }
-}
-
-/// Waits until all senders have finished and all is received; gives up when nothing happens any more.
-fn drain(run: &Run, patience: Duration, expected: &dyn Fn(&Run) -> u64) -> Result<(), String> {
-    let mut seen = (0, 0);
-    let mut since = Instant::now();
-    loop {
-        run.check()?;
-        let received = run.received.sum();
-        if run.senders_left() == 0 && received >= expected(run) {
-            return Ok(());
-        }
-        let state = (received, run.acknowledged.sum());
-        if state != seen {
-            (seen, since) = (state, Instant::now());
-        } else if since.elapsed() > patience {
-            return Ok(());
-        }
-        std::thread::sleep(TICK);
-    }
 }

@@ -30,6 +30,8 @@ pub(super) struct Link {
     carry: Vec<u8>,
     framing: Framing,
     protocol: Protocol,
+    /// The id of the last request before anything is published or called.
+    last_request: u64,
     /// How many QoS 1 and 2 publications the router takes at once.
     pub receive_maximum: u16,
 }
@@ -49,7 +51,7 @@ impl Link {
         };
         let protocol = target.protocol.clone();
         let inlet = Inlet::new(layout);
-        let mut link = Link { stream, inlet, carry: Vec::new(), framing, protocol, receive_maximum: u16::MAX };
+        let mut link = Link { stream, inlet, carry: Vec::new(), framing, protocol, last_request: 0, receive_maximum: u16::MAX };
         open::log_in(&mut link, target, client).await.map_err(|error| format!("{}: {error}", target.url))?;
         Ok(link)
     }
@@ -152,6 +154,12 @@ impl Link {
         let mut out = Vec::new();
         self.framing.append(message, &mut out);
         self.send(&out).await
+    }
+
+    /// The id of the next request; in WAMP they have to count by one (WAMP: Basic, Identifiers).
+    pub(super) fn next_request(&mut self) -> u64 {
+        self.last_request += 1;
+        self.last_request
     }
 
     /// How messages are framed here.

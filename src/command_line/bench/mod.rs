@@ -2,10 +2,12 @@
 mod arguments;
 mod connections;
 mod credit;
+mod flight;
 mod harness;
 mod histogram;
 mod inlet;
 mod link;
+mod measure;
 mod open;
 mod process;
 mod pubsub;
@@ -64,11 +66,9 @@ fn bench_pubsub(arguments: &PubsubArguments, rate: Option<f64>) -> Result<(), St
         let subscribe_at = subscribe_at.as_ref().unwrap_or(&side.target);
         let router = side.router();
         let measured = pubsub::load(&shape, &side.target, subscribe_at).drive(common.timing(), router.as_ref(), common.quiet)?;
-        let (unit, figure) = match shape.subscribers {
-            0 => ("publications acknowledged", measured.acknowledged),
-            _ => ("messages received", measured.received),
-        };
-        let mut outcome = Outcome::of(&side.target, &describe(arguments, rate), unit, figure, &measured, router.as_ref());
+        let unit = if shape.subscribers == 0 { "publications acknowledged" } else { "messages received" };
+        let work = describe(arguments, rate);
+        let mut outcome = Outcome::of(&side.target, &work, unit, measured.received, &measured, router.as_ref());
         if *subscribe_at != side.target {
             outcome.protocol = format!("{} to {}", outcome.protocol, subscribe_at.describe());
         }
@@ -113,17 +113,16 @@ fn bench_connect(arguments: &ConnectArguments) -> Result<(), String> {
 }
 
 fn bench_idle(arguments: &IdleArguments) -> Result<(), String> {
-    let (common, count) = (&arguments.common, arguments.connections);
-    let work = format!("{count} idle connections");
+    let (common, count, subscriptions) = (&arguments.common, arguments.connections, arguments.subscriptions);
+    let work = format!("{count} idle connections with {subscriptions} subscriptions each");
     rounds(common, |side, _| {
         let router = side.router();
         let before = router.as_ref().map(Router::rss_bytes);
-        let load = connections::idle(&side.target, count as usize, common.threads)?;
+        let load = connections::idle(&side.target, count as usize, subscriptions, &unique("bench"), common.threads)?;
         let measured = load.drive(common.timing(), router.as_ref(), common.quiet)?;
-        let mut outcome = Outcome::of(&side.target, &work, "connections opened", count, &measured, router.as_ref());
+        let outcome = Outcome::of(&side.target, &work, "connections opened", count, &measured, router.as_ref());
+        let mut outcome = outcome.grown(before, measured.router_rss_bytes, count, "connection");
         outcome.per_second = count as f64 / measured.opening_s;
-        let growth = before.zip(measured.router_rss_bytes).map(|(before, after)| after as f64 - before as f64);
-        outcome.bytes_per_connection = growth.map(|bytes| bytes / count as f64);
         Ok(outcome)
     })
 }
@@ -141,8 +140,10 @@ fn bench_retained(arguments: &RetainedArguments) -> Result<(), String> {
             topic: unique("bench"),
         };
         let router = side.router();
+        let before = router.as_ref().map(Router::rss_bytes);
         let measured = retained::load(&values, &side.target).drive(common.timing(), router.as_ref(), common.quiet)?;
-        Ok(Outcome::of(&side.target, &work, "retained messages", measured.received, &measured, router.as_ref()))
+        let outcome = Outcome::of(&side.target, &work, "retained messages", measured.received, &measured, router.as_ref());
+        Ok(outcome.grown(before, measured.router_rss_bytes, *messages, "message"))
     })
 }
 

@@ -163,7 +163,8 @@ pub(super) async fn ask(link: &mut Link, topic: &str, qos: Qos, wanted: Wanted) 
     let (policy, topic) = if wanted == Wanted::Topic { (None, topic) } else { (Some(MatchPolicy::Prefix), format!("{topic}.")) };
     let get_retained = (wanted == Wanted::Retained).then_some(true);
     let options = SubscribeOptions { policy, get_retained, ..SubscribeOptions::default() };
-    say(link, &Message::Subscribe { request: RequestId(1), options, topic: topic.into() }, encoding).await
+    let message = Message::Subscribe { request: RequestId(link.next_request()), options, topic: topic.into() };
+    say(link, &message, encoding).await
 }
 
 async fn ask_mqtt(link: &mut Link, filter: &str, qos: Qos) -> Result<(), String> {
@@ -171,7 +172,8 @@ async fn ask_mqtt(link: &mut Link, filter: &str, qos: Qos) -> Result<(), String>
     let options = SubscriptionOptions { qos, ..SubscriptionOptions::default() };
     let requests = [SubscriptionRequest { filter, options }];
     let requests = Requests::from_slice(&requests);
-    let subscribe = Subscribe { packet_id: NonZeroU16::MIN, properties: SubscribeProperties::default(), requests };
+    let packet_id = u16::try_from(link.next_request()).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN);
+    let subscribe = Subscribe { packet_id, properties: SubscribeProperties::default(), requests };
     let mut out = BytesMut::new();
     append_packet(&Packet::Subscribe(subscribe), version, &mut out)?;
     link.send(&out).await
@@ -194,7 +196,8 @@ async fn subscribed(link: &mut Link, topic: &str, qos: Qos) -> Result<(), String
 /// Registers a WAMP procedure and waits until that is confirmed.
 pub(super) async fn register(link: &mut Link, procedure: &str, encoding: Encoding) -> Result<(), String> {
     let options = RegisterOptions::default();
-    let message = Message::Register { request: RequestId(1), options, procedure: wamp_spelling(procedure).into() };
+    let message =
+        Message::Register { request: RequestId(link.next_request()), options, procedure: wamp_spelling(procedure).into() };
     say(link, &message, encoding).await?;
     answer(link, encoding, |message| matches!(message, Message::Registered { .. }).then_some(Ok(()))).await
 }

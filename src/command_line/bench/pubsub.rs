@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use corsac::wire::mqtt::Qos;
 
 use super::credit::Credit;
+use super::flight::{Flight, append_ack};
 use super::harness::{Context, Group, Load, Run, Task, locked, task};
 use super::inlet::Item;
 use super::link::{Link, source};
 use super::open::{Wanted, subscribe};
-use super::stamp::{Finder, Stamp};
+use super::stamp::{Finder, Order, Stamp};
 use super::target::Target;
-use super::template::{Framing, Template};
+use super::template::Template;
 
 /// A write holds no more than this many bytes.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -97,7 +98,8 @@ impl Pace {
 
 /// The workload of this shape; publishers and subscribers may go to different places.
 pub(super) fn load(shape: &Shape, publish_to: &Target, subscribe_at: &Target) -> Load {
-    let run = Run::new(shape.publishers, shape.subscribers);
+    let receivers = if shape.subscribers == 0 { shape.publishers } else { shape.subscribers };
+    let run = Run::new(shape.publishers, receivers);
     let credit = |topic| Arc::new(Credit::new(shape.users(shape.subscribers, topic), shape.ahead()));
     let credits: Vec<Arc<Credit>> = (0..shape.topics).map(credit).collect();
     let shape = Arc::new(shape.clone());
@@ -123,6 +125,9 @@ pub(super) fn load(shape: &Shape, publish_to: &Target, subscribe_at: &Target) ->
     let expected = {
         let shape = shape.clone();
         move |run: &Run| {
+            if shape.subscribers == 0 {
+                return run.sent.sum();
+            }
             let of = |publisher| run.sent.at(publisher) * shape.users(shape.subscribers, publisher % shape.topics) as u64;
             (0..shape.publishers).map(of).sum()
         }
@@ -139,101 +144,25 @@ struct Publisher {
     index: usize,
     flight: Flight,
     pace: Option<Pace>,
+    /// Nobody subscribes: acknowledgements count instead.
+    is_unheard: bool,
     /// Messages of a write.
     batch: u64,
     sequence: u64,
     out: Vec<u8>,
 }
 
-/// What a publisher waits for.
-#[derive(Debug)]
-pub(super) struct Flight {
-    framing: Framing,
-    /// Publications that may be unacknowledged; `None` = they never are acknowledged.
-    window: Option<u64>,
-    in_flight: u64,
-    acknowledged: u64,
-    next_id: u64,
-    max_id: u64,
-    /// Answers to be sent.
-    replies: Vec<u8>,
-}
-
-impl Flight {
-    /// Nothing under way; `window` publications may be, if they are acknowledged.
-    pub(super) fn new(link: &Link, qos: Qos, window: usize) -> Self {
-        // [MQTT-3.3.4-7]
-        let window = window.min(usize::from(link.receive_maximum)) as u64;
-        let max_id = if link.encoding().is_some() { 1 << 53 } else { u64::from(u16::MAX) };
-        let window = (qos != Qos::AtMostOnce).then_some(window);
-        Flight { framing: link.framing(), window, in_flight: 0, acknowledged: 0, next_id: 1, max_id, replies: Vec::new() }
-    }
-
-    /// How many of `most` may be sent now.
-    pub(super) fn room(&self, most: u64) -> u64 {
-        self.window.map_or(most, |window| most.min(window.saturating_sub(self.in_flight)))
-    }
-
-    /// True while acknowledgements are missing.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.in_flight > 0
-    }
-
-    /// The id of the next message, which is under way with that. Ids come round long after their acknowledgements.
-    #[inline]
-    pub(super) fn next(&mut self) -> u64 {
-        let id = self.next_id;
-        self.next_id = if id == self.max_id { 1 } else { id + 1 };
-        self.in_flight += u64::from(self.window.is_some());
-        id
-    }
-
-    /// What the router says to a publisher.
-    #[inline]
-    pub(super) fn take(&mut self, item: &Item<'_>) {
-        match item {
-            Item::Acknowledged => {
-                self.in_flight = self.in_flight.saturating_sub(1);
-                self.acknowledged += 1;
-            }
-            Item::Received(id) => append_ack(0x62, *id, &mut self.replies),
-            Item::Ping(ping) => self.framing.append_pong(ping, &mut self.replies),
-            _ => {}
-        }
-    }
-
-    /// Acknowledgements since the last call.
-    pub(super) fn newly_acknowledged(&mut self) -> u64 {
-        std::mem::take(&mut self.acknowledged)
-    }
-
-    /// Sends the answers that are due.
-    pub(super) async fn reply(&mut self, link: &mut Link) -> Result<(), String> {
-        if !self.replies.is_empty() {
-            link.send(&self.replies).await?;
-            self.replies.clear();
-        }
-        Ok(())
-    }
-}
-
-/// PUBACK, PUBREC, PUBREL or PUBCOMP, which mean success at this length in every version.
-#[inline]
-fn append_ack(first: u8, packet_id: u16, out: &mut Vec<u8>) {
-    let [high, low] = packet_id.to_be_bytes();
-    out.extend_from_slice(&[first, 2, high, low]);
-}
-
 impl Publisher {
     async fn open(context: Context, shape: &Shape, target: &Target, index: usize, credit: Arc<Credit>) -> Result<Self, String> {
         let from = if shape.publishers > 1_000 { source(target, index) } else { None };
-        let link = context.open(target, &format!("bench-p{index}"), from).await?;
+        let mut link = context.open(target, &format!("bench-p{index}"), from).await?;
         let template = link.publication(&shape.topic(index), shape.qos, false, shape.size)?;
         let bytes = BATCH_BYTES.min(BATCHES_BYTES / shape.publishers);
-        let flight = Flight::new(&link, shape.qos, shape.window);
+        let flight = Flight::new(&mut link, shape.qos, shape.window);
         let batch = (bytes / template.len()).max(1) as u64;
         let pace = shape.pace();
-        Ok(Publisher { context, link, template, credit, index, flight, pace, batch, sequence: 0, out: Vec::new() })
+        let is_unheard = shape.subscribers == 0;
+        Ok(Publisher { is_unheard, context, link, template, credit, index, flight, pace, batch, sequence: 0, out: Vec::new() })
     }
 
     async fn run(mut self) -> Result<(), String> {
@@ -314,7 +243,11 @@ impl Publisher {
     }
 
     async fn heard(&mut self) -> Result<(), String> {
-        self.context.run.acknowledged.add(self.index, self.flight.newly_acknowledged());
+        let acknowledged = self.flight.newly_acknowledged();
+        self.context.run.acknowledged.add(self.index, acknowledged);
+        if self.is_unheard {
+            self.context.run.received.add(self.index, acknowledged);
+        }
         self.flight.reply(&mut self.link).await
     }
 
@@ -421,36 +354,6 @@ impl Subscriber {
     }
 }
 
-/// Watches that the messages of each publisher come in their order.
-#[derive(Default, Debug)]
-pub(super) struct Order {
-    next: Vec<u64>,
-    repeated: u64,
-}
-
-impl Order {
-    /// A message has arrived.
-    #[inline]
-    pub(super) fn see(&mut self, stamp: Stamp) {
-        let publisher = usize::from(stamp.publisher);
-        if publisher >= self.next.len() {
-            self.next.resize(publisher + 1, 0);
-        }
-        if let Some(next) = self.next.get_mut(publisher) {
-            if stamp.sequence < *next {
-                self.repeated += 1;
-            } else {
-                *next = stamp.sequence + 1;
-            }
-        }
-    }
-
-    /// Messages since the last call that came again or behind later ones.
-    pub(super) fn newly_repeated(&mut self) -> u64 {
-        std::mem::take(&mut self.repeated)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -496,17 +399,5 @@ mod tests {
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
-    }
-
-    #[test]
-    fn disorder_is_seen_for_each_publisher() {
-        let mut order = Order::default();
-        for (publisher, sequence) in [(0, 0), (0, 1), (1, 0), (0, 3), (1, 1)] {
-            order.see(Stamp { publisher, sequence });
-        }
-        assert_eq!(order.newly_repeated(), 0, "a gap is a loss, which the counts show");
-        order.see(Stamp { publisher: 0, sequence: 2 });
-        order.see(Stamp { publisher: 1, sequence: 1 });
-        assert_eq!((order.newly_repeated(), order.newly_repeated()), (2, 0));
     }
 }

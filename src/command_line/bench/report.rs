@@ -3,8 +3,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::harness::{Measured, ThreadUse};
 use super::histogram::Histogram;
+use super::measure::{Measured, ThreadUse};
 use super::process::Router;
 use super::target::Target;
 
@@ -62,6 +62,15 @@ pub(super) struct RouterUse {
     pub rss_bytes: u64,
 }
 
+/// Memory of the router.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Growth {
+    /// Resident bytes more than before, divided by their number.
+    pub bytes_each: f64,
+    /// What they are.
+    pub of: &'static str,
+}
+
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Outcome {
@@ -87,8 +96,8 @@ pub(super) struct Outcome {
     pub repeated: u64,
     /// How long it took.
     pub latency_us: Option<Latencies>,
-    /// Bytes of the router's memory for each connection.
-    pub bytes_per_connection: Option<f64>,
+    /// By how much the memory of the router has grown.
+    pub growth: Option<Growth>,
     /// What the router used.
     pub router: Option<RouterUse>,
     /// How busy the load generator was.
@@ -126,12 +135,12 @@ impl Outcome {
             unit,
             per_second: figure as f64 / measured.seconds,
             seconds: measured.seconds,
-            sent_per_second: (measured.sent != figure).then_some(measured.sent as f64 / measured.seconds),
+            sent_per_second: (is_other(measured.sent, figure)).then_some(measured.sent as f64 / measured.seconds),
             expected: measured.expected_in_all,
             lost,
             repeated: measured.repeated,
             latency_us: Latencies::of(&measured.latencies),
-            bytes_per_connection: None,
+            growth: None,
             router,
             threads: measured.threads.clone(),
             counts: true,
@@ -139,6 +148,15 @@ impl Outcome {
         };
         outcome.judge();
         outcome
+    }
+
+    /// Adds how the memory of the router has grown since `before` by `count` new things.
+    pub(super) fn grown(mut self, before: Option<u64>, after: Option<u64>, count: u64, of: &'static str) -> Self {
+        self.growth = before.zip(after).map(|(before, after)| {
+            let bytes_each = (after as f64 - before as f64) / count as f64;
+            Growth { bytes_each, of }
+        });
+        self
     }
 
     /// Notes what makes the figure doubtful.
@@ -193,8 +211,8 @@ impl Outcome {
             let Latencies { p50, p90, p99, p999, max, .. } = latency;
             line("latency", format!("p50 {p50:.1}  p90 {p90:.1}  p99 {p99:.1}  p99.9 {p999:.1}  max {max:.1} us"));
         }
-        if let Some(bytes) = self.bytes_per_connection {
-            line("memory", format!("{:.2} KiB a connection", bytes / 1024.0));
+        if let Some(Growth { bytes_each, of }) = &self.growth {
+            line("memory", format!("{:.3} KiB more for each {of}", bytes_each / 1024.0));
         }
         if let Some(router) = &self.router {
             let processors = router.cpu_s / self.seconds;
@@ -211,6 +229,11 @@ impl Outcome {
         }
         text
     }
+}
+
+/// True if `sent` says something that `figure` does not.
+fn is_other(sent: u64, figure: u64) -> bool {
+    sent > 0 && sent.abs_diff(figure) > figure / 50
 }
 
 /// A number with commas between its thousands.
@@ -257,7 +280,6 @@ mod tests {
             opening_s: 0.0,
             seconds,
             sent: 100,
-            acknowledged: 0,
             received,
             router_cpu_s: Some(0.5),
             router_rss_bytes: Some(1),

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use corsac::wire::mqtt::Qos;
 
+use super::flight::Flight;
 use super::harness::{Context, Group, Load, Run, Task, locked, task};
 use super::inlet::Item;
 use super::link::Link;
 use super::open::{Wanted, ask};
-use super::pubsub::Flight;
 use super::stamp::Stamp;
 use super::target::Target;
 
@@ -57,13 +57,13 @@ pub(super) fn load(values: &Values, target: &Target) -> Load {
 /// Stores the values before anything else, and removes them when all readers have finished.
 async fn keep(context: Context, values: Arc<Values>, target: Target) -> Result<(), String> {
     let mut link = context.open(&target, "bench-k", None).await?;
-    let keeper = values.readers;
-    store(&context, &mut link, &values, values.size, keeper).await?;
+    let mut flight = Flight::new(&mut link, Qos::AtLeastOnce, WINDOW);
+    store(&context, &mut link, &mut flight, &values, values.size).await?;
     context.start().await;
     while context.run.senders_left() > 1 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    store(&context, &mut link, &values, 0, keeper).await?;
+    store(&context, &mut link, &mut flight, &values, 0).await?;
     context.run.finish_sending();
     context.over().await;
     link.close().await;
@@ -71,8 +71,7 @@ async fn keep(context: Context, values: Arc<Values>, target: Target) -> Result<(
 }
 
 /// Publishes a retained message to each topic and waits until all are acknowledged; those without payload remove.
-async fn store(context: &Context, link: &mut Link, values: &Values, size: usize, keeper: usize) -> Result<(), String> {
-    let mut flight = Flight::new(link, Qos::AtLeastOnce, WINDOW);
+async fn store(context: &Context, link: &mut Link, flight: &mut Flight, values: &Values, size: usize) -> Result<(), String> {
     let mut stored = 0;
     while stored < values.count || flight.is_waiting() {
         let room = flight.room((values.count - stored) as u64);
@@ -88,7 +87,7 @@ async fn store(context: &Context, link: &mut Link, values: &Values, size: usize,
             Ok(())
         })
         .await?;
-        context.run.acknowledged.add(keeper, flight.newly_acknowledged());
+        context.run.acknowledged.add(values.readers, flight.newly_acknowledged());
         flight.reply(link).await?;
     }
     Ok(())

@@ -97,9 +97,9 @@ struct Pending {
 }
 
 impl Pending {
-    fn new(window: usize) -> Self {
+    fn new(window: usize, next_id: u64) -> Self {
         // Room for results that come in another order.
-        Pending { since: vec![None; window.saturating_mul(4).next_power_of_two()], next_id: 1, count: 0, window }
+        Pending { since: vec![None; window.saturating_mul(4).next_power_of_two()], next_id, count: 0, window }
     }
 
     fn slot(&mut self, id: u64) -> Option<&mut Option<Instant>> {
@@ -144,7 +144,7 @@ impl Caller {
                 mqtt_call(&format!("$call/{procedure}"), "$reply/b", calls.size)?
             }
         };
-        let pending = Pending::new(calls.window);
+        let pending = Pending::new(calls.window, link.next_request());
         Ok(Caller { context, link, template, pending, index, warm_up: calls.warm_up })
     }
 
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn calls_wait_for_room_in_the_window() {
-        let (mut pending, now) = (Pending::new(2), Instant::now());
+        let (mut pending, now) = (Pending::new(2, 1), Instant::now());
         assert_eq!((pending.call(now), pending.call(now), pending.call(now)), (Some(1), Some(2), None));
         assert_eq!((pending.answer(2), pending.answer(2), pending.answer(77)), (Some(now), None, None));
         assert_eq!((pending.call(now), pending.call(now)), (Some(3), None));
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_late_answer_keeps_its_time() {
-        let (mut pending, first, later) = (Pending::new(2), Instant::now(), Instant::now() + Duration::from_secs(1));
+        let (mut pending, first, later) = (Pending::new(2, 1), Instant::now(), Instant::now() + Duration::from_secs(1));
         assert_eq!(pending.call(first), Some(1));
         // The others go round until they come to the slot of the first one.
         let mut last = 1;

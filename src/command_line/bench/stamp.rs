@@ -62,6 +62,36 @@ impl Finder {
     }
 }
 
+/// Watches that the messages of each publisher come in their order.
+#[derive(Default, Debug)]
+pub(super) struct Order {
+    next: Vec<u64>,
+    repeated: u64,
+}
+
+impl Order {
+    /// A message has arrived.
+    #[inline]
+    pub(super) fn see(&mut self, stamp: Stamp) {
+        let publisher = usize::from(stamp.publisher);
+        if publisher >= self.next.len() {
+            self.next.resize(publisher + 1, 0);
+        }
+        if let Some(next) = self.next.get_mut(publisher) {
+            if stamp.sequence < *next {
+                self.repeated += 1;
+            } else {
+                *next = stamp.sequence + 1;
+            }
+        }
+    }
+
+    /// Messages since the last call that came again or behind later ones.
+    pub(super) fn newly_repeated(&mut self) -> u64 {
+        std::mem::take(&mut self.repeated)
+    }
+}
+
 /// A payload of `size` bytes, as JSON text: a string that begins with a stamp if there is room for one.
 pub(super) fn payload(size: usize) -> Vec<u8> {
     match size {
@@ -116,5 +146,17 @@ mod tests {
             assert_eq!(Finder::default().find(&payload).is_some(), size >= MIN_BYTES);
             assert!(size == 0 || serde_json::from_slice::<serde_json::Value>(&payload).is_ok());
         }
+    }
+
+    #[test]
+    fn disorder_is_seen_for_each_publisher() {
+        let mut order = Order::default();
+        for (publisher, sequence) in [(0, 0), (0, 1), (1, 0), (0, 3), (1, 1)] {
+            order.see(Stamp { publisher, sequence });
+        }
+        assert_eq!(order.newly_repeated(), 0, "a gap is a loss, which the counts show");
+        order.see(Stamp { publisher: 0, sequence: 2 });
+        order.see(Stamp { publisher: 1, sequence: 1 });
+        assert_eq!((order.newly_repeated(), order.newly_repeated()), (2, 0));
     }
 }

@@ -16,8 +16,8 @@ pub(super) struct Middle {
     p50_us: Option<f64>,
     /// 99th percentile, in microseconds.
     p99_us: Option<f64>,
-    /// Memory of the router for each connection.
-    bytes_per_connection: Option<f64>,
+    /// Memory of the router for each connection or whatever was added.
+    bytes_each: Option<f64>,
 }
 
 /// The figures of a round, or the ratios of two rounds.
@@ -28,7 +28,7 @@ impl Middle {
             cpu_s_per_million: outcome.router.as_ref().map(|router| router.cpu_s_per_million),
             p50_us: outcome.latency_us.as_ref().map(|latency| latency.p50),
             p99_us: outcome.latency_us.as_ref().map(|latency| latency.p99),
-            bytes_per_connection: outcome.bytes_per_connection,
+            bytes_each: outcome.growth.as_ref().map(|growth| growth.bytes_each),
         }
     }
 
@@ -39,7 +39,7 @@ impl Middle {
             cpu_s_per_million: ratio(self.cpu_s_per_million, other.cpu_s_per_million),
             p50_us: ratio(self.p50_us, other.p50_us),
             p99_us: ratio(self.p99_us, other.p99_us),
-            bytes_per_connection: ratio(self.bytes_per_connection, other.bytes_per_connection),
+            bytes_each: ratio(self.bytes_each, other.bytes_each),
         }
     }
 
@@ -51,7 +51,7 @@ impl Middle {
             cpu_s_per_million: of(|round| round.cpu_s_per_million),
             p50_us: of(|round| round.p50_us),
             p99_us: of(|round| round.p99_us),
-            bytes_per_connection: of(|round| round.bytes_per_connection),
+            bytes_each: of(|round| round.bytes_each),
         }
     }
 
@@ -61,7 +61,7 @@ impl Middle {
             ("router's processor time, s a million", self.cpu_s_per_million),
             ("latency p50, us", self.p50_us),
             ("latency p99, us", self.p99_us),
-            ("memory, bytes a connection", self.bytes_per_connection),
+            ("memory, bytes for each", self.bytes_each),
         ]
     }
 }
@@ -165,7 +165,7 @@ mod tests {
             lost: 0,
             repeated: 0,
             latency_us: None,
-            bytes_per_connection: None,
+            growth: None,
             router: None,
             threads: Vec::new(),
             counts,

@@ -1,0 +1,117 @@
+//! `corsac bench` against the real router: every workload runs, counts and reports, and refuses what it should.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+mod common;
+
+use common::{Router, Running, corsac};
+use serde_json::Value;
+
+/// Short enough for a test; a run of this length says that it does not count.
+const SHORT: [&str; 7] = ["--duration", "0.3", "--warm-up", "0.1", "--quiet", "--json", "--drain=3"];
+
+/// The outcome of one run.
+fn bench(work: &str, url: &str, options: &[&str]) -> Value {
+    let arguments: Vec<&str> = ["bench", work, url].iter().chain(&SHORT).chain(options).copied().collect();
+    let (code, stdout, stderr) = Running::start(corsac(&arguments)).end();
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{arguments:?}");
+    let mut report: Value = serde_json::from_str(&stdout).expect("JSON");
+    report["a"][0].take()
+}
+
+/// The run has moved something, lost nothing, and knows that it was short.
+fn assert_sound(work: &str, url: &str, options: &[&str]) -> Value {
+    let outcome = bench(work, url, options);
+    assert!(outcome["per_second"].as_f64().unwrap() > 0.0, "{outcome:#}");
+    assert_eq!((&outcome["lost"], &outcome["repeated"]), (&Value::from(0), &Value::from(0)), "{outcome:#}");
+    assert!(outcome["expected"].as_u64().unwrap() > 0, "{outcome:#}");
+    assert_eq!(outcome["counts"], Value::from(false));
+    assert!(outcome["notes"].to_string().contains("shorter than 3 s"), "{outcome:#}");
+    outcome
+}
+
+#[test]
+fn messages_flow_in_every_protocol() {
+    let router = Router::start();
+    let (mqtt, ws, rs) = (format!("mqtt://{}", router.mqtt), format!("ws://{}/ws", router.http), format!("rs://{}", router.http));
+    for version in ["3", "4", "5"] {
+        for qos in ["0", "1", "2"] {
+            assert_sound("pubsub", &mqtt, &["--mqtt-version", version, "--qos", qos, "--window", "50"]);
+        }
+    }
+    for url in [&ws, &rs] {
+        for serializer in ["json", "msgpack", "cbor"] {
+            assert_sound("pubsub", url, &["--serializer", serializer, "--qos", "1"]);
+            assert_sound("pubsub", url, &["--serializer", serializer, "--size", "5"]);
+        }
+    }
+    assert_sound("pubsub", &ws, &["--subscribe-at", &mqtt]);
+    assert_sound("pubsub", &mqtt, &["--subscribe-at", &rs, "--serializer", "cbor"]);
+    assert_sound("pubsub", &mqtt, &["-p", "3", "-s", "5", "--topics", "2", "--threads", "2"]);
+    assert_sound("pubsub", &mqtt, &["--size", "300000"]);
+    assert_sound("pubsub", &mqtt, &["-s", "0", "--qos", "1"]);
+}
+
+#[test]
+fn latencies_are_measured_at_a_steady_rate() {
+    let router = Router::start();
+    let outcome = assert_sound("latency", &format!("mqtt://{}", router.mqtt), &["--rate", "500", "--qos", "1"]);
+    let latency = &outcome["latency_us"];
+    let of = |name: &str| latency[name].as_f64().unwrap();
+    assert!(of("p50") > 0.0 && of("p50") <= of("p99") && of("p99") <= of("max"), "{latency:#}");
+    // 0.3 s at 500 a second and what was due while the run was being stopped.
+    assert!((100.0..300.0).contains(&of("count")), "{latency:#}");
+}
+
+#[test]
+fn calls_are_answered() {
+    let router = Router::start();
+    for (url, options) in [
+        (format!("ws://{}/ws", router.http), &["--window", "1"][..]),
+        (format!("rs://{}", router.http), &["--serializer", "cbor", "--callers", "2"]),
+        (format!("mqtt://{}", router.mqtt), &["--window", "10"]),
+        (format!("mqtt://{}", router.mqtt), &["--plain"]),
+    ] {
+        let outcome = assert_sound("rpc", &url, options);
+        assert!(outcome["latency_us"]["p50"].as_f64().unwrap() > 0.0, "{outcome:#}");
+    }
+}
+
+#[test]
+fn connections_and_retained_messages_are_counted() {
+    let router = Router::start();
+    for url in [format!("mqtt://{}", router.mqtt), format!("ws://{}/ws", router.http)] {
+        assert_sound("connect", &url, &["--parallel", "4"]);
+        let outcome = assert_sound("idle", &url, &["--connections", "50", "--subscriptions", "2"]);
+        assert_eq!((&outcome["expected"], &outcome["growth"]["of"]), (&Value::from(50), &Value::from("connection")));
+        assert_eq!(outcome["router"]["pids"][0], Value::from(router.running.child.id()));
+        assert_sound("retained", &url, &["--messages", "300"]);
+    }
+}
+
+#[test]
+fn two_routers_take_turns() {
+    let (one, other) = (Router::start(), Router::start());
+    let (one, other) = (format!("mqtt://{}", one.mqtt), format!("mqtt://{}", other.mqtt));
+    let arguments: Vec<&str> = ["bench", "pubsub", &one, "--vs", &other, "--rounds", "2"].iter().chain(&SHORT).copied().collect();
+    let (code, stdout, _) = Running::start(corsac(&arguments)).end();
+    assert_eq!(code, Some(0));
+    let report: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!((report["a"][1]["url"].as_str(), report["b"][1]["url"].as_str()), (Some(&*one), Some(&*other)));
+    assert!(report["ratio_median"]["per_second"].as_f64().unwrap() > 0.0 && report["a"].as_array().unwrap().len() == 2);
+}
+
+#[test]
+fn what_cannot_be_measured_is_said() {
+    for (arguments, expected) in [
+        (&["pubsub", "mqtt://192.0.2.1"][..], "--remote"),
+        (&["pubsub", "http://127.0.0.1"], "is no mqtt://HOST:PORT"),
+        (&["pubsub", "mqtt://127.0.0.1:1"], "cannot connect to 127.0.0.1:1"),
+        (&["pubsub", "mqtt://127.0.0.1:1", "-s", "0"], "nothing to count"),
+        (&["rpc", "mqtt://127.0.0.1:1", "--mqtt-version", "4"], "version 5 only"),
+        (&["idle", "mqtt://127.0.0.1:1", "--connections", "1000000000"], "ulimit -n"),
+    ] {
+        let all: Vec<&str> = ["bench"].iter().chain(arguments).chain(&["--quiet"]).copied().collect();
+        let (code, stdout, stderr) = Running::start(corsac(&all)).end();
+        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+        assert!(stderr.starts_with("corsac: ") && stderr.contains(expected), "{stderr}");
+    }
+}
