@@ -9,8 +9,23 @@ use super::harness::Timing;
 use super::pubsub::Shape;
 use super::target::{Dialect, Target};
 
+const HELP: &str = "\
+Routers are named by mqtt://HOST:PORT, ws://HOST:PORT/PATH (WAMP) or rs://HOST:PORT (WAMP on RawSocket).
+
+  corsac bench pubsub mqtt://127.0.0.1:1883
+  corsac bench pubsub mqtt://127.0.0.1:1883 --vs mqtt://127.0.0.1:1884 --qos 1 --window 200
+  corsac bench pubsub ws://127.0.0.1:8080/ws --subscribe-at mqtt://127.0.0.1:1883
+  corsac bench latency mqtt://127.0.0.1:1883 --rate 5000
+  corsac bench rpc ws://127.0.0.1:8080/ws --window 100
+
+A run counts if nothing was lost and it took 3 seconds or more. The processor time of the router is the steadiest figure on a
+machine that does other things too. Memory is compared with what the router had before: start it afresh for that.
+
+Exit code: 0 there is a figure, whether it counts or not, 1 the run failed, 2 the command line is wrong.";
+
 /// Measure a router: any that speaks MQTT or WAMP
 #[derive(Args)]
+#[command(after_help = HELP)]
 pub struct Bench {
     #[command(subcommand)]
     pub(super) work: Work,

@@ -12,6 +12,8 @@ use super::target::Target;
 const MIN_SECONDS: f64 = 2.99;
 /// A thread that runs for this share of the time could hardly do more.
 const BUSY: f64 = 0.9;
+/// A thread that runs for less than this share of the time holds nothing up.
+const IDLE: f64 = 0.02;
 /// A thread that waits for a processor for this share of the time is held up by the machine.
 const STARVED: f64 = 0.25;
 
@@ -156,6 +158,9 @@ impl Outcome {
             let bytes_each = (after as f64 - before as f64) / count as f64;
             Growth { bytes_each, of }
         });
+        if self.growth.as_ref().is_some_and(|growth| growth.bytes_each <= 0.0) {
+            self.notes.push("the router had memory to spare from before: start it afresh to see what it takes".into());
+        }
         self
     }
 
@@ -177,7 +182,7 @@ impl Outcome {
                     thread.role,
                     thread.busy * 100.0
                 ));
-            } else if thread.starved > STARVED {
+            } else if thread.starved > STARVED && thread.busy > IDLE {
                 self.notes.push(format!(
                     "the machine is the bottleneck: the {} thread of the load generator waited for a processor for {:.0} % of the time",
                     thread.role,
@@ -217,7 +222,9 @@ impl Outcome {
         if let Some(router) = &self.router {
             let processors = router.cpu_s / self.seconds;
             let (per_million, mib) = (router.cpu_s_per_million, router.rss_bytes as f64 / 1048576.0);
-            line("router", format!("{per_million:.3} s of processor time a million, {processors:.2} processors, {mib:.1} MiB"));
+            let per_million =
+                if router.cpu_s > 0.0 { format!("{per_million:.3} s of processor time a million, ") } else { String::new() };
+            line("router", format!("{per_million}{processors:.2} processors, {mib:.1} MiB"));
         }
         let threads: Vec<String> =
             self.threads.iter().map(|thread| format!("{} {:.0} %", thread.role, thread.busy * 100.0)).collect();

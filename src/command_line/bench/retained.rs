@@ -61,7 +61,7 @@ async fn keep(context: Context, values: Arc<Values>, target: Target) -> Result<(
     store(&context, &mut link, &mut flight, &values, values.size).await?;
     context.start().await;
     while context.run.senders_left() > 1 {
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     store(&context, &mut link, &mut flight, &values, 0).await?;
     context.run.finish_sending();
