@@ -1,6 +1,6 @@
 //! The subcommands of `corsac`, one file each; without one it runs the router.
-mod call;
 mod bench;
+mod call;
 mod check;
 mod child;
 mod client;
