@@ -14,6 +14,8 @@ mod http;
 mod mutation;
 #[path = "hostile/packets.rs"]
 mod packets;
+#[path = "hostile/serializers.rs"]
+mod serializers;
 #[path = "hostile/wamp.rs"]
 mod wamp;
 #[path = "hostile/websocket.rs"]
