@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod support;
 
+#[path = "hostile/amplification.rs"]
+mod amplification;
 #[path = "hostile/bounds.rs"]
 mod bounds;
 #[path = "hostile/calls.rs"]

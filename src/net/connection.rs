@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use tokio::time::{Instant, Sleep};
 
 use super::clock::{instant_of, now_ms};
-use super::outbox::{self, Outbox};
+use super::outbox::Outbox;
 use super::traffic::{Totals, Traffic};
 use super::transport::Transport;
 use super::{Input, Realm, Realms};
@@ -17,9 +17,9 @@ use crate::gate::{Gate, Output};
 use crate::model::{ConnectionId, Delivery, Limits};
 
 /// Encoded bytes from which on no more deliveries are encoded until the socket has taken some.
-const SEND_HIGH_BYTES: usize = 256 * 1024;
+const SEND_HIGH_BYTES: usize = 128 * 1024;
 /// Encoded bytes from which on nothing more is read: a client that does not read its answers is not listened to.
-const READ_STOP_BYTES: usize = 1024 * 1024;
+const READ_STOP_BYTES: usize = 256 * 1024;
 /// How long the last bytes of a connection may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -36,6 +36,9 @@ pub struct Connection<T> {
     /// Deliveries taken from the outbox and not yet encoded, last one first.
     batch: Vec<Delivery>,
     paced: Option<Pace>,
+    /// When the transport began to wait for the rest of something.
+    unfinished_since_ms: Option<u64>,
+    packet_timeout_ms: u64,
     stalled_timeout_ms: u64,
     pace_ms: u64,
 }
@@ -74,6 +77,8 @@ impl<T: Transport> Connection<T> {
             output: Output::default(),
             batch: Vec::new(),
             paced: None,
+            unfinished_since_ms: None,
+            packet_timeout_ms: limits.packet_timeout_ms,
             stalled_timeout_ms: limits.stalled_outbox_timeout_ms,
             pace_ms: limits.pace_ms,
         }
@@ -135,7 +140,7 @@ impl<T: Transport> Connection<T> {
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<bool>> {
         let mut has_sent = false;
         let mut bytes_sent = 0;
-        while !self.output.bytes.is_empty() || self.transport.is_flushing() {
+        while !self.output.bytes.is_empty() || self.transport.unsent() > 0 {
             match self.transport.poll_send(context, &mut self.output) {
                 Poll::Ready(Ok(sent)) => {
                     has_sent = true;
@@ -160,7 +165,7 @@ impl<T: Transport> Connection<T> {
 
     /// Encodes deliveries while there is room for their bytes; true if there were any.
     fn encode(&mut self, context: &mut Context<'_>) -> bool {
-        if self.output.bytes.len() >= SEND_HIGH_BYTES || self.transport.is_flushing() {
+        if self.output.bytes.len() >= SEND_HIGH_BYTES || self.transport.unsent() > 0 {
             return false;
         }
         if self.batch.is_empty() {
@@ -177,7 +182,7 @@ impl<T: Transport> Connection<T> {
         let mut released = 0;
         while self.output.bytes.len() < SEND_HIGH_BYTES {
             let Some(delivery) = self.batch.pop() else { break };
-            released += outbox::weight(&delivery);
+            released += self.outbox.note_taken(&delivery);
             match delivery {
                 Delivery::Paused => self.tell(Input::Drained),
                 delivery => self.gate.handle_delivery(delivery, now_ms, &mut self.output),
@@ -200,7 +205,9 @@ impl<T: Transport> Connection<T> {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        if !self.gate.wants_input() || self.output.bytes.len() >= READ_STOP_BYTES || self.outbox.is_realm_behind() {
+        let unsent = self.output.bytes.len() + self.transport.unsent();
+        let is_unread = unsent >= READ_STOP_BYTES || self.outbox.has_unread_answers();
+        if !self.gate.wants_input() || is_unread || self.outbox.is_realm_behind() {
             return Poll::Pending;
         }
         let (gate, output) = (&mut self.gate, &mut self.output);
@@ -214,6 +221,10 @@ impl<T: Transport> Connection<T> {
         self.traffic.add(Totals { bytes_received, messages_received, ..Totals::default() });
         match received {
             Poll::Ready(Ok(true)) => {
+                self.unfinished_since_ms = match self.transport.is_unfinished() {
+                    true => self.unfinished_since_ms.or_else(|| Some(now_ms())),
+                    false => None,
+                };
                 self.pass_on();
                 Poll::Ready(Event::Moved)
             }
@@ -278,9 +289,10 @@ impl<T: Transport> Connection<T> {
     }
 
     fn due_ms(&self) -> Option<u64> {
-        let is_owing = !self.output.bytes.is_empty() || self.transport.is_flushing();
+        let is_owing = !self.output.bytes.is_empty() || self.transport.unsent() > 0;
         let stalled = is_owing.then(|| self.outbox.progress_ms() + self.stalled_timeout_ms);
-        self.gate.poll_timeout().into_iter().chain(stalled).min()
+        let unfinished = self.unfinished_since_ms.map(|since_ms| since_ms + self.packet_timeout_ms);
+        self.gate.poll_timeout().into_iter().chain(stalled).chain(unfinished).min()
     }
 
     fn set_timer(&self, timer: Pin<&mut Sleep>) {
@@ -293,8 +305,10 @@ impl<T: Transport> Connection<T> {
 
     fn handle_due(&mut self) {
         let now_ms = now_ms();
-        let is_owing = !self.output.bytes.is_empty() || self.transport.is_flushing();
-        if is_owing && now_ms >= self.outbox.progress_ms() + self.stalled_timeout_ms {
+        let is_owing = !self.output.bytes.is_empty() || self.transport.unsent() > 0;
+        let is_stalled = is_owing && now_ms >= self.outbox.progress_ms() + self.stalled_timeout_ms;
+        let is_unfinished = self.unfinished_since_ms.is_some_and(|since_ms| now_ms >= since_ms + self.packet_timeout_ms);
+        if is_stalled || is_unfinished {
             self.gate.handle_end(&mut self.output);
             self.output.bytes.clear();
             self.output.close = true;
@@ -307,7 +321,7 @@ impl<T: Transport> Connection<T> {
     /// The last bytes, then the end of the stream, both ways: closing on unread input would reset the connection, and the
     /// client could lose the DISCONNECT that tells it why.
     fn poll_farewell(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        while !self.output.bytes.is_empty() || self.transport.is_flushing() {
+        while !self.output.bytes.is_empty() || self.transport.unsent() > 0 {
             match self.transport.poll_send(context, &mut self.output) {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),

@@ -132,7 +132,7 @@ async fn go_on(upgrade: OnUpgrade, speech: Speech, origin: Origin, guest: Arc<Gu
         }
     };
     let limits = &entrance.settings.limits;
-    let transport = WebSocket::new(parts.io.into_inner(), parts.read_buf.to_vec(), carries, limits);
+    let transport = WebSocket::new(parts.io.into_inner(), &parts.read_buf, carries, limits);
     let traffic = entrance.census.traffic.clone();
     Box::pin(Connection::new(guest.id, transport, gate, entrance.realms.clone(), traffic, limits).run()).await;
     drop(guest);

@@ -14,6 +14,8 @@ pub struct Outbox {
     queue: Mutex<Vec<Delivery>>,
     /// Bytes put and not yet encoded.
     bytes: AtomicUsize,
+    /// Of these, bytes of answers to the connection's own requests.
+    answer_bytes: AtomicUsize,
     /// Bound of `bytes` for what may be lost.
     max_bytes: usize,
     /// Deliveries lost since the connection last asked.
@@ -55,13 +57,23 @@ const MAX_UNHANDLED: usize = 2;
 const PROGRESS_MS: u64 = 50;
 
 /// What a delivery counts for in the outbox.
-pub fn weight(delivery: &Delivery) -> usize {
+fn weight(delivery: &Delivery) -> usize {
     match delivery {
         Delivery::Event(event) => event.publication.weight(),
         Delivery::Invocation(invocation) => FIXED_WEIGHT + invocation.payload.len(),
         Delivery::Answer(answer) => FIXED_WEIGHT + answer.payload.len(),
+        Delivery::Subscribed(_, results) => FIXED_WEIGHT + size_of_val(results.as_slice()),
+        Delivery::Unsubscribed(_, results) => FIXED_WEIGHT + size_of_val(results.as_slice()),
         _ => FIXED_WEIGHT,
     }
+}
+
+/// Bytes of answers that may wait; a client that does not read them is not listened to.
+const MAX_ANSWER_BYTES: usize = 256 * 1024;
+
+/// What a delivery counts for among the answers.
+fn answer_weight(delivery: &Delivery) -> usize {
+    if matches!(delivery, Delivery::Event(_) | Delivery::Invocation(_)) { 0 } else { weight(delivery) }
 }
 
 /// Only QoS 0 events may be lost: everything else is owed or answers a request.
@@ -75,6 +87,7 @@ impl Outbox {
         Outbox {
             queue: Mutex::new(Vec::new()),
             bytes: AtomicUsize::new(0),
+            answer_bytes: AtomicUsize::new(0),
             max_bytes,
             dropped: AtomicU64::new(0),
             progress_ms: AtomicU64::new(now_ms),
@@ -103,6 +116,7 @@ impl Outbox {
             self.bytes.fetch_add(added, Ordering::Relaxed);
             0
         };
+        self.answer_bytes.fetch_add(batch.iter().map(answer_weight).sum(), Ordering::Relaxed);
         // What may not be lost is bounded in the router (windows, pending calls); where that is too much after all, the
         // client is cut off rather than waited for.
         let owed = self.bytes.load(Ordering::Relaxed);
@@ -120,12 +134,15 @@ impl Outbox {
 
     fn put_what_fits(&self, batch: &mut Vec<Delivery>, mut room: usize) -> u64 {
         let (mut dropped, mut added) = (0, 0);
+        // However large, the first thing in an empty outbox is taken.
+        let mut is_first = self.bytes.load(Ordering::Relaxed) == 0;
         batch.retain(|delivery| {
             let weight = weight(delivery);
-            if may_be_lost(delivery) && weight > room {
+            if may_be_lost(delivery) && weight > room && !std::mem::take(&mut is_first) {
                 dropped += 1;
                 return false;
             }
+            is_first = false;
             room = room.saturating_sub(weight);
             added += weight;
             true
@@ -180,6 +197,20 @@ impl Outbox {
     /// True while the realm is behind: the connection, which has just asked for deliveries, is woken when it is not.
     pub fn is_realm_behind(&self) -> bool {
         self.unhandled.load(Ordering::Acquire) >= MAX_UNHANDLED
+    }
+
+    /// True while too many answers wait for a client that does not read them.
+    pub fn has_unread_answers(&self) -> bool {
+        self.answer_bytes.load(Ordering::Relaxed) > MAX_ANSWER_BYTES
+    }
+
+    /// A delivery is about to be encoded; returns its weight, to be released together with others.
+    pub fn note_taken(&self, delivery: &Delivery) -> usize {
+        let answer = answer_weight(delivery);
+        if answer > 0 {
+            self.answer_bytes.fetch_sub(answer, Ordering::Relaxed);
+        }
+        weight(delivery)
     }
 
     /// This many bytes of deliveries have been encoded.

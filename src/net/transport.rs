@@ -26,8 +26,11 @@ pub trait Transport: Send + Unpin {
     /// Sends from the front of `output`; returns the bytes that the socket took, pending if it takes none.
     fn poll_send(&mut self, context: &mut Context<'_>, output: &mut Output) -> Poll<io::Result<usize>>;
 
-    /// Something sent before is still inside the transport.
-    fn is_flushing(&self) -> bool;
+    /// Bytes sent before that are still inside the transport.
+    fn unsent(&self) -> usize;
+
+    /// The transport waits for the rest of something that it cannot show to the gate yet.
+    fn is_unfinished(&self) -> bool;
 
     /// The session is open: messages may be as large as they may ever be.
     fn set_open(&mut self);
@@ -120,8 +123,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for Stream<S> {
         Poll::Ready(Ok(sent))
     }
 
-    fn is_flushing(&self) -> bool {
-        false
+    fn unsent(&self) -> usize {
+        0
+    }
+
+    fn is_unfinished(&self) -> bool {
+        false // the gate sees every byte
     }
 
     fn set_open(&mut self) {}

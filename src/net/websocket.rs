@@ -36,6 +36,12 @@ pub struct WebSocket<S> {
     context: WebSocketContext,
     carries: Carries,
     max_bytes: usize,
+    /// The longest frame of now.
+    limit: usize,
+    /// A frame that is not whole.
+    arrived: BytesMut,
+    /// A message whose last piece has not come.
+    is_in_pieces: bool,
     /// Messages that the gate has not taken yet.
     messages: VecDeque<Bytes>,
     /// The start of something unfinished (streams only).
@@ -71,23 +77,84 @@ impl Write for Ends<'_> {
     }
 }
 
+/// Longest head of a frame: two bytes, eight of length, four of mask.
+const MAX_HEAD_BYTES: usize = 14;
+
+/// First byte and length, head included, of the frame at the head of `input`; `None` until its head says it.
+fn frame_head(input: &[u8]) -> Option<(u8, usize)> {
+    let (first, second) = (*input.first()?, *input.get(1)?);
+    let (head, length) = match second & 0x7F {
+        126 => (4, u64::from(u16::from_be_bytes(input.get(2..4)?.try_into().ok()?))),
+        127 => (10, u64::from_be_bytes(input.get(2..10)?.try_into().ok()?)),
+        length => (2, u64::from(length)),
+    };
+    let mask = if second & 0x80 != 0 { 4 } else { 0 };
+    Some((first, usize::try_from(length).unwrap_or(usize::MAX).saturating_add(head + mask)))
+}
+
 impl<S> WebSocket<S> {
     /// A WebSocket over a socket that has been upgraded; `arrived` came behind the request.
-    pub fn new(socket: S, arrived: Vec<u8>, carries: Carries, limits: &Limits) -> Self {
+    pub fn new(socket: S, arrived: &[u8], carries: Carries, limits: &Limits) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .max_message_size(Some(limits.max_packet_before_auth_bytes))
             .max_frame_size(Some(limits.max_packet_before_auth_bytes));
-        WebSocket {
+        let mut websocket = WebSocket {
             socket,
-            context: WebSocketContext::from_partially_read(arrived, Role::Server, Some(config)),
+            context: WebSocketContext::new(Role::Server, Some(config)),
             carries,
             max_bytes: limits.max_packet_bytes,
+            limit: limits.max_packet_before_auth_bytes,
+            arrived: BytesMut::new(),
+            is_in_pieces: false,
             messages: VecDeque::new(),
             partial: BytesMut::new(),
             out: BytesMut::new(),
             has_ended: false,
+        };
+        websocket.collect(arrived);
+        websocket
+    }
+
+    /// Decodes the whole frames in what has arrived and keeps the rest: tungstenite makes room for a frame as soon as it has
+    /// seen its length, so it sees none before all of it is there (or its length is too much anyway).
+    fn collect(&mut self, bytes: &[u8]) {
+        if self.arrived.is_empty() {
+            let whole = self.whole_frames(bytes);
+            let (frames, rest) = bytes.split_at(whole);
+            self.decode(frames);
+            self.arrived.extend_from_slice(rest);
+            return;
         }
+        let mut arrived = std::mem::take(&mut self.arrived);
+        arrived.extend_from_slice(bytes);
+        let whole = self.whole_frames(&arrived);
+        if whole > 0 {
+            self.decode(&arrived.split_to(whole));
+        }
+        if !arrived.is_empty() {
+            self.arrived = arrived;
+        }
+    }
+
+    /// Length of the frames at the head of `input` that are whole (RFC 6455, 5.2). A frame that declares too much counts as
+    /// whole with what there is of it, so that it is refused at once.
+    fn whole_frames(&mut self, input: &[u8]) -> usize {
+        let mut whole = 0;
+        while let Some((first, length)) = input.get(whole..).and_then(frame_head) {
+            if length > self.limit.saturating_add(MAX_HEAD_BYTES) {
+                return input.len();
+            }
+            if input.len() - whole < length {
+                break;
+            }
+            whole += length;
+            // Control frames may come between the pieces of a message.
+            if first & 0x08 == 0 {
+                self.is_in_pieces = first & 0x80 == 0;
+            }
+        }
+        whole
     }
 
     /// Takes every whole message out of `input`.
@@ -160,7 +227,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
             if buffer.filled().is_empty() {
                 return Poll::Ready(Ok(false));
             }
-            self.decode(buffer.filled());
+            self.collect(buffer.filled());
             self.offer_again(take);
             Poll::Ready(Ok(true))
         })
@@ -186,6 +253,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
     }
 
     fn set_open(&mut self) {
+        self.limit = self.max_bytes;
         let max_bytes = Some(self.max_bytes);
         self.context.set_config(|config| {
             config.max_message_size = max_bytes;
@@ -211,8 +279,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
         Poll::Ready(Ok(sent))
     }
 
-    fn is_flushing(&self) -> bool {
-        !self.out.is_empty()
+    fn unsent(&self) -> usize {
+        self.out.len()
+    }
+
+    fn is_unfinished(&self) -> bool {
+        self.is_in_pieces || !self.arrived.is_empty()
     }
 
     fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {

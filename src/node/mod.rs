@@ -25,6 +25,8 @@ const GOODBYE: Duration = Duration::from_secs(4);
 
 /// Serves until the process is told to stop; an error is one sentence that says what to do.
 pub async fn run(config: Config) -> Result<(), String> {
+    // Before anybody can know that there is something to stop.
+    let stop_signal = stop_signal()?;
     let mut config = config;
     let sockets = bind_all(&mut config)?;
     let realms = Realms::start(&config.realms, config.auto_create_realms, config.limits.clone())?;
@@ -45,7 +47,8 @@ pub async fn run(config: Config) -> Result<(), String> {
     // A closed standard output is no reason not to serve.
     write!(std::io::stdout(), "{}", banner::start_banner(&config, env!("CARGO_PKG_VERSION"))).ok();
     std::io::stdout().flush().ok();
-    wait_for_stop().await?;
+    stop_signal.await;
+    tracing::info!("stopping");
     stop(&realms).await;
     Ok(())
 }
@@ -106,15 +109,16 @@ fn status(config: &Config, realms: &Arc<Realms>, census: &Arc<Census>) -> Status
     })
 }
 
-async fn wait_for_stop() -> Result<(), String> {
+/// Listens for SIGTERM and SIGINT from now on.
+fn stop_signal() -> Result<impl Future<Output = ()>, String> {
     let listen = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("stopping");
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 /// Says goodbye to everybody and waits, not for long, until they have gone.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::event_loop::EventLoop;
 use super::realms::Realms;
 use crate::model::{Payload, Publication, Qos, Topic};
 use crate::net::listener::Census;
@@ -21,49 +22,65 @@ const LOADS: [(&str, f64); 3] = [("1min", 1.0), ("5min", 5.0), ("15min", 15.0)];
 pub async fn publish_figures(realms: Arc<Realms>, census: Arc<Census>) {
     let started = Instant::now();
     let mut figures = Figures::default();
+    // What each realm was told last: only changes are told again, and a new realm is told everything.
+    let mut published: HashMap<Box<str>, HashMap<String, String>> = HashMap::new();
     let mut interval = tokio::time::interval(INTERVAL);
     loop {
         interval.tick().await;
-        let changed = figures.take(&realms, &census, started.elapsed());
-        for (name, value) in changed {
-            let Ok(topic) = Topic::from_mqtt(&name) else { continue };
-            for (_, realm) in realms.all() {
-                let mut publication =
-                    Publication::new(topic.clone(), Payload::Bytes(Bytes::copy_from_slice(value.as_bytes())), Qos::AtMostOnce);
-                publication.retain = true;
-                realm.publish_own(publication);
+        let figures_of_all = figures.take(&realms, &census, started.elapsed());
+        let realms = realms.all();
+        published.retain(|name, _| realms.iter().any(|(realm, _)| realm == name));
+        for (name, realm) in realms {
+            let last = published.entry(name.clone()).or_default();
+            let own = state_of(&format!("$SYS/realm/{}", level_of(&name)), &realm.census());
+            for (topic, value) in figures_of_all.iter().chain(&own) {
+                if last.get(topic) == Some(value) {
+                    continue;
+                }
+                last.insert(topic.clone(), value.clone());
+                publish(&realm, topic, value);
             }
         }
     }
 }
 
-/// What was published last, so that only changes are published again.
+fn publish(realm: &EventLoop, topic: &str, value: &str) {
+    let Ok(topic) = Topic::from_mqtt(topic) else { return };
+    let payload = Payload::Bytes(Bytes::copy_from_slice(value.as_bytes()));
+    let mut publication = Publication::new(topic, payload, Qos::AtMostOnce);
+    publication.retain = true;
+    realm.publish_own(publication);
+}
+
+/// A realm's name as one level of a topic.
+fn level_of(name: &str) -> String {
+    Topic::from_uri(name).map_or_else(|_| name.to_owned(), |topic| topic.as_mqtt().replace('/', "."))
+}
+
+/// What the next figures depend on.
 #[derive(Default)]
 struct Figures {
-    published: HashMap<String, String>,
     last: Option<(Totals, router::Counters, u64)>,
     loads: HashMap<String, f64>,
     most_clients: usize,
 }
 
 impl Figures {
-    /// Takes all figures; returns those that changed.
+    /// The figures of the process.
     fn take(&mut self, realms: &Realms, census: &Census, uptime: Duration) -> Vec<(String, String)> {
         let mut all: Vec<(String, String)> = vec![
             ("$SYS/broker/version".into(), concat!("corsac version ", env!("CARGO_PKG_VERSION")).into()),
             ("$SYS/broker/uptime".into(), format!("{} seconds", uptime.as_secs())),
         ];
         let (mut sizes, mut counters) = (router::Census::default(), router::Counters::default());
-        for (name, realm) in realms.all() {
+        for (_, realm) in realms.all() {
             let (realm_sizes, realm_counters) = realm.census();
-            let level = Topic::from_uri(&name).map_or_else(|_| name.to_string(), |topic| topic.as_mqtt().replace('/', "."));
-            all.extend(state_of(&format!("$SYS/realm/{level}"), &realm_sizes, &realm_counters));
             sizes.add(&realm_sizes);
             counters.add(&realm_counters);
         }
         self.most_clients = self.most_clients.max(sizes.connected);
         all.push(("$SYS/broker/clients/maximum".into(), self.most_clients.to_string()));
-        all.extend(state_of("$SYS/broker", &sizes, &counters));
+        all.extend(state_of("$SYS/broker", &(sizes, counters)));
         let totals = census.traffic.totals();
         all.extend([
             ("$SYS/broker/messages/received".into(), totals.messages_received.to_string()),
@@ -72,7 +89,6 @@ impl Figures {
             ("$SYS/broker/bytes/sent".into(), totals.bytes_sent.to_string()),
         ]);
         all.extend(self.take_loads(totals, counters, census.accepted()));
-        all.retain(|(name, value)| self.published.insert(name.clone(), value.clone()).as_ref() != Some(value));
         all
     }
 
@@ -105,7 +121,7 @@ impl Figures {
 }
 
 /// The figures that the process and each of its realms have alike.
-fn state_of(prefix: &str, sizes: &router::Census, counters: &router::Counters) -> Vec<(String, String)> {
+fn state_of(prefix: &str, (sizes, counters): &(router::Census, router::Counters)) -> Vec<(String, String)> {
     let figures = [
         ("clients/total", sizes.sessions as u64),
         ("clients/connected", sizes.connected as u64),

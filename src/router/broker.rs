@@ -11,8 +11,8 @@ use super::session::{SessionKey, Sessions};
 use crate::model::command::SubscribeOptions;
 use crate::model::{Filter, Qos, SubscriptionId, Topic};
 
-/// Receivers held by the cache of plans before it starts anew.
-const CACHED_RECEIVERS: usize = 1 << 20;
+/// Bytes that the cache of plans may hold before it starts anew.
+const CACHED_BYTES: usize = 64 * 1024 * 1024;
 
 /// One subscription: everybody who asked for the same filter.
 #[derive(Debug)]
@@ -60,6 +60,13 @@ pub struct Plan {
     pub receivers: Vec<Receiver>,
     /// Share groups: one member each.
     pub groups: Vec<u32>,
+}
+
+impl Plan {
+    /// Bytes that it holds in the cache, about: a topic counts in both spellings.
+    fn weight(&self, topic: &Topic) -> usize {
+        256 + 2 * topic.as_mqtt().len() + self.receivers.len() * size_of::<Receiver>() + self.groups.len() * size_of::<u32>()
+    }
 }
 
 /// Subscriptions of a realm.
@@ -189,8 +196,8 @@ impl Broker {
             return plan.clone();
         }
         let plan = Arc::new(self.make_plan(topic, sessions));
-        let weight = plan.receivers.len() + plan.groups.len() + 1;
-        if self.planned + weight > CACHED_RECEIVERS {
+        let weight = plan.weight(topic);
+        if self.planned + weight > CACHED_BYTES {
             self.plans.clear();
             self.planned = 0;
         }
@@ -225,7 +232,7 @@ impl Broker {
         match filter {
             Filter::Exact(topic) => {
                 if let Some(plan) = self.plans.remove(topic) {
-                    self.planned -= plan.receivers.len() + plan.groups.len() + 1;
+                    self.planned -= plan.weight(topic);
                 }
             }
             _ => {

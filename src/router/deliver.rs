@@ -13,6 +13,9 @@ use crate::model::delivery::Event;
 use crate::model::publication::Publisher;
 use crate::model::{Delivery, Filter, Publication, PublicationId, Qos, Reason, SubscriptionId};
 
+/// Retained messages under `$` and the other roots of the router's.
+const MAX_OWN_RETAINED: usize = 1_000;
+
 /// Expired retained messages taken out before a new one is refused.
 const PURGE_STEPS: usize = 1_000;
 
@@ -63,7 +66,10 @@ impl Router {
             publication.publisher = publisher;
         }
         if publication.retain {
-            self.retain(&publication)?;
+            match publication.topic.is_reserved() {
+                true => self.retain_own(&publication),
+                false => self.retain(&publication)?,
+            }
         }
         self.counters.published += 1;
         Ok((id, self.route(from, &publication, options)))
@@ -83,6 +89,16 @@ impl Router {
         }
         self.retained.set(publication.clone());
         Ok(())
+    }
+
+    /// Figures of the router's: as many as it has, whatever clients retain. (And the state of bridging brokers.)
+    fn retain_own(&mut self, publication: &Arc<Publication>) {
+        let is_known = self.own_retained.find(&publication.topic, self.now_ms).is_some();
+        if publication.payload.is_empty() {
+            self.own_retained.clear(&publication.topic);
+        } else if is_known || self.own_retained.len() < MAX_OWN_RETAINED {
+            self.own_retained.set(publication.clone());
+        }
     }
 
     fn retained_is_full(&self, publication: &Publication) -> bool {

@@ -51,6 +51,9 @@ pub struct Inflight {
     window: usize,
     first: u16,
     slots: VecDeque<Slot>,
+    /// Slots from the front that were sent on the connection of now; those behind wait for room in its window.
+    sent: usize,
+    /// How many of `slots[..sent]` are not over.
     active: usize,
     active_bytes: usize,
     queue: VecDeque<Owed>,
@@ -73,6 +76,7 @@ impl Inflight {
             window: usize::from(receive_maximum.max(1)),
             first: 1,
             slots: VecDeque::new(),
+            sent: 0,
             active: 0,
             active_bytes: 0,
             queue: VecDeque::new(),
@@ -81,9 +85,12 @@ impl Inflight {
         }
     }
 
-    /// The client came back with another Receive Maximum [MQTT-3.3.4-9].
-    pub fn resize(&mut self, receive_maximum: u16) {
+    /// The client came back, with this Receive Maximum [MQTT-3.3.4-9]: everything that is owed is to be sent again.
+    pub fn reconnect(&mut self, receive_maximum: u16) {
         self.window = usize::from(receive_maximum.max(1));
+        self.sent = 0;
+        self.active = 0;
+        self.active_bytes = 0;
     }
 
     /// Deliveries sent and not over.
@@ -98,7 +105,8 @@ impl Inflight {
 
     /// Takes a delivery in line: returns it as an event if it may be sent now, else queues it, or drops it at the bound.
     pub fn offer(&mut self, owed: Owed, connected: bool, limits: &Limits) -> Option<Event> {
-        if connected && self.queue.is_empty() && self.has_room(limits) {
+        let is_next = self.queue.is_empty() && self.sent == self.slots.len() && self.slots.len() < IDS;
+        if connected && is_next && self.has_room(limits) {
             return self.send(owed);
         }
         let weight = owed.publication.weight();
@@ -111,13 +119,31 @@ impl Inflight {
         None
     }
 
-    /// The next waiting delivery, if the window has room; expired ones are skipped [MQTT-3.3.2-5].
-    pub fn poll_next(&mut self, now_ms: u64, limits: &Limits) -> Option<Event> {
+    /// The next thing to send, if the window has room: first what is owed again after a reconnect, in its first order and with
+    /// the same packet ids [MQTT-4.4.0-1], then what waits; expired messages are skipped [MQTT-3.3.2-5].
+    pub fn poll_next(&mut self, now_ms: u64, limits: &Limits) -> Option<Next> {
         while self.has_room(limits) {
+            let Some(slot) = self.slots.get(self.sent) else { break };
+            let packet_id = id_at(self.first, self.sent)?;
+            self.sent += 1;
+            match slot {
+                Slot::Free => {}
+                Slot::Sent(owed) => {
+                    self.active += 1;
+                    self.active_bytes += owed.publication.weight();
+                    return Some(Next::Publish(event(owed, packet_id, true)));
+                }
+                Slot::Released => {
+                    self.active += 1;
+                    return Some(Next::Release(packet_id));
+                }
+            }
+        }
+        while self.has_room(limits) && self.slots.len() < IDS {
             let owed = self.queue.pop_front()?;
             self.queue_bytes -= owed.publication.weight();
             if !owed.publication.is_expired(now_ms) {
-                return self.send(owed);
+                return self.send(owed).map(Next::Publish);
             }
         }
         None
@@ -139,6 +165,7 @@ impl Inflight {
         self.active += 1;
         self.active_bytes += owed.publication.weight();
         self.slots.push_back(Slot::Sent(owed));
+        self.sent = self.slots.len();
         Some(event)
     }
 
@@ -146,7 +173,9 @@ impl Inflight {
     pub fn handle_acknowledgement(&mut self, acknowledgement: Acknowledgement) -> Progress {
         let id = acknowledgement.packet_id;
         let index = (usize::from(id.value()) + IDS - usize::from(self.first)) % IDS;
-        let Some(slot) = self.slots.get_mut(index).filter(|slot| !matches!(slot, Slot::Free)) else { return Progress::Unknown };
+        // What was not sent on this connection cannot be acknowledged on it.
+        let slot = self.slots.get_mut(index).filter(|slot| index < self.sent && !matches!(slot, Slot::Free));
+        let Some(slot) = slot else { return Progress::Unknown };
         let is_over = match (&*slot, acknowledgement.step) {
             (Slot::Sent(owed), AcknowledgeStep::Acknowledged) => owed.qos == Qos::AtLeastOnce,
             (Slot::Sent(owed), AcknowledgeStep::Received) if owed.qos == Qos::ExactlyOnce => {
@@ -173,23 +202,12 @@ impl Inflight {
     fn trim(&mut self) {
         while matches!(self.slots.front(), Some(Slot::Free)) {
             self.slots.pop_front();
+            self.sent = self.sent.saturating_sub(1);
             self.first = id_at(self.first, 1).map_or(1, PacketId::value);
         }
         if self.slots.is_empty() && self.slots.capacity() > 64 {
             self.slots.shrink_to(16);
         }
-    }
-
-    /// Everything that is owed again after a reconnect, in its first order, with the same packet ids [MQTT-4.4.0-1].
-    pub fn resend(&self) -> impl Iterator<Item = Resend> + '_ {
-        self.slots.iter().enumerate().filter_map(|(index, slot)| {
-            let packet_id = id_at(self.first, index)?;
-            match slot {
-                Slot::Free => None,
-                Slot::Sent(owed) => Some(Resend::Publish(event(owed, packet_id, true))),
-                Slot::Released => Some(Resend::Release(packet_id)),
-            }
-        })
     }
 
     /// Ends the window: what was owed through shared subscriptions and may go to another member [MQTT-4.8.2-4].
@@ -203,10 +221,10 @@ impl Inflight {
     }
 }
 
-/// One thing to send again.
+/// One thing to send.
 #[derive(Debug)]
-pub enum Resend {
-    /// PUBLISH with DUP.
+pub enum Next {
+    /// PUBLISH, with DUP if it is sent again.
     Publish(Event),
     /// PUBREL.
     Release(PacketId),
@@ -235,6 +253,13 @@ mod tests {
         Owed { publication, qos, retain: false, subscriptions: SmallVec::new(), share: None }
     }
 
+    fn id(next: Option<Next>) -> Option<u16> {
+        match next? {
+            Next::Publish(event) => event.packet_id.map(PacketId::value),
+            Next::Release(packet_id) => Some(packet_id.value()),
+        }
+    }
+
     fn step(id: u16, step: AcknowledgeStep) -> Acknowledgement {
         Acknowledgement { packet_id: PacketId::new(id).unwrap(), step }
     }
@@ -246,10 +271,21 @@ mod tests {
         let ids: Vec<_> = (0..4).map(|_| inflight.offer(owed(Qos::AtLeastOnce), true, &limits)).collect();
         assert_eq!(ids.iter().filter(|e| e.is_some()).count(), 2);
         assert_eq!(inflight.handle_acknowledgement(step(2, AcknowledgeStep::Acknowledged)), Progress::Done);
-        assert_eq!(inflight.poll_next(0, &limits).unwrap().packet_id.unwrap().value(), 3);
+        assert_eq!(id(inflight.poll_next(0, &limits)), Some(3));
         assert!(inflight.poll_next(0, &limits).is_none());
         assert_eq!(inflight.handle_acknowledgement(step(2, AcknowledgeStep::Acknowledged)), Progress::Unknown);
-        assert_eq!(inflight.resend().count(), 2);
+        // Back with a smaller window: the same ids, one after the other.
+        inflight.reconnect(1);
+        assert_eq!(id(inflight.poll_next(0, &limits)), Some(1));
+        assert!(inflight.poll_next(0, &limits).is_none());
+        assert_eq!(inflight.handle_acknowledgement(step(3, AcknowledgeStep::Acknowledged)), Progress::Unknown);
+        for next in [3, 4] {
+            assert_eq!(
+                inflight.handle_acknowledgement(step(next - 1 - u16::from(next == 3), AcknowledgeStep::Acknowledged)),
+                Progress::Done
+            );
+            assert_eq!(id(inflight.poll_next(0, &limits)), Some(next));
+        }
     }
 
     #[test]
@@ -261,7 +297,8 @@ mod tests {
         assert_eq!(inflight.handle_acknowledgement(step(1, AcknowledgeStep::Acknowledged)), Progress::Violation);
         let id = PacketId::new(1).unwrap();
         assert_eq!(inflight.handle_acknowledgement(step(1, AcknowledgeStep::Received)), Progress::Release(id));
-        assert!(matches!(inflight.resend().next(), Some(Resend::Release(_))));
+        inflight.reconnect(10);
+        assert!(matches!(inflight.poll_next(0, &limits), Some(Next::Release(_))));
         assert_eq!(inflight.handle_acknowledgement(step(1, AcknowledgeStep::Received)), Progress::Release(id));
         assert_eq!(inflight.handle_acknowledgement(step(1, AcknowledgeStep::Completed)), Progress::Done);
         assert_eq!(inflight.active(), 0);

@@ -92,6 +92,8 @@ impl Router {
         let caller = Caller { session: Some(key), reply, qos: qos_of(call.acknowledge) };
         match self.choose(key, &caller, &call) {
             Ok(choice) => Ok(self.invoke(key, caller, call, choice)),
+            // Nowhere else to say it.
+            Err(reason) if caller.reply == ReplyTo::Nobody && reason != Reason::NoSuchProcedure => Err(reason),
             Err(reason) => {
                 self.answer(&caller, Message::error(reason));
                 Ok(0)

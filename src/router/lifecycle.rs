@@ -1,7 +1,6 @@
 //! Sessions from opening to end: resuming, takeover, wills, expiry.
 use super::Router;
 use super::effect::Effect;
-use super::inflight::Resend;
 use super::session::{Session, SessionKey};
 use crate::model::command::{Close, Open};
 use crate::model::{ConnectionId, Delivery, Reason};
@@ -80,19 +79,10 @@ impl Router {
         session.expiry_s = open.expiry_s;
         session.will = open.will;
         session.unreleased.values_mut().for_each(|repeats| repeats.count = 0);
-        session.inflight.resize(open.receive_maximum.min(MAX_WINDOW));
+        session.inflight.reconnect(open.receive_maximum.min(MAX_WINDOW));
         let id = session.id;
         self.effects.push_back(Effect::Deliver(connection, Delivery::Opened { session: id, session_present: true }));
-        for resend in session.inflight.resend() {
-            let delivery = match resend {
-                Resend::Publish(event) => Delivery::Event(event),
-                Resend::Release(packet_id) => Delivery::Release(packet_id, Ok(())),
-            };
-            self.effects.push_back(Effect::Deliver(connection, delivery));
-        }
-        while let Some(event) = session.inflight.poll_next(self.now_ms, &self.limits) {
-            self.effects.push_back(Effect::Deliver(connection, Delivery::Event(event)));
-        }
+        self.continue_window(key, connection);
         self.register_again(key);
     }
 

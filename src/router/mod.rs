@@ -33,7 +33,7 @@ use crate::model::{
 };
 use broker::Broker;
 use dealer::Dealer;
-use inflight::Progress;
+use inflight::{Next, Progress};
 use invocation::Pending;
 use lifecycle::Due;
 use random::Random;
@@ -73,6 +73,8 @@ pub struct Router {
     dealer: Dealer,
     pending: Slab<Pending>,
     retained: Retained,
+    /// Retained messages of the router's own (`$SYS`), which take no place from those of clients.
+    own_retained: Retained,
     timers: Timers<Due>,
     effects: VecDeque<Effect>,
     counters: Counters,
@@ -90,6 +92,7 @@ impl Router {
             dealer: Dealer::default(),
             pending: Slab::new(),
             retained: Retained::default(),
+            own_retained: Retained::default(),
             timers: Timers::new(),
             effects: VecDeque::new(),
             counters: Counters::default(),
@@ -286,8 +289,18 @@ impl Router {
                 Progress::Violation => return self.end_connection(key, Reason::ProtocolViolation),
             }
         }
-        while let Some(event) = session.inflight.poll_next(self.now_ms, &self.limits) {
-            self.effects.push_back(Effect::Deliver(connection, Delivery::Event(event)));
+        self.continue_window(key, connection);
+    }
+
+    /// Sends what is next in a session's window, as far as it has room.
+    fn continue_window(&mut self, key: SessionKey, connection: ConnectionId) {
+        let Some(session) = self.sessions.at_mut(key) else { return };
+        while let Some(next) = session.inflight.poll_next(self.now_ms, &self.limits) {
+            let delivery = match next {
+                Next::Publish(event) => Delivery::Event(event),
+                Next::Release(packet_id) => Delivery::Release(packet_id, Ok(())),
+            };
+            self.effects.push_back(Effect::Deliver(connection, delivery));
         }
     }
 }

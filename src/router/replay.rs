@@ -2,7 +2,7 @@
 use super::Router;
 use super::deliver::Passage;
 use super::effect::Effect;
-use super::retained::Cursor;
+use super::retained::{Cursor, Retained};
 use super::session::SessionKey;
 use crate::model::command::SubscribeOptions;
 use crate::model::{Delivery, Filter, SubscriptionId};
@@ -30,16 +30,29 @@ impl Router {
         subscription: SubscriptionId,
         options: SubscribeOptions,
     ) {
-        if self.retained.is_empty() {
+        let store = self.retained_under(filter);
+        if store.is_empty() {
             return;
         }
-        let until = self.retained.latest();
+        let until = store.latest();
         let replay = Replay { filter: filter.clone(), subscription, options, cursor: None, until };
         let Some(session) = self.sessions.at_mut(key) else { return };
         session.replays.push_back(replay);
         if session.replays.len() == 1 {
             self.continue_replay(key);
         }
+    }
+
+    /// Where what a filter covers is retained: no filter covers both names of clients and names of the router's, for those
+    /// that start with a wildcard cover none of the latter [MQTT-4.7.2-1].
+    fn retained_under(&self, filter: &Filter) -> &Retained {
+        let first = match filter {
+            Filter::Exact(topic) => topic.as_mqtt(),
+            Filter::Levels(levels) => levels,
+            Filter::Prefix(prefix) => prefix,
+        };
+        let is_own = first.starts_with('$') || matches!(first.split(['/', '.']).next(), Some("wamp" | "corsac"));
+        if is_own { &self.own_retained } else { &self.retained }
     }
 
     /// Sends the next page; asks to be told when it has left the outbox if there is more.
@@ -51,7 +64,8 @@ impl Router {
             let (protocol, connection) = (session.protocol, session.connection);
             page.clear();
             let after = replay.cursor.take();
-            let next = self.retained.page(&replay.filter, after.as_ref(), PAGE_STEPS, self.now_ms, replay.until, &mut page);
+            let store = self.retained_under(&replay.filter);
+            let next = store.page(&replay.filter, after.as_ref(), PAGE_STEPS, self.now_ms, replay.until, &mut page);
             for publication in &page {
                 let mut passage = Passage::of(replay.options, &replay.filter, protocol, replay.subscription);
                 passage.retain = true;

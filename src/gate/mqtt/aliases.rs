@@ -9,6 +9,9 @@ use crate::model::{Reason, Topic};
 /// Names remembered before the memory starts anew.
 const REMEMBERED: usize = 64;
 
+/// Longest name that is remembered, in bytes.
+const REMEMBERED_BYTES: usize = 256;
+
 /// Topic names as the client sends them.
 #[derive(Debug)]
 pub struct InboundTopics {
@@ -55,7 +58,9 @@ impl InboundTopics {
                 if self.remembered.len() >= REMEMBERED {
                     self.remembered.clear();
                 }
-                self.remembered.insert(name.into(), topic.clone());
+                if name.len() <= REMEMBERED_BYTES {
+                    self.remembered.insert(name.into(), topic.clone());
+                }
                 topic
             }
         };

@@ -16,6 +16,9 @@ use crate::wire::mqtt::{
     self as wire, Disconnect, Error, Publish, PublishProperties, ReasonCode, SharedFilter, Subscribe, Unsubscribe, Version,
 };
 
+/// Filters that one SUBSCRIBE or UNSUBSCRIBE may name whatever the bound of subscriptions: each costs an answer.
+const MAX_FILTERS: usize = 10_000;
+
 impl MqttGate {
     pub(super) fn handle_publish(&mut self, publish: &Publish<'_>, now_ms: u64, output: &mut Output) -> Result<(), Error> {
         let topic = match self.topics.resolve(publish.topic, publish.properties.topic_alias) {
@@ -72,7 +75,19 @@ impl MqttGate {
         Ok(())
     }
 
+    /// More filters in one packet than a session of any configuration needs: not even looked at.
+    fn has_too_many(&mut self, filters: usize, output: &mut Output) -> bool {
+        let is_over = filters > self.settings.limits.max_subscriptions_per_session.max(MAX_FILTERS);
+        if is_over {
+            self.end(ReasonCode::QuotaExceeded, Reason::QuotaExceeded, output);
+        }
+        is_over
+    }
+
     pub(super) fn handle_subscribe(&mut self, subscribe: &Subscribe<'_>, output: &mut Output) {
+        if self.has_too_many(subscribe.requests.iter().count(), output) {
+            return;
+        }
         let identifier = subscribe.properties.subscription_id.map(|id| id.value());
         let entries = subscribe.requests.iter().map(|request| self.subscribe_entry(request, identifier)).collect();
         let request = RequestId(u64::from(subscribe.packet_id.get()));
@@ -121,6 +136,9 @@ impl MqttGate {
     }
 
     pub(super) fn handle_unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>, output: &mut Output) {
+        if self.has_too_many(unsubscribe.filters.iter().count(), output) {
+            return;
+        }
         let is_v5 = self.version == Version::V5;
         let entries = unsubscribe.filters.iter().map(|filter| unsubscribe_entry(filter, is_v5)).collect();
         let request = RequestId(u64::from(unsubscribe.packet_id.get()));

@@ -180,6 +180,9 @@ fn will_of(will: &crate::wire::mqtt::Will<'_>) -> Result<Will, Reason> {
     if topic.is_reserved() {
         return Err(Reason::NotAuthorized);
     }
+    if will.properties.payload_format == Some(true) && std::str::from_utf8(will.payload).is_err() {
+        return Err(Reason::PayloadFormatInvalid);
+    }
     let delay_s = will.properties.will_delay_s.unwrap_or(0);
     let mut publication = Publication::new(topic, Payload::Bytes(will.payload.to_vec().into()), will.qos);
     publication.retain = will.retain;

@@ -85,7 +85,7 @@ impl WampGate {
     ) {
         let is_acknowledged = options.acknowledge == Some(true);
         let acknowledge = if is_acknowledged { Acknowledge::Request(request) } else { Acknowledge::None };
-        let topic = match self.topic(topic).and_then(|topic| is_known(&options).map(|()| topic)) {
+        let topic = match self.topic(topic).and_then(|topic| check_options(&options).map(|()| topic)) {
             Ok(topic) => topic,
             Err(reason) => return output.commands.push(Command::Refuse { acknowledge, reason }),
         };
@@ -182,10 +182,19 @@ pub(super) fn failed(kind: RequestKind) -> FailedRequest {
     }
 }
 
-/// Options that this router does not know how to keep are refused rather than passed over.
-fn is_known(options: &options::PublishOptions) -> Result<(), Reason> {
+/// Entries that one list of sessions, authids or authroles may have: each is compared with each receiver.
+const MAX_LISTED: usize = 1_000;
+
+/// Options that this router does not know how to keep are refused rather than passed over; so are lists without measure.
+fn check_options(options: &options::PublishOptions) -> Result<(), Reason> {
     let is_conditional = options.when.is_some() || options.watch.is_some() || options.will.is_some();
-    if is_conditional || options.dedup.is_some() { Err(Reason::OptionNotAllowed) } else { Ok(()) }
+    if is_conditional || options.dedup.is_some() {
+        return Err(Reason::OptionNotAllowed);
+    }
+    let ids = [&options.exclude, &options.eligible];
+    let names = [&options.exclude_authid, &options.eligible_authid, &options.exclude_authrole, &options.eligible_authrole];
+    let lengths = ids.into_iter().flatten().map(Vec::len).chain(names.into_iter().flatten().map(Vec::len));
+    if lengths.max().is_some_and(|length| length > MAX_LISTED) { Err(Reason::QuotaExceeded) } else { Ok(()) }
 }
 
 /// Who may receive a publication; `None` for the default, everybody but the publisher.

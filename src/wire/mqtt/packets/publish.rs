@@ -39,7 +39,6 @@ impl<'a> PublishProperties<'a> {
         let block = body.property_block()?;
         let mut set = Self::default();
         let mut rest = block;
-        let mut has_subscription_id = false;
         let mut topic_alias: Option<u16> = None;
         while !rest.is_empty() {
             match rest.u8()? {
@@ -50,10 +49,9 @@ impl<'a> PublishProperties<'a> {
                 0x09 => properties::read_once(&mut set.correlation_data, &mut rest)?,
                 properties::SUBSCRIPTION_ID => {
                     properties::read_once(&mut None::<properties::SubscriptionId>, &mut rest)?;
-                    if has_subscription_id && from != Peer::Server {
-                        return Err(Error::PropertyDuplicate);
+                    if from != Peer::Server {
+                        return Err(Error::PropertyNotAllowed(PacketType::Publish)); // [MQTT-3.3.4-6]
                     }
-                    has_subscription_id = true;
                     set.subscription_ids = SubscriptionIds::of_block(block.rest());
                 }
                 0x23 => properties::read_once(&mut topic_alias, &mut rest)?,

@@ -90,7 +90,7 @@ const VERSION_5_REFUSALS: Refusals = &[
     ("30 07 0001 61 03 080000", Error::ResponseTopic, 0x82),
     ("30 06 0001 61 02 0B00", Error::PropertyValue, 0x82),
     ("30 07 0001 61 03 0B8000", Error::VariableByteInteger, 0x81),
-    ("30 08 0001 61 04 0B010B01", Error::PropertyDuplicate, 0x82),
+    ("30 06 0001 61 02 0B01", Error::PropertyNotAllowed(PacketType::Publish), 0x82),
     ("30 05 0001 61 01 01", Error::PropertyTruncated, 0x81),
     ("30 06 0001 61 02 0400", Error::PropertyUnknown, 0x81),
     ("30 06 0001 61 02 1700", Error::PropertyNotAllowed(PacketType::Publish), 0x82),
