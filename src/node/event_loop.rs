@@ -86,13 +86,21 @@ impl EventLoop {
 
     /// Sizes and counters now.
     pub fn census(&self) -> (Census, Counters) {
-        let core = self.core.lock();
-        (core.router.census(), core.router.counters())
+        self.look(|core| (core.router.census(), core.router.counters()))
     }
 
     /// Connections that have joined and not left.
     pub fn connections(&self) -> usize {
-        self.core.lock().members.len()
+        self.look(|core| core.members.len())
+    }
+
+    /// Looks at the core, and then runs for those who found it taken meanwhile and left their items.
+    fn look<R>(&self, look: impl FnOnce(&Core) -> R) -> R {
+        let seen = look(&self.core.lock());
+        if !self.mailbox.lock().is_empty() {
+            self.run();
+        }
+        seen
     }
 
     fn put(&self, item: Item) {
@@ -242,5 +250,54 @@ impl Core {
                 publisher.outbox.pace_by(outbox);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::model::command::{Features, Open, Protocol, Transport};
+    use crate::model::{Command, Principal, RequestId, SessionId};
+
+    /// Looking at a realm's figures takes its core for a moment: who brings input then must not be left waiting.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn input_is_handled_while_others_look() {
+        let realm = EventLoop::start(Limits::default(), 1);
+        let (connection, outbox) = (ConnectionId(1), Arc::new(Outbox::new(1 << 20, now_ms())));
+        realm.join(connection, outbox.clone());
+        let open = Open {
+            session: SessionId(1),
+            protocol: Protocol::Wamp,
+            transport: Transport::default(),
+            principal: Arc::new(Principal::anonymous("a")),
+            client_id: None,
+            clean_start: true,
+            expiry_s: 0,
+            receive_maximum: 1,
+            will: None,
+            features: Features::default(),
+        };
+        realm.handle(connection, Input::Commands(vec![Command::Open(Box::new(open))]));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let looker = std::thread::spawn({
+            let (realm, is_over) = (realm.clone(), is_over.clone());
+            move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    realm.census();
+                }
+            }
+        });
+        let mut answers = Vec::new();
+        for request in 0..20_000 {
+            let unsubscribe = Command::Unsubscribe { request: RequestId(request), entries: Vec::new() };
+            realm.handle(connection, Input::Commands(vec![unsubscribe]));
+            let answer = std::future::poll_fn(|context| outbox.poll_take(&mut answers, context));
+            assert!(tokio::time::timeout(Duration::from_secs(10), answer).await.is_ok(), "no answer to {request}");
+            answers.clear();
+        }
+        is_over.store(true, Ordering::Relaxed);
+        assert!(looker.join().is_ok());
     }
 }

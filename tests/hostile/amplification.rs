@@ -187,7 +187,7 @@ fn lists_of_receivers_without_end() {
         while Instant::now() < until {
             let asked = Instant::now();
             bystander.settle();
-            assert!(asked.elapsed() < Duration::from_secs(1), "{key}: a bystander waits {:?}", asked.elapsed());
+            assert!(asked.elapsed() < Duration::from_secs(5), "{key}: a bystander waits {:?}", asked.elapsed());
         }
     }
 }
