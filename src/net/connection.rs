@@ -87,7 +87,9 @@ impl<T: Transport> Connection<T> {
     /// Runs it to its end.
     pub async fn run(mut self) {
         let mut timer = Box::pin(tokio::time::sleep(Duration::from_secs(3600)));
+        // What came together with an upgrade request.
         self.offer_again();
+        self.pass_on();
         while !self.output.close {
             self.set_timer(timer.as_mut());
             match poll_fn(|context| self.poll(context, timer.as_mut())).await {

@@ -1,5 +1,5 @@
 //! Frames that no client may send, and frames without end (RFC 6455).
-use super::support::wire::frame;
+use super::support::wire::{frame, upgrade_request};
 use super::*;
 
 /// A WebSocket with the subprotocol, and what the router does with these bytes on it: the close code, or 0 for none.
@@ -141,4 +141,27 @@ fn mqtt_in_frames_of_any_cut() {
         assert!(wire.arrived.windows(16).any(|part| part == b"\x30\x0E\x00\x05cut/xpayload"), "{:02X?}", wire.arrived);
     }
     assert_nobody_left(&router);
+}
+
+/// A client need not wait for the answer to its upgrade before it says HELLO: what came with the request is not left lying.
+#[test]
+fn a_hello_together_with_the_upgrade_is_answered() {
+    let router = Router::start("");
+    let hello = br#"[1,"realm1",{"roles":{"publisher":{}}}]"#;
+    for cut in [0, 3, hello.len()] {
+        let mut wire = Wire::tcp(router.http);
+        let mut all = upgrade_request(router.http, "/ws", "wamp.2.json", "").into_bytes();
+        let frame = frame(0x81, hello);
+        let (first, rest) = frame.split_at(cut.min(frame.len()));
+        all.extend_from_slice(if cut == 0 { &frame } else { first });
+        wire.send_raw(&all).unwrap();
+        assert!(wire.read_head().starts_with("HTTP/1.1 101"));
+        if cut > 0 {
+            wire.send_raw(rest).unwrap();
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while !wire.arrived.windows(3).any(|part| part == b"[2,") {
+            assert_eq!(wire.receive(deadline), Arrival::Bytes, "no WELCOME");
+        }
+    }
 }
