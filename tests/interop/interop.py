@@ -1,7 +1,8 @@
 """Runs foreign clients against the router: `tests/interop/run` prepares the ground and calls this.
 
 Options: --only TEXT (in a scenario's title), --kinds NAME,… (parts of names), --skip-kinds NAME,…, --list,
---grids (even where all passed), --external HTTP,MQTT (addresses of a router that runs already).
+--grids (even where all passed), --external HTTP,MQTT (addresses of a router that runs already), --device BINARY (of the
+demo's device), --picture FILE (takes the README's picture of the demo page, and tests nothing).
 """
 import argparse
 import asyncio
@@ -17,10 +18,11 @@ from suite import report  # noqa: E402
 from suite.kinds import KINDS, drivers  # noqa: E402
 from suite.process import Driver, Router  # noqa: E402
 from suite.world import SCENARIOS, World, run_scenario  # noqa: E402
-from suite import calls, events, mapping, sessions, stop  # noqa: E402,F401  (they register their scenarios)
+from suite import calls, events, mapping, page, sessions, stop  # noqa: E402,F401  (they register their scenarios)
 
 # A run takes well under a minute on an idle machine.
 LIMIT_S = float(os.environ.get("INTEROP_LIMIT_S", "480"))
+PICTURE_LIMIT_S = 60
 
 
 def arguments():
@@ -33,6 +35,8 @@ def arguments():
     parser.add_argument("--skip-kinds", default="")
     parser.add_argument("--external")
     parser.add_argument("--grids", action="store_true")
+    parser.add_argument("--device", default=os.environ.get("CORSAC_DEVICE"))
+    parser.add_argument("--picture", type=pathlib.Path)
     parser.add_argument("--list", action="store_true")
     return parser.parse_args()
 
@@ -61,17 +65,22 @@ async def main(options):
     else:
         router = await Router.start(options.binary, log)
     commands = drivers(options.installed)
-    started = {name: await Driver.start(name, *commands[name]) for name in {kind.driver for kind in kinds}}
+    names = {kind.driver for kind in kinds} | {"browser"}
+    started = {name: await Driver.start(name, *commands[name]) for name in names}
+    world = World(router, started, kinds, options.device)
     passed = failed = 0
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     began = time.monotonic()
     try:
+        if options.picture:
+            await asyncio.wait_for(page.take_picture(world, options.picture), PICTURE_LIMIT_S)
+            return 0
         for scenario in chosen_scenarios(options):
             if time.monotonic() - began > LIMIT_S:
                 print(f"not done after {LIMIT_S:g} s: {scenario.title} and what follows was not tried")
                 failed += 1
                 break
-            results = await run_scenario(World(router, started, kinds), scenario)
+            results = await run_scenario(world, scenario)
             report.show(scenario, results, options.grids, [kind.name for kind in kinds])
             failed += sum(1 for result in results if result.error)
             passed += sum(1 for result in results if not result.error)

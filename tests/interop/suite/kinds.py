@@ -82,5 +82,6 @@ def drivers(installed):
         "node_autobahn": ([node, str(directory / "node_autobahn.cjs")], environment),
         "node_wampy": ([node, str(directory / "node_wampy.cjs")], environment),
         "node_mqtt": ([node, str(directory / "node_mqtt.cjs")], environment),
+        "browser": ([node, str(directory / "browser.cjs")], environment),
         "mosquitto": ([sys.executable, str(directory / "mosquitto.py")], environment),
     }

@@ -36,12 +36,12 @@ async def limited(awaitable, seconds):
     return task.result()
 
 
-async def within(awaitable, what):
+async def within(awaitable, what, seconds=DEADLINE_S):
     """Waits, but not for ever."""
     try:
-        return await limited(awaitable, DEADLINE_S)
+        return await limited(awaitable, seconds)
     except asyncio.TimeoutError:
-        raise Failure(f"waited {DEADLINE_S:g} s for {what}") from None
+        raise Failure(f"waited {seconds:g} s for {what}") from None
 
 
 @dataclasses.dataclass

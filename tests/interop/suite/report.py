@@ -11,10 +11,11 @@ def scenario_line(scenario, results):
 
 
 def grid(results, order):
-    """Rows are who sends, columns who receives; `.` passed, `F` failed, blank: not tried."""
+    """Rows are who sends, columns who receives; `.` passed, `F` failed, blank: not tried. Who is no kind comes last."""
     pairs = {result.label: "F" if result.error else "." for result in results if len(result.label) == 2}
-    rows = sorted({row for row, _ in pairs}, key=order.index)
-    columns = sorted({column for _, column in pairs}, key=order.index)
+    place = {name: at for at, name in enumerate(order)}
+    rows = sorted({row for row, _ in pairs}, key=lambda name: place.get(name, len(place)))
+    columns = sorted({column for _, column in pairs}, key=lambda name: place.get(name, len(place)))
     width, height = max(map(len, rows)), max(map(len, columns))
     lines = [" " * (width + 9) + " ".join(column.rjust(height)[level] for column in columns) for level in range(height)]
     lines += [f"       {row.ljust(width)}  " + " ".join(pairs.get((row, column), " ") for column in columns) for row in rows]

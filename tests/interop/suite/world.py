@@ -45,10 +45,10 @@ def scenario(title, clause, kinds=None, grid=False, needs=()):
 
 
 class World:
-    """One router and the drivers; `kinds` are those that take part."""
+    """One router and the drivers; `kinds` are those that take part, `device` is the binary of the demo's device."""
 
-    def __init__(self, router, drivers, kinds):
-        self.router, self.drivers, self.kinds = router, drivers, kinds
+    def __init__(self, router, drivers, kinds, device=None):
+        self.router, self.drivers, self.kinds, self.device = router, drivers, kinds, device
 
     def has(self, *names):
         """Whether all these kinds take part."""
