@@ -20,7 +20,7 @@ from suite.process import Driver, Router  # noqa: E402
 from suite.world import SCENARIOS, World, run_scenario  # noqa: E402
 from suite import calls, events, mapping, page, sessions, stop  # noqa: E402,F401  (they register their scenarios)
 
-# A run takes well under a minute on an idle machine.
+# A run takes about a minute on an idle machine, most of it in the browser.
 LIMIT_S = float(os.environ.get("INTEROP_LIMIT_S", "480"))
 PICTURE_LIMIT_S = 60
 

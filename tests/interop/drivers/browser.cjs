@@ -160,6 +160,7 @@ async function open ({ client: name, url, width = 1100, height = 760, scheme = '
   for (const domain of ['Runtime', 'Log', 'Audits', 'Network', 'Page', 'Inspector']) await page.send(`${domain}.enable`)
   await page.send('Emulation.setDeviceMetricsOverride', { width, height, deviceScaleFactor: 1, mobile: false })
   await page.send('Emulation.setEmulatedMedia', { features: [{ name: 'prefers-color-scheme', value: scheme }] })
+  await page.send('Emulation.setScrollbarsHidden', { hidden: true })
   await page.send('Emulation.setFocusEmulationEnabled', { enabled: true }) // visible, however many there are
   const { errorText } = await page.send('Page.navigate', { url })
   if (errorText) throw new Refused(`${url}: ${errorText}`)
@@ -248,7 +249,6 @@ async function fill ({ client: name, selector, text }) {
 // The whole view as PNG.
 async function picture ({ client: name }) {
   const page = pages.get(name)
-  await page.send('Emulation.setScrollbarsHidden', { hidden: true })
   const { data } = await page.send('Page.captureScreenshot', { format: 'png' })
   return { png: Buffer.from(data, 'base64') }
 }
@@ -264,4 +264,6 @@ async function close ({ client: name }) {
   event(name, 'closed')
 }
 
+// Chromium is in another group than the terminal's: it is told by the handler of `exit`.
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1))
 serve({ open, evaluate, until, receives, click, slide, fill, picture, reports, close })
