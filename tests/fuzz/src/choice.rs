@@ -269,7 +269,7 @@ impl Choice<'_, '_> {
                 let scheme = choice.text();
                 Box::new(Passthru { scheme, serializer: choice.maybe(Self::text), cipher: None, keyid: choice.maybe(Self::text) })
             });
-            Box::new(Properties { content_type, payload_format, response_topic, correlation_data, user, passthru })
+            Box::new(Properties { content_type, payload_format, response_topic, correlation_data, user, passthru, outcome: None })
         })
     }
 
@@ -310,7 +310,7 @@ impl Choice<'_, '_> {
         match self.below(4) {
             0 => Outcome::Progress,
             1 => Outcome::Error(ErrorUri::Reason(self.refusal())),
-            2 => Outcome::Error(ErrorUri::Custom(self.text())),
+            2 => Outcome::Error(ErrorUri::Custom(self.plain_text())),
             _ => Outcome::Result,
         }
     }
@@ -362,6 +362,7 @@ impl Choice<'_, '_> {
             forward_timeout: self.flag(),
             form: self.form(speaks),
             qos: if speaks == Speaks::Mqtt { self.qos() } else { Qos::default() },
+            identifier: self.maybe(|choice| 1 + choice.below(3) as u32).filter(|_| speaks == Speaks::Mqtt),
         }
     }
 
@@ -418,7 +419,7 @@ impl Choice<'_, '_> {
             },
             5 => Command::Call(Box::new(self.call(speaks))),
             6 => Command::Yield(Box::new(Yield {
-                acknowledge: self.acknowledge(speaks),
+                acknowledge: if speaks == Speaks::Mqtt { self.acknowledge(speaks) } else { Acknowledge::None },
                 invocation: InvocationId(self.below(6) as u64),
                 outcome: self.outcome(),
                 payload: self.payload(),
@@ -528,6 +529,11 @@ impl Choice<'_, '_> {
         let mut publication = self.publication();
         publication.id = PublicationId((1 << 52) + self.below(1_000) as u64);
         publication.publisher = self.publisher();
+        if self.below(8) == 0 {
+            let outcome = Some(self.outcome());
+            publication.properties =
+                Some(Box::new(Properties { outcome, ..publication.properties.map(|p| *p).unwrap_or_default() }));
+        }
         let qos = self.qos();
         Event {
             publication: Arc::new(publication),

@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use corsac::gate::{Gate, Origin, Output, Settings};
-use corsac::model::{Command, Delivery, Limits, Publication, Reason, SessionId};
+use corsac::model::{Command, Delivery, Limits, Reason, SessionId};
 
 use crate::choice::NOW_MS;
 
@@ -32,16 +32,27 @@ pub fn origin() -> Origin {
     Origin { peer: "127.0.0.1:1".into(), transport: "tcp", random: [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210] }
 }
 
+/// What becomes of the wish to open a session.
+#[derive(Clone, Copy, Debug)]
+pub enum Opening {
+    /// It is granted at once.
+    Granted,
+    /// It is refused at once.
+    Refused(Reason),
+    /// It is answered by a delivery that comes later.
+    Asked,
+}
+
 /// A connection as a realm sees it: everything the gate has said so far.
 #[derive(Debug)]
 pub struct Connection {
     gate: Gate,
-    refusal: Option<Reason>,
+    opening: Opening,
     unused: Vec<u8>,
     /// Every command, written out.
     pub commands: Vec<String>,
-    /// Every message that was published, wills included.
-    pub publications: Vec<Arc<Publication>>,
+    /// Every command since somebody took them.
+    pub asked: Vec<Command>,
     /// Everything that was sent.
     pub bytes: Vec<u8>,
     /// Where messages end in `bytes`.
@@ -55,30 +66,20 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection whose `Open` is refused with `refusal`, or answered.
-    pub fn new(gate: Gate, refusal: Option<Reason>) -> Self {
-        let (commands, publications, bytes, ends) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    /// A connection whose wish to open is answered so.
+    pub fn new(gate: Gate, opening: Opening) -> Self {
+        let (commands, asked, bytes, ends) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (realm, is_closed, is_over) = (None, false, false);
-        Connection {
-            gate,
-            refusal,
-            unused: Vec::new(),
-            commands,
-            publications,
-            bytes,
-            ends,
-            realm,
-            is_closed,
-            is_over,
-            now_ms: NOW_MS,
-        }
+        Connection { gate, opening, unused: Vec::new(), commands, asked, bytes, ends, realm, is_closed, is_over, now_ms: NOW_MS }
     }
 
     /// A piece of the client's stream.
     pub fn receive(&mut self, piece: &[u8]) {
         self.unused.extend_from_slice(piece);
         loop {
-            assert!(self.gate.wants_input(), "open is answered at once");
+            if !self.gate.wants_input() {
+                return;
+            }
             let unused = std::mem::take(&mut self.unused);
             let mut output = Output::default();
             let used = self.gate.handle_bytes(&unused, self.now_ms, &mut output);
@@ -88,7 +89,7 @@ impl Connection {
             if is_opening {
                 self.answer_open();
             }
-            if !is_opening || self.unused.is_empty() {
+            if !is_opening || self.unused.is_empty() || self.is_closed {
                 return;
             }
         }
@@ -96,14 +97,15 @@ impl Connection {
 
     fn answer_open(&mut self) {
         assert!(!self.gate.wants_input(), "open is not answered yet");
-        let delivery = match self.refusal {
-            Some(reason) => Delivery::Refused(reason),
-            None => Delivery::Opened { session: SessionId(7), session_present: false },
+        let delivery = match self.opening {
+            Opening::Refused(reason) => Delivery::Refused(reason),
+            Opening::Granted => Delivery::Opened { session: SessionId(7), session_present: false },
+            Opening::Asked => return,
         };
         self.deliver(delivery);
     }
 
-    /// A delivery of the realm.
+    /// A delivery of the realm; what the gate did not want before is offered again.
     pub fn deliver(&mut self, delivery: Delivery) {
         let mut output = Output::default();
         let is_end = matches!(delivery, Delivery::Close(_) | Delivery::Refused(_));
@@ -111,6 +113,9 @@ impl Connection {
         self.take(output);
         assert!(!is_end || self.is_closed, "ended by the realm, and still open");
         self.is_over |= is_end;
+        if !self.unused.is_empty() && !self.is_closed {
+            self.receive(&[]);
+        }
     }
 
     /// Deliveries were lost.
@@ -154,13 +159,13 @@ impl Connection {
         for command in &output.commands {
             assert!(!self.is_over, "a command behind the last one: {command:?}");
             self.is_over = matches!(command, Command::Close(_) | Command::Lost(_));
-            self.publications.extend(publication(command).cloned());
             match command {
                 // Those of one read are one command: where it ends is not the client's to know.
                 Command::Acknowledge(steps) => self.commands.extend(steps.iter().map(|step| format!("{step:?}"))),
                 command => self.commands.push(format!("{command:?}")),
             }
         }
+        self.asked.extend(output.commands);
         self.realm = output.realm.or(self.realm.take());
         let start = self.bytes.len();
         self.ends.extend(output.ends.iter().map(|end| start + end));
@@ -181,22 +186,14 @@ impl Connection {
     }
 }
 
-fn publication(command: &Command) -> Option<&Arc<Publication>> {
-    match command {
-        Command::Open(open) => open.will.as_ref().map(|will| &will.publication),
-        Command::Publish { publication, .. } => Some(publication),
-        _ => None,
-    }
-}
-
 /// The same stream whole, byte by byte and in pieces of these lengths, which must all come to the same.
-pub fn check_splits(gate: impl Fn() -> Gate, refusal: Option<Reason>, stream: &[u8], lengths: &[u8]) {
-    let mut whole = Connection::new(gate(), refusal);
+pub fn check_splits(gate: impl Fn() -> Gate, opening: Opening, stream: &[u8], lengths: &[u8]) {
+    let mut whole = Connection::new(gate(), opening);
     whole.receive(stream);
-    let mut single = Connection::new(gate(), refusal);
+    let mut single = Connection::new(gate(), opening);
     stream.chunks(1).for_each(|byte| single.receive(byte));
     single.assert_same(&whole);
-    let mut pieces = Connection::new(gate(), refusal);
+    let mut pieces = Connection::new(gate(), opening);
     let mut rest = stream;
     for length in lengths.iter().cycle() {
         let (piece, behind) = rest.split_at(usize::from(*length).clamp(1, rest.len().max(1)).min(rest.len()));

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use corsac::gate::{Gate, Settings};
 use corsac::model::delivery::Event;
-use corsac::model::{Delivery, PacketId, Publication, PublicationId, Qos};
+use corsac::model::{Command, Delivery, PacketId, Publication, PublicationId, Qos};
 use corsac::wire::mqtt::Version;
 use corsac::wire::wamp::{Message, decode};
 use corsac_fuzz::choice::{ENCODINGS, NOW_MS};
-use corsac_fuzz::gates::{Connection, origin, settings};
+use corsac_fuzz::gates::{Connection, Opening, origin, settings};
 use corsac_fuzz::mqtt::{Receiver, VERSIONS, client_packets, connect};
 use corsac_fuzz::wamp::{MESSAGES, join, messages, split};
 
@@ -23,14 +23,23 @@ fn run(data: &[u8]) {
         Some(encoding) => Gate::wamp(settings.clone(), origin(), *encoding, NOW_MS),
         None => Gate::mqtt(settings.clone(), origin(), NOW_MS),
     };
-    let mut publisher = Connection::new(gate, None);
+    let mut publisher = Connection::new(gate, Opening::Granted);
     match choice % 4 {
         3 => publisher.receive(stream),
         _ => split(stream).for_each(|message| publisher.receive(message)),
     }
-    for publication in publisher.publications {
+    for publication in publisher.asked.into_iter().filter_map(published) {
         VERSIONS.into_iter().for_each(|version| check_mqtt(&settings, &publication, version));
         check_wamp(&settings, &publication);
+    }
+}
+
+/// The message that a command brings, a will included.
+fn published(command: Command) -> Option<Arc<Publication>> {
+    match command {
+        Command::Open(open) => open.will.map(|will| will.publication),
+        Command::Publish { publication, .. } => Some(publication),
+        _ => None,
     }
 }
 
@@ -48,7 +57,7 @@ fn event(publication: &Arc<Publication>, qos: Qos) -> Delivery {
 }
 
 fn check_mqtt(settings: &Arc<Settings>, publication: &Arc<Publication>, version: Version) {
-    let mut connection = Connection::new(Gate::mqtt(settings.clone(), origin(), NOW_MS), None);
+    let mut connection = Connection::new(Gate::mqtt(settings.clone(), origin(), NOW_MS), Opening::Granted);
     connection.receive(&connect(version, false));
     let mut receiver = Receiver::new(version, usize::MAX, 0);
     receiver.read(&std::mem::take(&mut connection.bytes));
@@ -59,7 +68,7 @@ fn check_mqtt(settings: &Arc<Settings>, publication: &Arc<Publication>, version:
 
 fn check_wamp(settings: &Arc<Settings>, publication: &Arc<Publication>) {
     for encoding in ENCODINGS {
-        let mut connection = Connection::new(Gate::wamp(settings.clone(), origin(), encoding, NOW_MS), None);
+        let mut connection = Connection::new(Gate::wamp(settings.clone(), origin(), encoding, NOW_MS), Opening::Granted);
         connection.receive(&messages(encoding)[0]);
         connection.bytes.clear();
         // The realm gives it its id before anybody sees it.

@@ -8,7 +8,7 @@ use corsac::gate::Gate;
 use corsac::model::{Delivery, Payload};
 use corsac::wire::mqtt::{Connect, ConnectProperties, Packet, Version};
 use corsac_fuzz::choice::{Choice, NOW_MS};
-use corsac_fuzz::gates::{Connection, origin, settings};
+use corsac_fuzz::gates::{Connection, Opening, origin, settings};
 use corsac_fuzz::mqtt::{Receiver, VERSIONS, client_packets};
 use libfuzzer_sys::arbitrary::Unstructured;
 
@@ -25,8 +25,8 @@ fn run(data: &[u8]) {
     let mut receiver =
         Receiver::new(version, if has_bounds { max_packet_bytes as usize } else { usize::MAX }, alias_maximum.min(3));
     let settings = settings(choice.below(8) as u8);
-    let refusal = (choice.below(16) == 0).then(|| choice.rejection());
-    let mut connection = Connection::new(Gate::mqtt(settings, origin(), NOW_MS), refusal);
+    let opening = if choice.below(16) == 0 { Opening::Refused(choice.rejection()) } else { Opening::Granted };
+    let mut connection = Connection::new(Gate::mqtt(settings, origin(), NOW_MS), opening);
     connection.receive(&connect);
     let packets = client_packets(version);
     while choice.has_more() {
@@ -92,9 +92,10 @@ fn step(choice: &mut Choice<'_, '_>, connection: &mut Connection, receiver: &mut
 
 fn expected(delivery: &Delivery) -> Option<(String, Option<Vec<u8>>)> {
     let Delivery::Event(event) = delivery else { return None };
+    let is_answer = event.publication.properties.as_ref().is_some_and(|properties| properties.outcome.is_some());
     let payload = match &event.publication.payload {
-        Payload::Bytes(bytes) => Some(bytes.to_vec()),
-        Payload::Args { .. } => None,
+        Payload::Bytes(bytes) if !is_answer => Some(bytes.to_vec()),
+        _ => None,
     };
     Some((event.publication.topic.as_mqtt().to_owned(), payload))
 }

@@ -4,7 +4,7 @@
 use corsac::gate::Gate;
 use corsac::model::Reason;
 use corsac_fuzz::choice::NOW_MS;
-use corsac_fuzz::gates::{check_splits, origin, settings};
+use corsac_fuzz::gates::{Opening, check_splits, origin, settings};
 use corsac_fuzz::mqtt::{VERSIONS, client_packets, connect};
 
 corsac_fuzz::target!(run, seeds);
@@ -12,8 +12,8 @@ corsac_fuzz::target!(run, seeds);
 fn run(data: &[u8]) {
     let [choice, first, second, third, stream @ ..] = data else { return };
     let settings = settings(*choice);
-    let refusal = (choice & 0xC0 == 0xC0).then_some(Reason::ServerBusy);
-    check_splits(|| Gate::mqtt(settings.clone(), origin(), NOW_MS), refusal, stream, &[*first, *second, *third]);
+    let opening = if choice & 0xC0 == 0xC0 { Opening::Refused(Reason::ServerBusy) } else { Opening::Granted };
+    check_splits(|| Gate::mqtt(settings.clone(), origin(), NOW_MS), opening, stream, &[*first, *second, *third]);
 }
 
 fn seeds() -> Vec<Vec<u8>> {

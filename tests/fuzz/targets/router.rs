@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use corsac::model::command::SubscribeEntry;
-use corsac::model::{Command, ConnectionId, Delivery, Filter, Limits, PacketId, Principal, Qos, SessionId};
+use corsac::model::command::{Outcome, ReplyTo, SubscribeEntry};
+use corsac::model::{
+    Command, ConnectionId, Delivery, Filter, InvocationId, Limits, PacketId, Principal, Qos, RequestId, SessionId,
+};
 use corsac::router::{Effect, Router};
 use corsac_fuzz::choice::{Choice, NOW_MS, Speaks};
 use libfuzzer_sys::arbitrary::Unstructured;
@@ -17,10 +19,31 @@ struct Client {
     /// Whose filters apply: those of its client id, else its own.
     name: String,
     is_mqtt: bool,
+    has_served: bool,
     window: usize,
     /// Neither side has said goodbye.
     is_open: bool,
     unacknowledged: BTreeSet<PacketId>,
+    last_request: u64,
+    /// Calls of WAMP that have no final answer.
+    calls: BTreeSet<RequestId>,
+    last_invocation: InvocationId,
+}
+
+impl Client {
+    fn new(name: String, is_mqtt: bool, window: usize) -> Self {
+        Client {
+            name,
+            is_mqtt,
+            has_served: false,
+            window,
+            is_open: true,
+            unacknowledged: BTreeSet::new(),
+            last_request: 100,
+            calls: BTreeSet::new(),
+            last_invocation: InvocationId(0),
+        }
+    }
 }
 
 struct World {
@@ -69,7 +92,8 @@ impl World {
                 self.router.handle_timeout(self.now_ms);
                 assert!(self.router.poll_timeout().is_none_or(|due_ms| due_ms > self.now_ms), "due for ever");
             }
-            2 => self.router.handle_outbox_drained(self.anybody(choice)),
+            2 if choice.flag() => self.router.handle_outbox_drained(self.anybody(choice)),
+            2 => self.router.handle_outbox_overrun(self.anybody(choice), 1 + choice.below(3) as u64),
             3 => {
                 let publication = choice.publication();
                 self.router.publish_own(publication, self.now_ms);
@@ -97,20 +121,15 @@ impl World {
         let connection = ConnectionId(self.clients.len() as u64);
         let session = SessionId(1 + choice.below(40) as u64);
         let open = choice.open(session);
-        let client = Client {
-            name: open.client_id.as_deref().map_or_else(|| format!("{connection}"), str::to_owned),
-            is_mqtt: open.protocol.is_mqtt(),
-            window: usize::from(open.receive_maximum),
-            is_open: true,
-            unacknowledged: BTreeSet::new(),
-        };
+        let name = open.client_id.as_deref().map_or_else(|| format!("{connection}"), str::to_owned);
+        let client = Client::new(name, open.protocol.is_mqtt(), usize::from(open.receive_maximum));
         self.clients.insert(connection, client);
         self.router.handle(connection, Command::Open(Box::new(open)), self.now_ms);
     }
 
-    fn tell(&mut self, connection: ConnectionId, command: Command) {
+    fn tell(&mut self, connection: ConnectionId, mut command: Command) {
         if let Some(client) = self.clients.get_mut(&connection) {
-            match &command {
+            match &mut command {
                 Command::Close(_) | Command::Lost(_) => client.is_open = false,
                 Command::Subscribe { entries, .. } => {
                     let filters = entries.iter().filter_map(|entry| match entry {
@@ -118,7 +137,17 @@ impl World {
                         _ => None,
                     });
                     self.filters.entry(client.name.clone()).or_default().extend(filters);
+                    client.has_served |= entries.iter().any(|entry| matches!(entry, SubscribeEntry::Procedure { .. }));
                 }
+                Command::Call(call) if !client.is_mqtt => {
+                    // The gate lets no request id come twice.
+                    client.last_request += 1;
+                    call.reply = ReplyTo::Request(RequestId(client.last_request));
+                    if client.is_open {
+                        client.calls.insert(RequestId(client.last_request));
+                    }
+                }
+                Command::Cancel { request, .. } => request.0 += 100,
                 Command::Acknowledge(steps) => {
                     // What is over may be used again; what is not ended in the realm stays with it.
                     client.unacknowledged.retain(|packet_id| steps.iter().all(|step| step.packet_id != *packet_id));
@@ -139,28 +168,20 @@ impl World {
             };
             let client = self.clients.get_mut(&connection).unwrap_or_else(|| panic!("a stranger is told {delivery:?}"));
             assert!(client.is_open, "told behind the end: {delivery:?}");
-            match &delivery {
-                Delivery::Close(_) | Delivery::Refused(_) => client.is_open = false,
-                Delivery::Event(event) => {
-                    let topic = &event.publication.topic;
-                    let filters = self.filters.get(&client.name).map(Vec::as_slice).unwrap_or_default();
-                    let is_call = topic.as_mqtt().starts_with('$');
-                    assert!(is_call || filters.iter().any(|filter| filter.covers(topic)), "not subscribed: {topic:?}");
-                    assert_eq!(event.packet_id.is_some(), event.qos != Qos::AtMostOnce);
-                    assert!(client.is_mqtt || event.subscriptions.len() == 1, "WAMP names one subscription");
-                    if let Some(packet_id) = event.packet_id {
-                        assert!(client.unacknowledged.insert(packet_id), "{packet_id:?} is in use");
-                        assert!(client.unacknowledged.len() <= client.window, "more than Receive Maximum");
-                    }
-                }
-                _ => {}
-            }
+            let filters = self.filters.get(&client.name).map(Vec::as_slice).unwrap_or_default();
+            check(client, filters, &delivery);
         }
     }
 
     /// Everybody goes, nobody comes back, and all time passes.
     fn empty(&mut self) {
-        for connection in self.clients.keys().copied().collect::<Vec<_>>() {
+        let mut everybody: Vec<ConnectionId> = self.clients.keys().copied().collect();
+        // One that only calls goes last: all its callees have left, so all its calls are answered.
+        everybody.sort_by_key(|id| is_caller(&self.clients, *id));
+        for (number, connection) in everybody.iter().copied().enumerate() {
+            let is_last = number + 1 == everybody.len() && is_caller(&self.clients, connection);
+            let calls = self.clients.get(&connection).map_or(0, |client| client.calls.len());
+            assert!(!is_last || calls == 0, "calls without a callee and without an answer");
             self.tell(connection, Command::Lost(corsac::model::Reason::ConnectionLost));
             self.look();
         }
@@ -176,9 +197,7 @@ impl World {
                 ..open
             };
             let connection = ConnectionId(self.clients.len() as u64);
-            let client =
-                Client { name: client_id.into(), is_mqtt: true, window: 1, is_open: true, unacknowledged: BTreeSet::new() };
-            self.clients.insert(connection, client);
+            self.clients.insert(connection, Client::new(client_id.into(), true, 1));
             self.router.handle(connection, Command::Open(Box::new(open)), self.now_ms);
             self.tell(connection, Command::Lost(corsac::model::Reason::ConnectionLost));
             while self.router.poll_effect().is_some() {}
@@ -187,6 +206,42 @@ impl World {
         assert_eq!((census.sessions, census.connected, census.subscriptions, census.registrations), (0, 0, 0, 0), "{census:?}");
         assert!(census.retained <= limits().max_retained);
         assert_eq!(self.router.poll_timeout(), None, "a timer of nobody");
+    }
+}
+
+/// Open, and nobody that anybody could call.
+fn is_caller(clients: &BTreeMap<ConnectionId, Client>, id: ConnectionId) -> bool {
+    clients.get(&id).is_some_and(|client| client.is_open && !client.has_served)
+}
+
+/// What this client may be told now.
+fn check(client: &mut Client, filters: &[Filter], delivery: &Delivery) {
+    match delivery {
+        Delivery::Close(_) | Delivery::Refused(_) => client.is_open = false,
+        Delivery::Event(event) => {
+            let topic = &event.publication.topic;
+            let is_own = topic.as_mqtt().starts_with('$');
+            assert!(is_own || filters.iter().any(|filter| filter.covers(topic)), "not subscribed: {topic:?}");
+            assert_eq!(event.packet_id.is_some(), event.qos != Qos::AtMostOnce);
+            assert!(client.is_mqtt || event.subscriptions.len() == 1, "WAMP names one subscription");
+            if let Some(packet_id) = event.packet_id {
+                assert!(client.unacknowledged.insert(packet_id), "{packet_id:?} is in use");
+                assert!(client.unacknowledged.len() <= client.window, "more than Receive Maximum");
+            }
+        }
+        Delivery::Invocation(invocation) => {
+            assert!(client.has_served && !client.is_mqtt, "no callee");
+            assert_eq!(invocation.id.0, client.last_invocation.0 + 1, "WAMP: session scope");
+            client.last_invocation = invocation.id;
+        }
+        Delivery::Interrupt { invocation, .. } => assert!(*invocation <= client.last_invocation, "{invocation} never was"),
+        Delivery::Answer(answer) => {
+            assert!(client.calls.contains(&answer.request), "answered without a call: {answer:?}");
+            if answer.outcome != Outcome::Progress {
+                client.calls.remove(&answer.request);
+            }
+        }
+        _ => {}
     }
 }
 

@@ -7,7 +7,7 @@ use corsac::model::Encoding;
 use corsac::wire::wamp::decode;
 use corsac::wire::wamp::rawsocket::{FrameHead, FrameKind, HEAD_BYTES};
 use corsac_fuzz::choice::{Choice, ENCODINGS, NOW_MS};
-use corsac_fuzz::gates::{Connection, origin, settings};
+use corsac_fuzz::gates::{Connection, Opening, origin, settings};
 use corsac_fuzz::wamp::{CLIENT_MESSAGES, messages};
 use libfuzzer_sys::arbitrary::Unstructured;
 
@@ -27,8 +27,8 @@ fn run(data: &[u8]) {
         true => Gate::rawsocket(settings, origin(), NOW_MS),
         false => Gate::wamp(settings, origin(), encoding, NOW_MS),
     };
-    let refusal = (choice.below(16) == 0).then(|| choice.rejection());
-    let mut connection = Connection::new(gate, refusal);
+    let opening = if choice.below(16) == 0 { Opening::Refused(choice.rejection()) } else { Opening::Granted };
+    let mut connection = Connection::new(gate, opening);
     if is_rawsocket {
         connection.receive(&[0x7F, at as u8 + 1, 0, 0]);
         assert_eq!(connection.bytes.len(), HEAD_BYTES);

@@ -4,7 +4,7 @@
 use corsac::gate::Gate;
 use corsac::model::{Encoding, Reason};
 use corsac_fuzz::choice::{ENCODINGS, NOW_MS};
-use corsac_fuzz::gates::{Connection, check_splits, origin, settings};
+use corsac_fuzz::gates::{Connection, Opening, check_splits, origin, settings};
 use corsac_fuzz::wamp::{CLIENT_MESSAGES, join, messages, split};
 
 corsac_fuzz::target!(run, seeds);
@@ -12,16 +12,16 @@ corsac_fuzz::target!(run, seeds);
 fn run(data: &[u8]) {
     let [choice, kind, first, second, stream @ ..] = data else { return };
     let settings = settings(*choice);
-    let refusal = (choice & 0xC0 == 0xC0).then_some(Reason::ServerBusy);
+    let opening = if choice & 0xC0 == 0xC0 { Opening::Refused(Reason::ServerBusy) } else { Opening::Granted };
     match ENCODINGS.get(usize::from(kind % 4)) {
         Some(encoding) => {
             let gate = Gate::wamp(settings, origin(), *encoding, NOW_MS);
-            let mut connection = Connection::new(gate, refusal);
+            let mut connection = Connection::new(gate, opening);
             split(stream).for_each(|message| connection.receive(message));
             assert_eq!(connection.ends.last().copied().unwrap_or(0), connection.bytes.len());
             connection.end();
         }
-        None => check_splits(|| Gate::rawsocket(settings.clone(), origin(), NOW_MS), refusal, stream, &[*first, *second]),
+        None => check_splits(|| Gate::rawsocket(settings.clone(), origin(), NOW_MS), opening, stream, &[*first, *second]),
     }
 }
 
