@@ -63,7 +63,8 @@ pub fn connect(version: Version, full: bool) -> Vec<u8> {
     encoded(Packet::Connect(connect), version)
 }
 
-fn publish(version: Version, topic: &str, qos: Qos, full: bool) -> Vec<u8> {
+/// A PUBLISH with packet id 7; `full` is retained and has everything that a PUBLISH can have.
+pub fn publish(version: Version, topic: &str, qos: Qos, full: bool) -> Vec<u8> {
     let properties = PublishProperties {
         payload_format: Some(true),
         message_expiry_s: Some(9),
@@ -84,6 +85,32 @@ fn publish(version: Version, topic: &str, qos: Qos, full: bool) -> Vec<u8> {
         payload: br#"{"args":[1],"kwargs":{}}"#,
     };
     encoded(Packet::Publish(publish), version)
+}
+
+/// A SUBSCRIBE to one filter.
+pub fn subscribe(version: Version, filter: &str, qos: Qos) -> Vec<u8> {
+    let requests = [SubscriptionRequest { filter, options: SubscriptionOptions { qos, ..SubscriptionOptions::default() } }];
+    let properties = SubscribeProperties::default();
+    encoded(Packet::Subscribe(Subscribe { packet_id: id(3), properties, requests: Requests::from_slice(&requests) }), version)
+}
+
+/// What a client owes for these packets of a server: PUBACK, PUBREC, PUBREL and PUBCOMP, each in its turn.
+pub fn answers(mut bytes: &[u8], version: Version) -> Vec<Vec<u8>> {
+    let mut answers = Vec::new();
+    while let Ok(Frame::Complete { length }) = frame(bytes, u32::MAX, version, Peer::Server) {
+        let (packet, rest) = bytes.split_at(length);
+        let ack = |packet_id| Ack { packet_id, reason: ReasonCode::Success, properties: AckProperties::default() };
+        let answer = match decode(packet, version, Peer::Server) {
+            Ok(Packet::Publish(Publish { qos: Qos::AtLeastOnce, packet_id: Some(id), .. })) => Some(Packet::PubAck(ack(id))),
+            Ok(Packet::Publish(Publish { packet_id: Some(id), .. })) => Some(Packet::PubRec(ack(id))),
+            Ok(Packet::PubRec(received)) if !received.reason.is_error() => Some(Packet::PubRel(ack(received.packet_id))),
+            Ok(Packet::PubRel(released)) => Some(Packet::PubComp(ack(released.packet_id))),
+            _ => None,
+        };
+        answers.extend(answer.map(|packet| encoded(packet, version)));
+        bytes = rest;
+    }
+    answers
 }
 
 fn acks(version: Version) -> Vec<Vec<u8>> {
