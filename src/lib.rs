@@ -1,7 +1,9 @@
 //! Corsac routes messages between WAMP and MQTT clients on shared topics and procedures.
 //!
-//! The floors, from the ground: [`model`] (nouns), [`wire`] (bytes to packets), [`gate`] / [`router`] (one connection's
-//! protocol machine; one realm), [`net`] (sockets), [`node`] (composition). None imports upward; `tests/tidy.rs` holds it.
+//! The floors, from the ground: [`model`] (nouns), [`wire`] (bytes to packets), [`gate`] / [`router`] / [`cluster`] (one
+//! connection's protocol machine; one realm; who decides order), [`net`] (sockets), [`node`] (composition). None imports
+//! upward; `tests/tidy.rs` holds it.
+pub mod cluster;
 pub mod gate;
 pub mod model;
 pub mod net;
