@@ -7,6 +7,8 @@
 #[allow(dead_code, unused_imports)]
 #[path = "../../src/cluster/mod.rs"]
 mod cluster;
+mod ledger;
+mod pipeline;
 mod random;
 mod solo;
 
