@@ -387,3 +387,6 @@ impl Entry {
         self.incarnation = Some(incarnation);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,15 +117,17 @@ impl Ndb {
     pub fn handle_message(&mut self, message: Message) {
         match message {
             Message::KeepAdvanceHistory { key, group, from, first, items, over } => {
-                if self.accepts(key) && self.has_room(&items) {
-                    self.write(NdbWrite::Keep { key, group, from, first, items }, None);
-                    if let Some(over) = over {
-                        self.write(NdbWrite::Over(over), None);
-                    }
+                if !self.accepts(key) || !self.has_room(&items) {
+                    return;
+                }
+                self.write(NdbWrite::Keep { key, group, from, first, items }, None);
+                if let Some(over) = over {
+                    self.write(NdbWrite::Over(over), None);
                 }
             }
             Message::AdvanceSegmentOver(over) => {
-                if self.accepts(over.key) {
+                let accepts = self.accepts(over.key);
+                if accepts {
                     self.write(NdbWrite::Over(over), None);
                 }
             }
@@ -334,3 +336,6 @@ impl Stored {
         Stored { group, from, items: BTreeMap::new(), overs: BTreeSet::new(), drafted: BTreeSet::new() }
     }
 }
+
+#[cfg(test)]
+mod tests;

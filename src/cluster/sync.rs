@@ -88,10 +88,8 @@ impl Sync {
     /// A message arrived.
     pub fn handle_message(&mut self, message: Message) {
         match message {
-            Message::GenerateDraft { segment, ndb } => {
-                if self.learner.resolver.is_open(&segment) {
-                    self.drafts.vote(&self.members, segment, ndb);
-                }
+            Message::GenerateDraft { segment, ndb } if self.learner.resolver.is_open(&segment) => {
+                self.drafts.vote(&self.members, segment, ndb);
             }
             Message::InitEntry { owner, nonce, prev_nonce } => {
                 let is_granted = self.learner.resolver.granted(owner, nonce).is_some();
@@ -244,3 +242,6 @@ fn longest(replies: &BTreeMap<NodeId, Vec<Report>>) -> Vec<(SegRef, Vec<Item>)> 
     let refer = |report: &Report| Some((SegRef::of(report.key, report.group, report.from, &report.items)?, report.items.clone()));
     best.into_values().filter_map(refer).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,13 +54,14 @@ impl Ledger {
         if let Role::Leading { ballot, .. } = self.role { Some(ballot) } else { None }
     }
 
-    /// The process ends; a ledger that forgets loses its votes with it.
+    /// The process ends; a ledger that forgets loses its disk with it.
     pub fn crash(&mut self, forgets: bool) {
         self.role = Role::Idle;
         self.outbox.clear();
         if forgets {
             self.promised = (0, 0);
             self.accepted.clear();
+            self.chosen.clear();
         }
     }
 

@@ -3,6 +3,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::cluster::segment::Slot;
 
 fn item(body: u64) -> Item {
     Item { body: Bytes::copy_from_slice(&body.to_le_bytes()), dedup: None, is_control: false, weight: 10 }
