@@ -16,6 +16,8 @@ struct Stored {
     group: GroupId,
     from: Pseq,
     items: BTreeMap<Pseq, Item>,
+    /// The first place that is missing.
+    missing: Pseq,
     /// Where it was said to end.
     overs: BTreeSet<SegRef>,
     /// The ends that are complete here.
@@ -23,18 +25,25 @@ struct Stored {
 }
 
 impl Stored {
+    fn new(group: GroupId, from: Pseq) -> Self {
+        Stored { group, from, items: BTreeMap::new(), missing: from, overs: BTreeSet::new(), drafted: BTreeSet::new() }
+    }
+
     /// The items from the first on, without gap.
     fn whole(&self) -> impl Iterator<Item = &Item> {
-        (self.from.0..).map_while(|pseq| self.items.get(&Pseq(pseq)))
+        self.items.range(self.from..self.missing.max(self.from)).map(|(_, item)| item)
     }
 
     /// The last of them; before `from` if there is none.
     fn durable_to(&self) -> Pseq {
-        Pseq(self.from.0.saturating_add(self.whole().count() as u64).saturating_sub(1))
+        Pseq(self.missing.0.saturating_sub(1))
     }
 
     /// Finds the ends that are complete, with the digest that was announced (N2).
     fn draft(&mut self, key: SegmentKey) {
+        while self.items.contains_key(&self.missing) {
+            self.missing = self.missing.next();
+        }
         let durable_to = self.durable_to();
         for over in &self.overs {
             if over.to > durable_to || self.drafted.contains(over) {
@@ -66,7 +75,10 @@ pub struct Ndb {
     learner: Learner,
     stored: BTreeMap<SegmentKey, Stored>,
     fences: BTreeMap<NodeId, Incarnation>,
+    /// The same, with those that are not durable yet.
+    fences_soon: BTreeMap<NodeId, Incarnation>,
     unresolved_bytes: u64,
+    unsynced_bytes: u64,
     unsynced: VecDeque<Unsynced>,
     /// The sync in flight, and how many writes it covers.
     syncing: Option<(SyncToken, usize)>,
@@ -89,7 +101,9 @@ impl Ndb {
             learner: Learner::new(rules),
             stored: BTreeMap::new(),
             fences: BTreeMap::new(),
+            fences_soon: BTreeMap::new(),
             unresolved_bytes: 0,
+            unsynced_bytes: 0,
             unsynced: VecDeque::new(),
             syncing: None,
             next_token: SyncToken(1),
@@ -154,7 +168,11 @@ impl Ndb {
         let mut fenced = Vec::new();
         for Unsynced { write, asked } in durable {
             match &write {
-                NdbWrite::Keep { key, .. } | NdbWrite::Over(SegRef { key, .. }) => drop(touched.insert(*key)),
+                NdbWrite::Keep { key, items, .. } => {
+                    self.unsynced_bytes = self.unsynced_bytes.saturating_sub(weight(items));
+                    touched.insert(*key);
+                }
+                NdbWrite::Over(over) => drop(touched.insert(over.key)),
                 NdbWrite::Fence { owner, incarnation } => fenced.extend(asked.map(|asked| (*owner, *incarnation, asked))),
             }
             self.apply(write);
@@ -227,25 +245,15 @@ impl Ndb {
             let life = key.stream.incarnation;
             let is_open = life > incarnation || (life == incarnation && last >= next);
             if !is_open {
-                let bytes: u64 = stored.items.values().map(|item| u64::from(item.weight)).sum();
-                *unresolved_bytes = unresolved_bytes.saturating_sub(bytes);
+                *unresolved_bytes = unresolved_bytes.saturating_sub(weight(stored.items.values()));
             }
             is_open
         });
     }
 
-    /// The newest life that is fenced, durably or soon.
-    fn fenced(&self, owner: NodeId) -> Incarnation {
-        let soon = self.unsynced.iter().filter_map(|unsynced| match &unsynced.write {
-            NdbWrite::Fence { owner: fenced, incarnation } if *fenced == owner => Some(*incarnation),
-            _ => None,
-        });
-        soon.chain(self.fences.get(&owner).copied()).max().unwrap_or_default()
-    }
-
     /// Whether the life may still write here; it is told if not (N1).
     fn accepts(&mut self, key: SegmentKey) -> bool {
-        let fenced = self.fenced(key.stream.owner);
+        let fenced = self.fences_soon.get(&key.stream.owner).copied().unwrap_or_default();
         let accepts = key.stream.incarnation > fenced || !self.rules.keeps(Rule::Fence);
         if !accepts {
             let message = Message::Refused { stream: key.stream, fenced };
@@ -255,11 +263,16 @@ impl Ndb {
     }
 
     fn has_room(&self, items: &[Item]) -> bool {
-        let bytes: u64 = items.iter().map(|item| u64::from(item.weight)).sum();
-        self.unresolved_bytes.saturating_add(bytes) <= MAX_UNRESOLVED_BYTES
+        let bytes = weight(items);
+        self.unresolved_bytes.saturating_add(self.unsynced_bytes).saturating_add(bytes) <= MAX_UNRESOLVED_BYTES
     }
 
     fn write(&mut self, write: NdbWrite, asked: Option<(NodeId, u128)>) {
+        match &write {
+            NdbWrite::Keep { items, .. } => self.unsynced_bytes = self.unsynced_bytes.saturating_add(weight(items)),
+            NdbWrite::Fence { owner, incarnation } => raise(&mut self.fences_soon, *owner, *incarnation),
+            NdbWrite::Over(_) => {}
+        }
         self.effects.push_back(Effect::Write(write.clone()));
         self.unsynced.push_back(Unsynced { write, asked });
         if !self.rules.keeps(Rule::SyncFirst) {
@@ -295,8 +308,8 @@ impl Ndb {
                 stored.draft(key);
             }
             NdbWrite::Fence { owner, incarnation } => {
-                let fence = self.fences.entry(owner).or_default();
-                *fence = incarnation.max(*fence);
+                raise(&mut self.fences, owner, incarnation);
+                raise(&mut self.fences_soon, owner, incarnation);
             }
         }
     }
@@ -308,7 +321,7 @@ impl Ndb {
         let durable_to = stored.durable_to();
         let breaks_fence = !self.rules.keeps(Rule::NoTrimAfterFence) || !self.rules.keeps(Rule::Fence);
         if durable_to >= stored.from && (!is_fenced || breaks_fence) {
-            let credit_bytes = MAX_UNRESOLVED_BYTES.saturating_sub(self.unresolved_bytes);
+            let credit_bytes = MAX_UNRESOLVED_BYTES.saturating_sub(self.unresolved_bytes.saturating_add(self.unsynced_bytes));
             let message = Message::TrimAdvanceSegment { key, ndb: self.node, durable_to, credit_bytes };
             self.effects.push_back(Effect::Send { to: Peer::Entry(key.stream.owner), message });
         }
@@ -331,10 +344,15 @@ impl Ndb {
     }
 }
 
-impl Stored {
-    fn new(group: GroupId, from: Pseq) -> Self {
-        Stored { group, from, items: BTreeMap::new(), overs: BTreeSet::new(), drafted: BTreeSet::new() }
-    }
+/// Weight of items.
+fn weight<'a>(items: impl IntoIterator<Item = &'a Item>) -> u64 {
+    items.into_iter().fold(0, |sum, item| sum.saturating_add(u64::from(item.weight)))
+}
+
+/// Fences only rise.
+fn raise(fences: &mut BTreeMap<NodeId, Incarnation>, owner: NodeId, incarnation: Incarnation) {
+    let fence = fences.entry(owner).or_default();
+    *fence = incarnation.max(*fence);
 }
 
 #[cfg(test)]

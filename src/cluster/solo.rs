@@ -172,7 +172,7 @@ impl Solo {
     }
 
     pub(crate) fn start_with(identity: Identity, mut restored: Restored, limits: SoloLimits, rules: Rules) -> Self {
-        restored.seen.forget_oldest(std::mem::take(&mut restored.fresh));
+        restored.forget_oldest();
         let mut resolver = Resolver::new(limits.seen, rules);
         let Restored { head, next_id, seen, .. } = restored;
         let (applied, incarnation) = (head.slot, head.incarnation);

@@ -211,6 +211,41 @@ fn a_restart_ends_the_old_life_and_goes_on_behind_the_log() {
 }
 
 proptest! {
+    /// A log read back remembers what the solo that wrote it does, whatever is forgotten on the way.
+    #[test]
+    fn a_log_read_back_is_what_was_there(
+        batches in prop::collection::vec(prop::collection::vec(prop::option::of((0..4u64, 0..6u64)), 1..6), 1..20),
+        keys_per_scope in 1..4usize, scopes in 1..4usize, stop in 0..20usize,
+    ) {
+        let seen = SeenLimits { keys_per_scope, scopes };
+        let limits = SoloLimits { seen, ..SoloLimits::default() };
+        let mut solo = fresh(limits);
+        let mut restored = Restored::new(seen);
+        for (number, keys) in std::iter::once(Vec::new()).chain(batches).enumerate() {
+            let keyed = |key: Option<(u64, u64)>| Item { dedup: key.map(|(scope, key)| DedupKey { scope, key }), ..item(1) };
+            solo.submit(Ticket(number as u64), keys.into_iter().map(keyed).collect()).unwrap();
+            for effect in drain(&mut solo, 5) {
+                match effect {
+                    SoloEffect::Write(write) => {
+                        restored.handle_head(write.head);
+                        for record in write.records {
+                            let Content::Item(item) = record.content else { continue };
+                            restored.handle_record(record.id, item.dedup);
+                        }
+                    }
+                    SoloEffect::Sync { token } => solo.handle_synced(token),
+                    _ => {}
+                }
+            }
+            drain(&mut solo, 5);
+            let (head, next_id, keys) = restored.snapshot();
+            prop_assert_eq!(&solo.snapshot(), &(head, next_id, keys.clone()));
+            if number == stop {
+                restored = Restored::from_snapshot(seen, head, next_id, &keys);
+            }
+        }
+    }
+
     /// Whatever is submitted in whatever batches: every item is answered once, in order, and ids are dense.
     #[test]
     fn every_item_is_answered_once(

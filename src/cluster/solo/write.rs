@@ -95,7 +95,7 @@ pub struct Restored {
     pub(super) next_id: EventId,
     pub(super) seen: Seen,
     /// Scopes with keys in the write whose head came last.
-    pub(super) fresh: Vec<u64>,
+    fresh: Vec<u64>,
 }
 
 impl Restored {
@@ -115,7 +115,7 @@ impl Restored {
 
     /// The head of a write.
     pub fn handle_head(&mut self, head: Head) {
-        self.seen.forget_oldest(std::mem::take(&mut self.fresh));
+        self.forget_oldest();
         self.head = Head { dt_ms: head.dt_ms.max(self.head.dt_ms), ..head };
     }
 
@@ -128,8 +128,14 @@ impl Restored {
         self.next_id = self.next_id.max(id.next());
     }
 
-    /// The last head, the next id, and the keys by ascending id.
-    pub fn snapshot(&self) -> (Head, EventId, Vec<(DedupKey, EventId)>) {
+    /// The last head, the next id, and the keys by ascending id; taken between two writes.
+    pub fn snapshot(&mut self) -> (Head, EventId, Vec<(DedupKey, EventId)>) {
+        self.forget_oldest();
         (self.head, self.next_id, self.seen.all())
+    }
+
+    /// The end of a write: as a resolver does at the end of a slot.
+    pub(super) fn forget_oldest(&mut self) {
+        self.seen.forget_oldest(std::mem::take(&mut self.fresh));
     }
 }
