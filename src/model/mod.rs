@@ -1,6 +1,7 @@
 //! The nouns of the house: ids, topics, payloads, publications, commands and deliveries; no verbs, no input or output.
 pub mod command;
 pub mod delivery;
+pub mod event_id;
 pub mod filter;
 pub mod id;
 pub mod limits;
@@ -9,10 +10,12 @@ pub mod principal;
 pub mod publication;
 pub mod qos;
 pub mod reason;
+pub mod record;
 pub mod topic;
 
 pub use command::Command;
 pub use delivery::Delivery;
+pub use event_id::EventId;
 pub use filter::{Filter, MatchPolicy};
 pub use id::{ConnectionId, InvocationId, PacketId, PublicationId, RegistrationId, RequestId, SessionId, SubscriptionId};
 pub use limits::Limits;
@@ -21,4 +24,5 @@ pub use principal::Principal;
 pub use publication::Publication;
 pub use qos::Qos;
 pub use reason::{ErrorUri, Reason};
+pub use record::{Item, Record};
 pub use topic::Topic;

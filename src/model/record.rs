@@ -1,0 +1,138 @@
+//! What the history holds: everything that has a place in the order of a realm, publications and changes of state alike.
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::publication::Properties;
+use super::{EventId, Payload, Qos, SessionId, Topic};
+
+/// What a record is about. Numbers are never given a second meaning; unknown ones are carried, not refused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Kind(pub u8);
+
+impl Kind {
+    /// A message on a topic: the only kind that readers of history see.
+    pub const PUBLICATION: Kind = Kind(1);
+    /// A session begins, ends, is attached or detached.
+    pub const SESSION: Kind = Kind(2);
+    /// A persistent session subscribes or unsubscribes.
+    pub const SUBSCRIPTION: Kind = Kind(3);
+    /// A step of a QoS 2 handshake.
+    pub const HANDSHAKE: Kind = Kind(4);
+    /// A checkpoint of cursors.
+    pub const CURSOR: Kind = Kind(5);
+    /// A lock is asked for, granted, renewed or released.
+    pub const LOCK: Kind = Kind(6);
+    /// A queue is declared, or an item of it put, taken or settled.
+    pub const QUEUE: Kind = Kind(7);
+    /// A timer fired: what follows from it is evaluated in the order of ids.
+    pub const TIMER: Kind = Kind(8);
+}
+
+/// Properties of a record that are either there or not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Flags(pub u16);
+
+impl Flags {
+    /// The topic's retained message from now on; without a payload it clears it.
+    pub const RETAIN: Flags = Flags(1);
+    /// The publisher is disclosed to subscribers.
+    pub const DISCLOSED: Flags = Flags(2);
+    /// Published under a condition, which is evaluated when the record has its id.
+    pub const CONDITIONAL: Flags = Flags(4);
+
+    /// Both together.
+    pub const fn with(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+
+    /// True if all of `other` are set.
+    pub const fn has(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// Who caused a record, as far as history keeps it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Origin {
+    /// Its session.
+    pub session: SessionId,
+    /// The name it was authenticated as.
+    pub authid: Arc<str>,
+    /// The role it had.
+    pub authrole: Arc<str>,
+}
+
+/// What makes a repeated publication recognizable: equal keys of one owner are one publication.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct DedupKey {
+    /// Whose key: a session or client identity.
+    pub owner: Arc<str>,
+    /// The key: chosen by the client, or a QoS 2 packet id with its use number.
+    pub key: Bytes,
+}
+
+/// A record before it has its place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Item {
+    /// The realm, by name.
+    pub realm: Arc<str>,
+    /// What it is about.
+    pub kind: Kind,
+    /// Milliseconds since the Unix epoch; never less than the item before it in its realm.
+    pub time_ms: u64,
+    /// Where it was published; other kinds may have none.
+    pub topic: Option<Topic>,
+    /// Who caused it.
+    pub origin: Option<Origin>,
+    /// The publisher's QoS.
+    pub qos: Qos,
+    /// Retained, disclosed, ...
+    pub flags: Flags,
+    /// When it stops being worth delivering, in milliseconds since the Unix epoch.
+    pub expires_at_ms: Option<u64>,
+    /// What makes a repetition recognizable.
+    pub dedup: Option<DedupKey>,
+    /// What it says, as it arrived.
+    pub payload: Payload,
+    /// What travels with it unaltered. Its `outcome` cannot be stored: answers of calls are not history.
+    pub properties: Option<Box<Properties>>,
+}
+
+impl Item {
+    /// A publication with nothing but a topic and a payload.
+    pub fn publication(realm: Arc<str>, time_ms: u64, topic: Topic, payload: Payload) -> Self {
+        Item { topic: Some(topic), ..Self::of_kind(Kind::PUBLICATION, realm, time_ms, payload) }
+    }
+
+    /// An item of any kind without a topic.
+    pub fn of_kind(kind: Kind, realm: Arc<str>, time_ms: u64, payload: Payload) -> Self {
+        Item {
+            realm,
+            kind,
+            time_ms,
+            topic: None,
+            origin: None,
+            qos: Qos::AtMostOnce,
+            flags: Flags::default(),
+            expires_at_ms: None,
+            dedup: None,
+            payload,
+            properties: None,
+        }
+    }
+
+    /// The topic under which readers of history find it: that of a publication.
+    pub fn indexed_topic(&self) -> Option<&Topic> {
+        if self.kind == Kind::PUBLICATION { self.topic.as_ref() } else { None }
+    }
+}
+
+/// An item in its place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// Its place in the order of its realm.
+    pub id: EventId,
+    /// What is there.
+    pub item: Item,
+}
