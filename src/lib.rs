@@ -4,9 +4,13 @@
 //! connection's protocol machine; one realm; who decides order), [`net`] (sockets), [`node`] (composition). None imports
 //! upward; `tests/tidy.rs` holds it.
 pub mod cluster;
+//! The floors, from the ground: [`model`] (nouns), [`wire`] (bytes to packets), [`gate`] / [`router`] / [`store`] (one
+//! connection's protocol machine; one realm; durability), [`net`] (sockets), [`node`] (composition). None imports upward;
+//! `tests/tidy.rs` holds it.
 pub mod gate;
 pub mod model;
 pub mod net;
 pub mod node;
 pub mod router;
+pub mod store;
 pub mod wire;

@@ -1,0 +1,106 @@
+//! The segmented log: one per process, all realms in it, appended to by one writer, read by any number of [`Reader`]s.
+//!
+//! A directory holds `segment-NNNNNNNNNNNN.log` (header, frames, and once sealed its index), `identity`, `synced`, `snapshot` and
+//! `lock`. Only the last segment is written and, at start, scanned; the others are found by their footers. Nothing is readable
+//! before it is synced, so that nobody can see what a power cut may take back.
+mod footer;
+mod frame;
+mod frames;
+mod heads;
+mod identity;
+mod index;
+mod reader;
+mod recovery;
+mod retention;
+mod segment;
+mod snapshot;
+mod writer;
+
+pub use reader::Reader;
+pub use recovery::{Options, Recovery, Torn};
+pub use snapshot::SnapshotReader;
+pub use writer::{Log, SyncDone, SyncJob};
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::disk::{Disk, OsDisk};
+use super::error::Error;
+use super::query::{Page, Query, RealmState, Retention};
+use super::{Snapshot, Store};
+use crate::model::{EventId, Item};
+
+/// Whether an acknowledgement waits for the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Durability {
+    /// A sync a batch.
+    #[default]
+    Sync,
+    /// Whenever the operating system writes: a power cut loses what was acknowledged.
+    Os,
+}
+
+/// How the log uses its disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Bytes of a segment, preallocated; at most 1 GiB.
+    pub segment_bytes: u64,
+    /// Bytes that stay free on the disk.
+    pub reserve_bytes: u64,
+    /// What an acknowledgement means.
+    pub durability: Durability,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { segment_bytes: 64 * 1024 * 1024, reserve_bytes: 64 * 1024 * 1024, durability: Durability::Sync }
+    }
+}
+
+impl Log<OsDisk> {
+    /// Opens, or makes, the log in the directory at `path`.
+    pub fn open_at(path: &Path, config: Config, options: Options) -> Result<Self, Error> {
+        let disk = OsDisk::new(path).map_err(|error| Error::io(&path.to_string_lossy(), error))?;
+        Log::open(disk, config, options)
+    }
+}
+
+impl<D: Disk> Store for Log<D> {
+    fn write(&mut self, items: &[Item]) -> Result<Vec<EventId>, Error> {
+        self.write_batch(items)
+    }
+
+    fn sync(&mut self) -> Result<(), Error> {
+        self.sync_all()
+    }
+
+    fn read(&self, query: &Query) -> Result<Page, Error> {
+        self.reader().read(query)
+    }
+
+    fn realms(&self) -> Vec<Arc<str>> {
+        self.reader().realms()
+    }
+
+    fn realm_state(&self, realm: &str) -> RealmState {
+        self.reader().realm_state(realm)
+    }
+
+    fn retain(&mut self, rules: &[Retention], now_ms: u64) -> Result<usize, Error> {
+        let first_kept = self.reader().plan_retention(rules, now_ms)?;
+        self.trim_before(first_kept)
+    }
+
+    fn write_snapshot(&mut self, as_of: &[(Arc<str>, EventId)], chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), Error> {
+        self.replace_snapshot(as_of, chunks)
+    }
+
+    fn snapshot(&self) -> Result<Option<Snapshot>, Error> {
+        let Some(mut reader) = self.open_snapshot()? else { return Ok(None) };
+        let mut snapshot = Snapshot { as_of: reader.as_of().to_vec(), chunks: Vec::new() };
+        while let Some(chunk) = reader.next_chunk()? {
+            snapshot.chunks.push(chunk);
+        }
+        Ok(Some(snapshot))
+    }
+}
