@@ -115,6 +115,37 @@ fn every_bit_of_every_file_matters_or_is_harmless() {
 }
 
 #[test]
+fn what_others_follow_was_not_torn_even_without_the_mark() {
+    let disk = filled(5);
+    let name = segments(&disk).pop().unwrap();
+    let bytes = disk.bytes_of(&name);
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    disk.delete("synced");
+    let mut refused = 0;
+    for offset in (0..used).step_by(3) {
+        let copy = disk.copied();
+        let mut flipped = bytes.clone();
+        flipped[offset] ^= 16;
+        copy.replace(&name, flipped);
+        copy.end_process();
+        match simulated(&copy) {
+            Err(Error::Corrupt { file, .. }) => {
+                assert_eq!(file, name);
+                refused += 1;
+            }
+            Err(error) => panic!("{offset}: {error}"),
+            // Only the last record, behind which nothing was written, can be taken for torn; then it is said.
+            Ok(log) => match log.recovery().torn.clone() {
+                Some(torn) => assert!(offset as u64 >= torn.offset && torn.offset + 200 > used as u64, "{offset} {torn:?}"),
+                // A gap between two frames.
+                None => assert_eq!(read_all(&log, &Query::new("one")).unwrap().len(), 120, "{offset}"),
+            },
+        }
+    }
+    assert!(refused > 50, "{refused}");
+}
+
+#[test]
 fn every_truncation_is_found_out_or_harmless() {
     let disk = filled(6);
     let whole: (Vec<u64>, Vec<u64>) = ((1..=120).collect(), (1..=60).map(|n| n * 2).collect());
