@@ -114,7 +114,6 @@ const REJECTIONS: &[Reason] = &[
     Reason::ClientIdNotValid,
     Reason::ServerBusy,
     Reason::QuotaExceeded,
-    Reason::ShuttingDown,
 ];
 
 /// Which protocol's gate a command comes from: what the one never says the other may.
