@@ -144,7 +144,15 @@ impl MqttGate {
     /// Answers a fault of the client: by CONNACK where it may be, by DISCONNECT in 5.0, by silence before.
     fn refuse(&mut self, error: Error, input: &[u8], output: &mut Output) {
         match self.state {
-            State::Newcomer => self.refuse_newcomer(error, input, output),
+            State::Newcomer => {
+                // Only a whole CONNECT within its bound says which version its refusal is to be written in.
+                let max_bytes = u32::try_from(self.settings.limits.max_packet_before_auth_bytes).unwrap_or(u32::MAX);
+                let length = match mqtt::frame(input, max_bytes, self.version, Peer::Newcomer) {
+                    Ok(Frame::Complete { length }) => length,
+                    _ => 0,
+                };
+                self.refuse_newcomer(error, input.get(..length).unwrap_or_default(), output);
+            }
             _ => self.end(error.reason(), names::reason_of(error), output),
         }
     }

@@ -49,7 +49,9 @@ impl WampGate {
                 answer(invocation, outcome, payload, properties, output);
             }
             Message::Error { kind: RequestKind::Invocation, request, details, error, payload } => {
-                let outcome = Outcome::Error(ErrorUri::Custom(error.into()));
+                // MQTT callers are told the URI in a string of theirs.
+                let uri = if fits_mqtt(&error) { error.into() } else { "wamp.error.runtime_error".into() };
+                let outcome = Outcome::Error(ErrorUri::Custom(uri));
                 let properties = properties(details.passthru, details.mqtt);
                 answer(crate::model::InvocationId(request.0), outcome, payload, properties, output);
             }
@@ -245,18 +247,26 @@ fn answer(
     output.commands.push(Command::Yield(Box::new(Yield { acknowledge, invocation, outcome, payload, properties })));
 }
 
-/// What travels with a message unaltered.
+/// True for what a string of MQTT can hold [MQTT-1.5.4-2].
+fn fits_mqtt(text: &str) -> bool {
+    text.len() <= usize::from(u16::MAX) && !text.contains('\0')
+}
+
+/// What travels with a message unaltered. What no MQTT packet could say is left out: a WAMP client cannot make the router
+/// send its MQTT subscribers a malformed one.
 fn properties(passthru: Option<Box<Passthru>>, mqtt: Option<Box<MqttDetails>>) -> Option<Box<Properties>> {
     if passthru.is_none() && mqtt.is_none() {
         return None;
     }
     let mqtt = mqtt.map(|mqtt| *mqtt).unwrap_or_default();
+    let mut user = mqtt.user_properties.map(|user| user.0).unwrap_or_default();
+    user.retain(|(name, value)| fits_mqtt(name) && fits_mqtt(value));
     Some(Box::new(Properties {
-        content_type: mqtt.content_type,
+        content_type: mqtt.content_type.filter(|text| fits_mqtt(text)),
         payload_format: None,
-        response_topic: mqtt.response_topic,
-        correlation_data: mqtt.correlation_data,
-        user: mqtt.user_properties.map(|user| user.0).unwrap_or_default(),
+        response_topic: mqtt.response_topic.filter(|topic| Topic::from_mqtt(topic).is_ok()),
+        correlation_data: mqtt.correlation_data.filter(|data| data.len() <= usize::from(u16::MAX)),
+        user,
         passthru,
         outcome: None,
     }))

@@ -26,8 +26,8 @@ pub fn frame(input: &[u8], max_packet_size: u32, version: Version, from: Peer) -
     let Some((first, rest)) = input.split_first() else {
         return Ok(Frame::Incomplete { at_least: 2 });
     };
-    check_ping(*first, rest, from)?;
     check_first_byte(*first, version, from)?;
+    check_ping(*first, rest, from)?;
     let Some(length) = remaining_length(rest, version == Version::V5 && from != Peer::Newcomer)? else {
         return Ok(Frame::Incomplete { at_least: input.len().saturating_add(1).max(2) });
     };

@@ -50,7 +50,7 @@ const VERSION_5_REFUSALS: Refusals = &[
     ("D0 00", Error::WrongDirection(PacketType::PingResp), 0x82),
     ("00 00", Error::ReservedPacketType, 0x82),
     ("C0 01 00", Error::PingNotEmpty, 0x81),
-    ("D0 01 00", Error::PingNotEmpty, 0x81),
+    ("D0 01 00", Error::WrongDirection(PacketType::PingResp), 0x82),
     ("D1 00", Error::FixedHeaderFlags(PacketType::PingResp), 0x81),
     ("21 00", Error::WrongDirection(PacketType::ConnAck), 0x82),
     ("A2 06 0000 00 0001 70", Error::PacketIdZero(PacketType::Unsubscribe), 0x81),
