@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::publication::{Passthru, Properties};
+use super::publication::Properties;
 use super::{
     ErrorUri, Filter, InvocationId, PacketId, Payload, Principal, Publication, Qos, Reason, RegistrationId, RequestId, SessionId,
     SubscriptionId, Topic,
@@ -434,9 +434,4 @@ pub struct Close {
     pub expiry_s: Option<u32>,
     /// Publish the will all the same (DISCONNECT 0x04).
     pub with_will: bool,
-}
-
-/// Passthru of a message, if any.
-pub fn passthru(properties: &Option<Box<Properties>>) -> Option<&Passthru> {
-    properties.as_ref().and_then(|p| p.passthru.as_deref())
 }

@@ -184,12 +184,6 @@ impl Broker {
         self.groups.get_mut(key as usize)
     }
 
-    /// The place of a share group.
-    pub fn group_key(&self, filter: &Filter, share: &str) -> Option<u32> {
-        let key = self.matcher.find(filter)?;
-        self.subscriptions.get(key as usize)?.groups.get(share).copied()
-    }
-
     /// Everybody who receives `topic`; made on first use, kept until a subscription that covers the topic changes.
     pub fn plan(&mut self, topic: &Topic, sessions: &Sessions) -> Arc<Plan> {
         if let Some(plan) = self.plans.get(topic) {

@@ -214,7 +214,7 @@ fn call(
     };
     let receive_progress = option("corsac-receive-progress").is_some_and(is_true);
     let disclose_me = option("corsac-disclose-me").is_some_and(is_true);
-    let procedure = names::procedure(name)?;
+    let procedure = Topic::from_mqtt(name)?;
     Ok(Command::Call(Box::new(Call {
         reply,
         acknowledge,

@@ -1,6 +1,6 @@
 //! What MQTT calls things: reasons as codes, user properties as owned pairs, and the topics that mean calls (MAPPING.md, Calls).
 use crate::model::command::CalleeForm;
-use crate::model::{Filter, InvocationId, Reason, Topic};
+use crate::model::{Filter, InvocationId, Reason};
 use crate::wire::mqtt::{Error, ReasonCode, UserProperties};
 
 /// The MQTT 5 reason code of a refusal.
@@ -100,11 +100,6 @@ pub fn callee_filter(filter: &str, is_v5: bool) -> Option<Result<(Filter, Callee
         None => (procedure, CalleeForm::PublicationById),
     };
     Some(Filter::from_mqtt(procedure).map(|filter| (filter, form)))
-}
-
-/// A procedure in its slashed spelling.
-pub fn procedure(name: &str) -> Result<Topic, Reason> {
-    Topic::from_mqtt(name)
 }
 
 #[cfg(test)]
