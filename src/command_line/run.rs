@@ -2,17 +2,27 @@
 use std::io::{self, IsTerminal};
 
 use corsac::node::config::Flags;
+use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
 /// Runs the router until it is told to stop.
 pub fn run(flags: &Flags) -> Result<(), String> {
     let config = super::load(flags)?;
     start_log(&config.log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
+    let runtime = runtime(config.threads)
         .map_err(|error| format!("cannot start threads: {error}; raise the limit of processes (ulimit -u)"))?;
     runtime.block_on(corsac::node::run(config))
+}
+
+/// One thread is the default, and not only on small machines: its queue is first in, first out, so what two clients send one
+/// after the other is handled in that order, and a publisher has its answer before its subscribers are served. It costs less
+/// for each message too (see `src/ARCHITECTURE.md`, Decisions).
+fn runtime(threads: usize) -> io::Result<Runtime> {
+    let mut builder = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    if threads > 1 {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().build()
 }
 
 /// Sends the log to stderr, coloured where that is a terminal.

@@ -75,7 +75,7 @@ fn settings(config: &Config, listener: &Listener) -> Settings {
         listener_realm: listener.realm.as_deref().map(Into::into),
         allow_anonymous: config.anonymous,
         refused_filters: config.refused_filters.iter().map(|filter| filter.as_str().into()).collect(),
-        server_reference: None,
+        server_reference: config.server_reference.as_deref().map(Into::into),
     }
 }
 

@@ -29,6 +29,9 @@ pub struct Flags {
     /// The data directory; this version keeps everything in memory [default: corsac-data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Threads that serve connections; one keeps the order of what different clients send [default: 1]
+    #[arg(long, value_name = "COUNT")]
+    pub threads: Option<usize>,
     /// error, warn, info, debug, trace, off, or as info,corsac::net=debug [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub log: Option<String>,
@@ -47,6 +50,9 @@ pub(super) fn apply(settings: &mut Settings, flags: &Flags) -> Result<(), Config
     }
     if !flags.allow_origins.is_empty() {
         settings.set("", "allow_origins", Value::Texts(flags.allow_origins.clone())).map_err(wrong("--allow-origin"))?;
+    }
+    if let Some(threads) = flags.threads {
+        settings.set("", "threads", Value::Untyped(threads.to_string())).map_err(wrong("--threads"))?;
     }
     if let Some(log) = &flags.log {
         settings.set("", "log", text(log)).map_err(wrong("--log"))?;

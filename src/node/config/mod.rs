@@ -38,10 +38,14 @@ pub struct Config {
     pub allow_origins: Vec<String>,
     /// MQTT filters whose SUBSCRIBE is refused, compared as text.
     pub refused_filters: Vec<String>,
+    /// Where clients are sent when the router stops, as a Server Reference says it (MQTT 5, 4.11).
+    pub server_reference: Option<String>,
     /// Keep everything in memory and write nothing.
     pub memory: bool,
     /// Where to write when `memory` is off.
     pub data_dir: PathBuf,
+    /// Threads that serve connections. With one, what became readable first is handled first, over all connections.
+    pub threads: usize,
     /// A level (`info`) or a comma-separated list of `level` and `target=level`, as tracing-subscriber reads it.
     pub log: String,
     /// Every bound.
@@ -73,7 +77,9 @@ impl Config {
         lines.push(format!("anonymous = {}", self.anonymous));
         let lists = [("allow_origins", &self.allow_origins), ("mqtt.refused_filters", &self.refused_filters)];
         lines.extend(lists.iter().filter(|(_, list)| !list.is_empty()).map(|(key, list)| format!("{key} = {}", list.join(", "))));
+        lines.extend(self.server_reference.iter().map(|servers| format!("mqtt.server_reference = {servers}")));
         lines.push(if self.memory { "memory = true".to_owned() } else { format!("data_dir = {}", self.data_dir.display()) });
+        lines.push(format!("threads = {}", self.threads));
         lines.push(format!("log = {}", self.log));
         lines.extend(limits::changed(&self.limits).into_iter().map(|line| format!("limits.{line}")));
         lines.extend(self.warnings().into_iter().map(|warning| format!("warning: {warning}")));

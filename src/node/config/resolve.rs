@@ -37,8 +37,10 @@ pub(super) fn resolve(settings: Settings) -> Result<Config, ConfigError> {
         allow_anonymous_remote: settings.allow_anonymous_remote,
         allow_origins: settings.allow_origins,
         refused_filters: settings.refused_filters,
+        server_reference: settings.server_reference,
         memory: settings.memory,
         data_dir: settings.data_dir,
+        threads: settings.threads,
         log: settings.log,
         limits: settings.limits,
     })

@@ -17,11 +17,12 @@ pub(super) const KEYS: &[&str] = &[
     "allow_origins",
     "memory",
     "data_dir",
+    "threads",
     "log",
 ];
 
 /// The keys of the table `[mqtt]`.
-pub(super) const MQTT_KEYS: &[&str] = &["refused_filters"];
+pub(super) const MQTT_KEYS: &[&str] = &["refused_filters", "server_reference"];
 
 /// What was set so far; `None` where the default depends on other keys.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,8 +42,10 @@ pub(super) struct Settings {
     pub allow_anonymous_remote: bool,
     pub allow_origins: Vec<String>,
     pub refused_filters: Vec<String>,
+    pub server_reference: Option<String>,
     pub memory: bool,
     pub data_dir: PathBuf,
+    pub threads: usize,
     pub log: String,
     pub limits: Limits,
 }
@@ -61,8 +64,10 @@ impl Default for Settings {
             allow_anonymous_remote: false,
             allow_origins: Vec::new(),
             refused_filters: Vec::new(),
+            server_reference: None,
             memory: false,
             data_dir: PathBuf::from("corsac-data"),
+            threads: 1,
             log: "info".to_owned(),
             limits: Limits::default(),
         }
@@ -75,6 +80,7 @@ impl Settings {
         match (table, key) {
             ("limits", name) => return limits::set(&mut self.limits, name, value),
             ("mqtt", "refused_filters") => self.refused_filters = each(value, parse_filter)?,
+            ("mqtt", "server_reference") => self.server_reference = Some(parse_server_reference(value.text()?)?),
             ("", "realms") => self.realms = each(value, parse_realm)?,
             ("", "default_realm") => self.default_realm = Some(parse_realm(value.text()?)?),
             ("", "auto_create_realms") => self.auto_create_realms = Some(value.boolean()?),
@@ -83,6 +89,7 @@ impl Settings {
             ("", "allow_origins") => self.allow_origins = each(value, parse_origin)?,
             ("", "memory") => self.memory = value.boolean()?,
             ("", "data_dir") => self.data_dir = parse_directory(value.text()?)?,
+            ("", "threads") => self.threads = value.number(1)?,
             ("", "log") => self.log = parse_log(value.text()?)?,
             _ => return Ok(false),
         }
@@ -125,6 +132,17 @@ fn parse_filter(text: String) -> Result<String, Problem> {
     };
     if text.is_empty() || text.len() > 65_535 || levels.iter().enumerate().any(wrong) {
         return Err(format!("cannot hold {text:?}, which is no MQTT filter: + and # stand alone in a level, # in the last"));
+    }
+    Ok(text)
+}
+
+/// Where clients find another server: host names or addresses, with or without port, separated by spaces (MQTT 5, 4.11).
+fn parse_server_reference(text: String) -> Result<String, Problem> {
+    let is_server = |server: &str| !server.is_empty() && !server.contains(|c: char| c.is_control() || c.is_whitespace());
+    if text.len() > 65_535 || !text.split(' ').all(is_server) {
+        return Err(format!(
+            "must be HOST or HOST:PORT, or several with one space between, as \"b.example.com:1883\", not {text:?}"
+        ));
     }
     Ok(text)
 }
@@ -195,6 +213,16 @@ mod tests {
         }
         for filter in ["", "a#", "#/a", "a+/b", "a\0"] {
             assert!(parse_filter(filter.into()).is_err(), "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn server_references() {
+        for text in ["myserver.xyz.org", "10.10.151.22:8883", "[fe80::9610:3eff:fe1c]:1883", "a:1 b:2"] {
+            assert_eq!(parse_server_reference(text.into()), Ok(text.into()));
+        }
+        for text in ["", " ", "a  b", "a ", "a\n", "a\0"] {
+            assert!(parse_server_reference(text.into()).is_err(), "{text:?}");
         }
     }
 

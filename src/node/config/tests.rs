@@ -287,8 +287,19 @@ fn a_file_that_is_not_there() {
 
 #[test]
 fn the_summary_shows_what_is_in_effect() {
-    let summary = from_file("[limits]\npace_ms = 7\n[mqtt]\nrefused_filters = [\"a/b\"]").unwrap().summary();
-    for expected in ["127.0.0.1:8080", "127.0.0.1:1883", "realm1", "pace_ms = 7", "a/b", "info", "corsac-data"] {
+    let summary =
+        from_file("[limits]\npace_ms = 7\n[mqtt]\nrefused_filters = [\"a/b\"]\nserver_reference = \"b:1\"").unwrap().summary();
+    for expected in [
+        "127.0.0.1:8080",
+        "127.0.0.1:1883",
+        "realm1",
+        "pace_ms = 7",
+        "a/b",
+        "reference = b:1",
+        "threads = 1",
+        "info",
+        "corsac-data",
+    ] {
         assert!(summary.contains(expected), "{summary}");
     }
 }
