@@ -29,7 +29,7 @@ pub enum Filter {
 }
 
 impl Filter {
-    /// The filter that MQTT spells `text`, `$share/...` already taken off (see [`share_split`]): not empty, no NUL, at most 65,535
+    /// The filter that MQTT spells `text`, `$share/...` already taken off: not empty, no NUL, at most 65,535
     /// bytes [MQTT-4.7.3-1], `+` a level by itself [MQTT-4.7.1-2], `#` the last level by itself [MQTT-4.7.1-1].
     pub fn from_mqtt(text: &str) -> Result<Self, Reason> {
         if !text.contains(['+', '#']) {
@@ -180,18 +180,6 @@ impl Filter {
     }
 }
 
-/// Takes `$share/<group>/` off a filter: the group, if any, and the filter. The group is not empty and holds no `+`, `#` or NUL
-/// [MQTT-4.8.2-1], [MQTT-4.8.2-2]; the filter is not empty and not yet checked otherwise.
-pub fn share_split(text: &str) -> Result<(Option<&str>, &str), Reason> {
-    let Some(shared) = text.strip_prefix("$share/") else { return Ok((None, text)) };
-    match shared.split_once('/') {
-        Some((group, filter)) if !group.is_empty() && !group.contains(['+', '#', '\0']) && !filter.is_empty() => {
-            Ok((Some(group), filter))
-        }
-        _ => Err(Reason::InvalidFilter),
-    }
-}
-
 /// For a [`Filter::Prefix`]: a text that the MQTT spelling of every covered topic begins with, and whether beginning with it is
 /// also enough to be covered (reserved names aside). So a set ordered by MQTT spelling need not be searched as a whole.
 pub fn mqtt_prefix(prefix: &str) -> (String, bool) {
@@ -263,18 +251,6 @@ mod tests {
         }
         assert!(Filter::from_mqtt(&format!("+{}", "/".repeat(65_534))).is_ok());
         assert!(Filter::from_mqtt(&format!("+{}", "/".repeat(65_535))).is_err());
-    }
-
-    #[test]
-    fn shares_are_split_off() {
-        assert_eq!(share_split("a/b"), Ok((None, "a/b")));
-        assert_eq!(share_split("$share"), Ok((None, "$share")));
-        assert_eq!(share_split("$shared/g/a"), Ok((None, "$shared/g/a")));
-        assert_eq!(share_split("$share/g/a/+"), Ok((Some("g"), "a/+")));
-        assert_eq!(share_split("$share/g//"), Ok((Some("g"), "/")));
-        for text in ["$share/", "$share/g", "$share/g/", "$share//a", "$share/+/a", "$share/g#/a", "$share/\0/a"] {
-            assert_eq!(share_split(text), Err(Reason::InvalidFilter), "{text:?}");
-        }
     }
 
     #[test]

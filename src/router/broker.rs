@@ -2,7 +2,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
+use foldhash::fast::{FixedState, RandomState};
 use slab::Slab;
 use smallvec::SmallVec;
 
@@ -26,8 +26,6 @@ struct Subscription {
 /// A share group of one filter.
 #[derive(Debug)]
 pub struct Group {
-    subscription: u32,
-    name: Box<str>,
     /// Its members with what each asked for, in the order of joining.
     pub members: Vec<(SessionKey, SubscribeOptions)>,
     /// Whose turn it is.
@@ -75,7 +73,7 @@ pub struct Broker {
     matcher: Matcher<u32>,
     subscriptions: Slab<Subscription>,
     groups: Slab<Group>,
-    plans: HashMap<Topic, Arc<Plan>, FixedState>,
+    plans: HashMap<Topic, Arc<Plan>, RandomState>,
     planned: usize,
     by_id: HashMap<SubscriptionId, u32, FixedState>,
     last_id: u64,
@@ -100,9 +98,10 @@ impl Broker {
             self.wildcards += usize::from(is_new && !matches!(filter, Filter::Exact(_)));
             return (id, is_new);
         };
-        let group_key = *subscription.groups.entry(share.into()).or_insert_with(|| {
-            self.groups.insert(Group { subscription: key, name: share.into(), members: Vec::new(), turn: 0 }) as u32
-        });
+        let group_key = *subscription
+            .groups
+            .entry(share.into())
+            .or_insert_with(|| self.groups.insert(Group { members: Vec::new(), turn: 0 }) as u32);
         let Some(group) = self.groups.get_mut(group_key as usize) else { return (id, false) };
         let place = group.members.iter_mut().find(|(member, _)| *member == session);
         let is_new = place.is_none();
@@ -242,16 +241,6 @@ impl Group {
         let before = self.members.len();
         self.members.retain(|(member, _)| *member != session);
         (self.members.len() < before, self.members.is_empty())
-    }
-
-    /// The group's name, as in `$share/<name>/…`.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Which subscription it shares.
-    pub fn subscription(&self) -> u32 {
-        self.subscription
     }
 }
 

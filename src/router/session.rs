@@ -2,7 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
+use foldhash::fast::{FixedState, RandomState};
 use slab::Slab;
 
 use super::inflight::Inflight;
@@ -48,11 +48,11 @@ pub struct Session {
     /// What the client announced.
     pub features: Features,
     /// Subscriptions, by name; WAMP sessions too.
-    pub subscriptions: HashMap<SubscriptionName, SubscribeOptions, FixedState>,
+    pub subscriptions: HashMap<SubscriptionName, SubscribeOptions, RandomState>,
     /// How many of them have wildcards.
     pub wildcards: usize,
     /// Procedures served; registered again when the session resumes.
-    pub procedures: HashMap<(Filter, CalleeForm), RegisterOptions, FixedState>,
+    pub procedures: HashMap<(Filter, CalleeForm), RegisterOptions, RandomState>,
     /// Subscriptions to `$reply/…` and `$cancel/…`, which reach only their own session.
     pub private: Vec<(Filter, SubscribeOptions)>,
     /// Outgoing QoS > 0.
@@ -108,12 +108,12 @@ impl Session {
     }
 }
 
-/// All sessions of a realm, with their indexes.
+/// All sessions of a realm, with their indexes. What clients name is hashed with a seed they cannot know (LIMITS.md).
 #[derive(Debug, Default)]
 pub struct Sessions {
     slab: Slab<Session>,
     by_connection: HashMap<ConnectionId, SessionKey, FixedState>,
-    by_client_id: HashMap<Box<str>, SessionKey, FixedState>,
+    by_client_id: HashMap<Box<str>, SessionKey, RandomState>,
     by_id: HashMap<SessionId, SessionKey, FixedState>,
 }
 

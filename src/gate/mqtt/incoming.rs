@@ -13,7 +13,8 @@ use crate::model::command::{
 use crate::model::publication::Properties;
 use crate::model::{Command, ErrorUri, Filter, InvocationId, PacketId, Payload, Publication, Qos, Reason, RequestId, Topic};
 use crate::wire::mqtt::{
-    self as wire, Disconnect, Error, Publish, PublishProperties, ReasonCode, SharedFilter, Subscribe, Unsubscribe, Version,
+    self as wire, Disconnect, Error, PacketType, Publish, PublishProperties, ReasonCode, SharedFilter, Subscribe, Unsubscribe,
+    Version,
 };
 
 /// Filters that one SUBSCRIBE or UNSUBSCRIBE may name whatever the bound of subscriptions: each costs an answer.
@@ -24,7 +25,7 @@ impl MqttGate {
         let topic = match self.topics.resolve(publish.topic, publish.properties.topic_alias) {
             Ok(topic) => topic,
             Err(reason) => {
-                self.end(names::code_of(reason), reason, output);
+                self.end(names::code_of(reason, PacketType::Disconnect), reason, output);
                 return Ok(());
             }
         };

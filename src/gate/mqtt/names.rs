@@ -1,11 +1,27 @@
 //! What MQTT calls things: reasons as codes, user properties as owned pairs, and the topics that mean calls (MAPPING.md, Calls).
 use crate::model::command::CalleeForm;
 use crate::model::{Filter, InvocationId, Reason};
-use crate::wire::mqtt::{Error, ReasonCode, UserProperties};
+use crate::wire::mqtt::{Error, PacketType, Peer, ReasonCode, UserProperties, Version};
 
-/// The MQTT 5 reason code of a refusal.
-pub fn code_of(reason: Reason) -> ReasonCode {
+/// The MQTT 5 reason code of a refusal in `packet`: the one that says most among those that the packet may carry.
+pub fn code_of(reason: Reason, packet: PacketType) -> ReasonCode {
+    let code = match (reason, packet) {
+        (Reason::InvalidTopic, PacketType::SubAck | PacketType::UnsubAck) => ReasonCode::TopicFilterInvalid,
+        (reason, _) => general_code_of(reason),
+    };
+    if code.is_legal_in(packet, Version::V5, Peer::Server) {
+        return code;
+    }
+    // The steps of QoS 2 can only say that they do not know the id (3.6.2.1, 3.7.2.1).
+    match packet {
+        PacketType::PubRel | PacketType::PubComp => ReasonCode::PacketIdentifierNotFound,
+        _ => ReasonCode::ImplementationSpecificError,
+    }
+}
+
+fn general_code_of(reason: Reason) -> ReasonCode {
     match reason {
+        Reason::Refused => ReasonCode::UnspecifiedError,
         Reason::Malformed => ReasonCode::MalformedPacket,
         Reason::ProtocolViolation => ReasonCode::ProtocolError,
         Reason::InvalidTopic => ReasonCode::TopicNameInvalid,
@@ -105,6 +121,30 @@ pub fn callee_filter(filter: &str, is_v5: bool) -> Option<Result<(Filter, Callee
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_refusal_has_a_code_in_every_packet() {
+        let packets = [
+            PacketType::ConnAck,
+            PacketType::PubAck,
+            PacketType::PubRec,
+            PacketType::PubRel,
+            PacketType::PubComp,
+            PacketType::SubAck,
+            PacketType::UnsubAck,
+            PacketType::Disconnect,
+        ];
+        let reasons = [Reason::InvalidTopic, Reason::InvalidFilter, Reason::QuotaExceeded, Reason::MessageTooLarge];
+        for reason in reasons.into_iter().chain([Reason::ShuttingDown, Reason::PacketIdNotFound, Reason::Internal]) {
+            for packet in packets {
+                let code = code_of(reason, packet);
+                assert!(code.is_error() && code.is_legal_in(packet, Version::V5, Peer::Server), "{reason:?} {packet:?} {code:?}");
+            }
+        }
+        assert_eq!(code_of(Reason::QuotaExceeded, PacketType::PubAck), ReasonCode::QuotaExceeded);
+        assert_eq!(code_of(Reason::QuotaExceeded, PacketType::UnsubAck), ReasonCode::ImplementationSpecificError);
+        assert_eq!(code_of(Reason::NoSuchSubscription, PacketType::UnsubAck), ReasonCode::NoSubscriptionExisted);
+    }
 
     #[test]
     fn addresses_are_read_from_topic_names() {

@@ -8,7 +8,7 @@ use crate::gate::mqtt::aliases::OutboundAliases;
 use crate::model::command::{Features, Open, Protocol, Transport, Will};
 use crate::model::publication::Properties;
 use crate::model::{Command, Payload, Principal, Publication, Reason, SessionId, Topic};
-use crate::wire::mqtt::{self as wire, ConnAck, ConnAckProperties, Connect, Error, Packet, ReasonCode, Version};
+use crate::wire::mqtt::{self as wire, ConnAck, ConnAckProperties, Connect, Error, Packet, PacketType, ReasonCode, Version};
 
 /// What CONNACK tells beyond the defaults.
 #[derive(Debug, Default)]
@@ -136,7 +136,7 @@ impl MqttGate {
 
     /// CONNACK with a refusal, then the end [MQTT-3.2.2-7].
     pub(super) fn refuse_open(&mut self, reason: Reason, output: &mut Output) {
-        self.send_refusal(names::code_of(reason), &reason.to_string(), output);
+        self.send_refusal(names::code_of(reason, PacketType::ConnAck), &reason.to_string(), output);
         self.state = State::Closed;
         output.close = true;
     }

@@ -35,7 +35,7 @@ impl MqttGate {
             (_, Delivery::Completed(id, known)) => self.send_step(PacketType::PubComp, id, known, output),
             (_, Delivery::Subscribed(request, results)) => self.send_suback(request, &results, output),
             (_, Delivery::Unsubscribed(request, results)) => self.send_unsuback(request, &results, output),
-            (_, Delivery::Close(reason)) => self.disconnect(names::code_of(reason), output),
+            (_, Delivery::Close(reason)) => self.disconnect(names::code_of(reason, PacketType::Disconnect), output),
             // The rest is said to WAMP clients only.
             _ => {}
         }
@@ -106,13 +106,13 @@ impl MqttGate {
             Err(Reason::QuotaExceeded) if self.version != Version::V5 => {
                 return self.end(ReasonCode::QuotaExceeded, Reason::QuotaExceeded, output);
             }
-            Err(reason) => names::code_of(reason),
+            Err(reason) => names::code_of(reason, packet),
         };
         self.send_ack(packet, id.0, code, taken.err(), output);
     }
 
     fn send_step(&mut self, packet: PacketType, id: PacketId, known: Result<(), Reason>, output: &mut Output) {
-        let code = known.err().map_or(ReasonCode::Success, names::code_of);
+        let code = known.err().map_or(ReasonCode::Success, |reason| names::code_of(reason, packet));
         self.send_ack(packet, id.0, code, None, output);
     }
 
@@ -137,7 +137,7 @@ impl MqttGate {
             .map(|result| match result {
                 Ok(Granted::Subscription(_, qos) | Granted::Registration(_, qos)) => qos.bits(),
                 Err(_) if self.version != Version::V5 => 0x80,
-                Err(reason) => suback_code(*reason).byte(),
+                Err(reason) => names::code_of(*reason, PacketType::SubAck).byte(),
             })
             .collect();
         let why = results.iter().find_map(|result| result.err()).map(|reason| reason.to_string());
@@ -148,8 +148,8 @@ impl MqttGate {
 
     fn send_unsuback(&mut self, request: RequestId, results: &[Result<(), Reason>], output: &mut Output) {
         let Some(packet_id) = packet_id(request) else { return };
-        let code = |result: &Result<(), Reason>| result.err().map_or(ReasonCode::Success, names::code_of).byte();
-        let codes: Vec<u8> = results.iter().map(code).collect();
+        let code = |reason| names::code_of(reason, PacketType::UnsubAck);
+        let codes: Vec<u8> = results.iter().map(|result| result.err().map_or(ReasonCode::Success, code).byte()).collect();
         let packet = Packet::UnsubAck(UnsubAck { packet_id, properties: AckProperties::default(), codes: &codes });
         packet.encode(self.version, &mut output.bytes).ok();
     }
@@ -172,17 +172,6 @@ fn subscription_id(id: u64) -> Option<SubscriptionId> {
 
 fn packet_id(request: RequestId) -> Option<NonZeroU16> {
     u16::try_from(request.0).ok().and_then(NonZeroU16::new)
-}
-
-/// SUBACK knows fewer codes than the other packets (3.9.3).
-fn suback_code(reason: Reason) -> ReasonCode {
-    match reason {
-        Reason::InvalidTopic | Reason::InvalidFilter => ReasonCode::TopicFilterInvalid,
-        Reason::NotAuthorized => ReasonCode::NotAuthorized,
-        Reason::QuotaExceeded => ReasonCode::QuotaExceeded,
-        Reason::Refused => ReasonCode::UnspecifiedError,
-        _ => ReasonCode::ImplementationSpecificError,
-    }
 }
 
 /// User properties as they were published; an answer says what it is in ours, whatever its callee said there.

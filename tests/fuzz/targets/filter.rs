@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use corsac::model::filter::{mqtt_prefix, share_split};
+use corsac::model::filter::mqtt_prefix;
 use corsac::model::{Filter, MatchPolicy, Topic};
 use corsac::router::matcher::Matcher;
 
@@ -46,7 +46,6 @@ fn parse(line: &str) -> Option<Word> {
     let mut rest = line.chars();
     let kind = rest.next()?;
     let text = rest.as_str();
-    share_split(text).ok();
     Some(match kind {
         't' => Word::Topic(Topic::from_mqtt(text).ok()?),
         'u' => Word::Topic(Topic::from_uri(text).ok()?),
