@@ -6,6 +6,10 @@ use bytes::Bytes;
 use super::publication::Properties;
 use super::{EventId, Payload, Qos, SessionId, Topic};
 
+/// Which of the requests to append to a history this is: counted by one from 0 by whoever asks, answered in that order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Ticket(pub u64);
+
 /// What a record is about. Numbers are never given a second meaning; unknown ones are carried, not refused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Kind(pub u8);
@@ -40,6 +44,8 @@ impl Flags {
     pub const DISCLOSED: Flags = Flags(2);
     /// Published under a condition, which is evaluated when the record has its id.
     pub const CONDITIONAL: Flags = Flags(4);
+    /// Published to some sessions only (WAMP: Subscriber Black- and Whitelisting): readers of history do not see it.
+    pub const RESTRICTED: Flags = Flags(8);
 
     /// Both together.
     pub const fn with(self, other: Flags) -> Flags {

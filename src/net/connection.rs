@@ -20,6 +20,8 @@ use crate::model::{ConnectionId, Delivery, Limits};
 const SEND_HIGH_BYTES: usize = 128 * 1024;
 /// Encoded bytes from which on nothing more is read: a client that does not read its answers is not listened to.
 const READ_STOP_BYTES: usize = 256 * 1024;
+/// Bytes that a connection may bring before others have their turn.
+const TURN_BYTES: u64 = 128 * 1024;
 /// How long the last bytes of a connection may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -36,6 +38,8 @@ pub struct Connection<T> {
     /// Deliveries taken from the outbox and not yet encoded, last one first.
     batch: Vec<Delivery>,
     paced: Option<Pace>,
+    /// Bytes brought since others had their turn.
+    turn_bytes: u64,
     /// When the transport began to wait for the rest of something.
     unfinished_since_ms: Option<u64>,
     packet_timeout_ms: u64,
@@ -77,6 +81,7 @@ impl<T: Transport> Connection<T> {
             output: Output::default(),
             batch: Vec::new(),
             paced: None,
+            turn_bytes: 0,
             unfinished_since_ms: None,
             packet_timeout_ms: limits.packet_timeout_ms,
             stalled_timeout_ms: limits.stalled_outbox_timeout_ms,
@@ -93,6 +98,10 @@ impl<T: Transport> Connection<T> {
         while !self.output.close {
             self.set_timer(timer.as_mut());
             match poll_fn(|context| self.poll(context, timer.as_mut())).await {
+                Event::Moved if self.turn_bytes >= TURN_BYTES => {
+                    self.turn_bytes = 0;
+                    tokio::task::yield_now().await;
+                }
                 Event::Moved => {}
                 Event::Due => self.handle_due(),
                 Event::Ended => {
@@ -221,6 +230,7 @@ impl<T: Transport> Connection<T> {
         });
         let messages_received = std::mem::take(&mut output.received);
         self.traffic.add(Totals { bytes_received, messages_received, ..Totals::default() });
+        self.turn_bytes += bytes_received;
         match received {
             Poll::Ready(Ok(true)) => {
                 self.unfinished_since_ms = match self.transport.is_unfinished() {

@@ -11,7 +11,7 @@ use foldhash::fast::FixedState;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::model::{ConnectionId, Delivery, Limits, Publication};
+use crate::model::{ConnectionId, Delivery, EventId, Limits, Publication};
 use crate::net::clock::{instant_of, now_ms};
 use crate::net::outbox::Outbox;
 use crate::net::{Input, Realm};
@@ -43,22 +43,35 @@ pub struct EventLoop {
 struct Core {
     router: Router,
     members: HashMap<ConnectionId, Member, FixedState>,
-    /// Members with staged deliveries.
+    /// Members with staged deliveries that answer what they sent: served first, so that nobody hears of a publication before its
+    /// publisher knows that it was taken.
+    answered: Vec<ConnectionId>,
+    /// Other members with staged deliveries.
     dirty: Vec<ConnectionId>,
     /// Members that lost events.
     overrun: Vec<(ConnectionId, u64)>,
+    /// The last id of the realm's order.
+    last_id: u64,
 }
 
 struct Member {
     outbox: Arc<Outbox>,
     staged: Vec<Delivery>,
+    /// Batches that were handled but for their place in the history.
+    owed: usize,
 }
 
 impl EventLoop {
     /// An empty realm, with a task that brings its timeouts until it is dropped.
     pub fn start(limits: Limits, seed: u64) -> Arc<Self> {
-        let core =
-            Core { router: Router::new(limits, seed), members: HashMap::default(), dirty: Vec::new(), overrun: Vec::new() };
+        let core = Core {
+            router: Router::new(limits, seed),
+            members: HashMap::default(),
+            answered: Vec::new(),
+            dirty: Vec::new(),
+            overrun: Vec::new(),
+            last_id: 0,
+        };
         let event_loop = Arc::new(EventLoop {
             mailbox: Mutex::new(Vec::new()),
             core: Mutex::new(core),
@@ -168,7 +181,7 @@ impl Core {
         let now_ms = now_ms();
         match item {
             Item::Join(connection, outbox) => {
-                self.members.insert(connection, Member { outbox, staged: Vec::new() });
+                self.members.insert(connection, Member { outbox, staged: Vec::new(), owed: 0 });
             }
             Item::Input(connection, Input::Commands(commands)) => {
                 for command in commands {
@@ -176,8 +189,12 @@ impl Core {
                     self.stage();
                 }
                 self.flush(Some(connection), now_ms);
-                if let Some(member) = self.members.get(&connection) {
-                    member.outbox.note_handled();
+                if let Some(member) = self.members.get_mut(&connection) {
+                    // What waits for the disk is read no faster than it is written.
+                    member.owed += 1;
+                    if !self.router.is_owed(connection) {
+                        member.settle();
+                    }
                 }
             }
             Item::Input(connection, Input::Drained) => {
@@ -222,19 +239,38 @@ impl Core {
     /// Sorts the router's effects by connection.
     fn stage(&mut self) {
         while let Some(effect) = self.router.poll_effect() {
-            let Effect::Deliver(connection, delivery) = effect;
-            let Some(member) = self.members.get_mut(&connection) else { continue };
-            if member.staged.is_empty() {
-                self.dirty.push(connection);
+            match effect {
+                Effect::Deliver(connection, delivery) => self.stage_delivery(connection, delivery),
+                Effect::Append(ticket, draft) => {
+                    drop(draft);
+                    self.last_id += 1;
+                    if let Some(id) = EventId::new(self.last_id) {
+                        self.router.handle_appended(ticket, id, now_ms(), false);
+                    }
+                }
+                Effect::Settled(connection) => {
+                    if let Some(member) = self.members.get_mut(&connection) {
+                        member.settle();
+                    }
+                }
             }
-            member.staged.push(delivery);
         }
+    }
+
+    fn stage_delivery(&mut self, connection: ConnectionId, delivery: Delivery) {
+        let Some(member) = self.members.get_mut(&connection) else { return };
+        if member.staged.is_empty() {
+            let is_answer = !matches!(delivery, Delivery::Event(_) | Delivery::Invocation(_));
+            let list = if is_answer { &mut self.answered } else { &mut self.dirty };
+            list.push(connection);
+        }
+        member.staged.push(delivery);
     }
 
     /// One hand-over for each connection; what it fills paces the publisher.
     fn flush(&mut self, publisher: Option<ConnectionId>, now_ms: u64) {
         let mut filled = Vec::new();
-        for connection in self.dirty.drain(..) {
+        for connection in self.answered.drain(..).chain(self.dirty.drain(..)) {
             let Some(member) = self.members.get_mut(&connection) else { continue };
             let taken = member.outbox.put(&mut member.staged, now_ms);
             if taken.is_full && publisher != Some(connection) {
@@ -249,6 +285,15 @@ impl Core {
             for outbox in filled {
                 publisher.outbox.pace_by(outbox);
             }
+        }
+    }
+}
+
+impl Member {
+    /// Everything that it sent has its place.
+    fn settle(&mut self) {
+        for _ in 0..std::mem::take(&mut self.owed) {
+            self.outbox.note_handled();
         }
     }
 }

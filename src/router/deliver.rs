@@ -48,15 +48,15 @@ impl Passage {
 }
 
 impl Router {
-    /// Publishes for a session, or for the router itself; tells how many receivers it had.
+    /// Publishes past the history, for a session or for the router itself; tells how many receivers it had.
     pub(super) fn publish(
         &mut self,
         from: Option<SessionKey>,
         mut publication: Arc<Publication>,
         options: Option<&PublishOptions>,
-    ) -> Result<(PublicationId, usize), Reason> {
+    ) -> (PublicationId, usize) {
         if publication.is_expired(self.now_ms) {
-            return Ok((publication.id, 0));
+            return (publication.id, 0);
         }
         let id = PublicationId(self.random.publication_id());
         let publisher = options.filter(|o| o.disclose_me).and(from).and_then(|key| self.disclosed(key));
@@ -65,30 +65,47 @@ impl Router {
             publication.id = id;
             publication.publisher = publisher;
         }
-        if publication.retain {
-            match publication.topic.is_reserved() {
-                true => self.retain_own(&publication),
-                false => self.retain(&publication)?,
-            }
+        // What clients retain goes through the history.
+        if publication.retain && publication.topic.is_reserved() {
+            self.retain_own(&publication);
         }
         self.counters.published += 1;
-        Ok((id, self.route(from, &publication, options)))
+        (id, self.route(from, &publication, options))
+    }
+
+    /// Publishes what has its place in the history; tells how many receivers it had.
+    pub(super) fn publish_ordered(
+        &mut self,
+        from: Option<SessionKey>,
+        publication: &Arc<Publication>,
+        options: Option<&PublishOptions>,
+    ) -> usize {
+        if publication.is_expired(self.now_ms) {
+            return 0;
+        }
+        if publication.retain {
+            self.retain(publication);
+        }
+        self.counters.published += 1;
+        self.route(from, publication, options)
     }
 
     /// Keeps the value of a topic, or clears it with an empty one [MQTT-3.3.1-6].
-    fn retain(&mut self, publication: &Arc<Publication>) -> Result<(), Reason> {
+    pub(super) fn retain(&mut self, publication: &Arc<Publication>) {
         if publication.payload.is_empty() {
             self.retained.clear(&publication.topic);
-            return Ok(());
+        } else {
+            self.retained.set(publication.clone());
         }
+    }
+
+    /// Refuses what would be retained above the bounds. What is on its way into the history is not counted: the bounds of that way
+    /// bound the excess.
+    pub(super) fn make_room_for(&mut self, publication: &Publication) -> Result<(), Reason> {
         if self.retained_is_full(publication) {
             self.retained.purge_expired(self.now_ms, PURGE_STEPS);
-            if self.retained_is_full(publication) {
-                return Err(Reason::QuotaExceeded);
-            }
         }
-        self.retained.set(publication.clone());
-        Ok(())
+        if self.retained_is_full(publication) { Err(Reason::QuotaExceeded) } else { Ok(()) }
     }
 
     /// Figures of the router's: as many as it has, whatever clients retain. (And the state of bridging brokers.)
@@ -101,7 +118,10 @@ impl Router {
         }
     }
 
-    fn retained_is_full(&self, publication: &Publication) -> bool {
+    pub(super) fn retained_is_full(&self, publication: &Publication) -> bool {
+        if !publication.retain || publication.payload.is_empty() {
+            return false;
+        }
         let earlier = self.retained.find(&publication.topic, self.now_ms);
         let bytes = self.retained.bytes() - earlier.map_or(0, |earlier| earlier.weight()) + publication.weight();
         bytes > self.limits.max_retained_bytes || (earlier.is_none() && self.retained.len() >= self.limits.max_retained)

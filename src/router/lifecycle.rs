@@ -1,8 +1,9 @@
 //! Sessions from opening to end: resuming, takeover, wills, expiry.
 use super::Router;
+use super::append::is_stored;
 use super::effect::Effect;
 use super::session::{Session, SessionKey};
-use crate::model::command::{Close, Open};
+use crate::model::command::{Acknowledge, Close, Open};
 use crate::model::{ConnectionId, Delivery, Reason};
 
 /// What a timer is for.
@@ -136,13 +137,22 @@ impl Router {
     pub fn shut_down(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
         let connected: Vec<_> = self.sessions.iter().filter(|(_, s)| s.connection.is_some()).map(|(key, _)| key).collect();
-        for key in &connected {
-            self.publish_will(*key);
-        }
         for key in connected {
-            if let Some(connection) = self.sessions.at(key).and_then(|session| session.connection) {
-                self.deliver(connection, Delivery::Close(Reason::ShuttingDown));
-            }
+            self.publish_will(key);
+        }
+        self.is_stopping = true;
+        self.continue_shut_down();
+    }
+
+    /// The last wills have their place in the history, if any: now everybody may go.
+    pub(super) fn continue_shut_down(&mut self) {
+        if !self.is_stopping || !self.appends.is_empty() {
+            return;
+        }
+        self.is_stopping = false;
+        let connected: Vec<_> = self.sessions.iter().filter_map(|(_, session)| session.connection).collect();
+        for connection in connected {
+            self.deliver(connection, Delivery::Close(Reason::ShuttingDown));
         }
     }
 
@@ -165,8 +175,12 @@ impl Router {
         if let (Some(seconds), Some(publication)) = (will.expiry_s, std::sync::Arc::get_mut(&mut publication)) {
             publication.expires_at_ms = Some(self.now_ms + u64::from(seconds) * 1_000);
         }
-        // A will over the quota of retained messages has nobody left to be told.
-        self.publish(Some(key), publication, None).ok();
+        if !is_stored(&publication, Acknowledge::None) {
+            self.publish(Some(key), publication, None);
+        } else if self.make_room_for(&publication).is_ok() {
+            // A will over the quota of retained messages has nobody left to be told.
+            self.append(Some(key), None, publication, Acknowledge::None, None);
+        }
     }
 
     /// The session is over: its will is due at the latest now [MQTT-3.1.2-10], and nothing of it stays.

@@ -1,4 +1,5 @@
 //! One realm as a plain value: commands in, effects out; it knows no socket, no clock and no protocol bytes.
+pub mod append;
 pub mod broker;
 pub mod dealer;
 pub mod deliver;
@@ -31,6 +32,7 @@ use crate::model::delivery::Taken;
 use crate::model::{
     Command, ConnectionId, Delivery, Encoding, Limits, PacketId, Payload, Publication, PublicationId, Qos, Reason, Topic,
 };
+use append::{Appends, is_stored};
 use broker::Broker;
 use dealer::Dealer;
 use inflight::{Next, Progress};
@@ -75,7 +77,10 @@ pub struct Router {
     retained: Retained,
     /// Retained messages of the router's own (`$SYS`), which take no place from those of clients.
     own_retained: Retained,
+    appends: Appends,
     timers: Timers<Due>,
+    /// Every connection is told to end once nothing waits for its place in the history.
+    is_stopping: bool,
     effects: VecDeque<Effect>,
     counters: Counters,
 }
@@ -93,7 +98,9 @@ impl Router {
             pending: Slab::new(),
             retained: Retained::default(),
             own_retained: Retained::default(),
+            appends: Appends::default(),
             timers: Timers::new(),
+            is_stopping: false,
             effects: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -107,10 +114,16 @@ impl Router {
         }
         // Commands behind a refused open, or behind the end, find no session: nobody waits for an answer.
         let Some(key) = self.sessions.of_connection(connection) else { return };
+        if let Some(command) = self.put_behind(key, connection, command) {
+            self.handle_command(key, connection, command);
+        }
+    }
+
+    fn handle_command(&mut self, key: SessionKey, connection: ConnectionId, command: Command) {
         match command {
             Command::Open(_) => {}
             Command::Publish { publication, acknowledge, options } => {
-                self.handle_publish(key, connection, publication, acknowledge, options.as_deref());
+                self.handle_publish(key, connection, publication, acknowledge, options);
             }
             Command::Refuse { acknowledge, reason } => {
                 if self.accept(key, connection, acknowledge, 0) {
@@ -153,15 +166,14 @@ impl Router {
         let args = format!("[{},{dropped}]", session.id).into();
         let payload = Payload::Args { encoding: Encoding::Json, args, kwargs: Bytes::new() };
         if let Ok(topic) = Topic::from_mqtt("corsac/session/on_slow") {
-            self.publish(None, Arc::new(Publication::new(topic, payload, Qos::AtMostOnce)), None).ok();
+            self.publish(None, Arc::new(Publication::new(topic, payload, Qos::AtMostOnce)), None);
         }
     }
 
     /// The next effect, in order.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         let effect = self.effects.pop_front()?;
-        let Effect::Deliver(_, delivery) = &effect;
-        self.counters.delivered += u64::from(matches!(delivery, Delivery::Event(_)));
+        self.counters.delivered += u64::from(matches!(effect, Effect::Deliver(_, Delivery::Event(_))));
         Some(effect)
     }
 
@@ -173,8 +185,7 @@ impl Router {
     /// Publishes in the router's own name (`$SYS`, meta events).
     pub fn publish_own(&mut self, publication: Publication, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
-        // Nobody can be told of a full store of retained messages here; the next round tries again.
-        self.publish(None, Arc::new(publication), None).ok();
+        self.publish(None, Arc::new(publication), None);
     }
 
     /// Counters since the realm exists.
@@ -203,15 +214,20 @@ impl Router {
         connection: ConnectionId,
         publication: Arc<Publication>,
         acknowledge: Acknowledge,
-        options: Option<&PublishOptions>,
+        options: Option<Box<PublishOptions>>,
     ) {
         let fingerprint = if matches!(acknowledge, Acknowledge::ExactlyOnce(_)) { fingerprint(&publication) } else { 0 };
         if !self.accept(key, connection, acknowledge, fingerprint) {
             return;
         }
-        let outcome = match publication.topic.is_reserved() && !is_bridge_state(&publication.topic) {
-            true => Err(Reason::NotAuthorized),
-            false => self.publish(Some(key), publication, options),
+        let outcome = if publication.topic.is_reserved() && !is_bridge_state(&publication.topic) {
+            Err(Reason::NotAuthorized)
+        } else if !is_stored(&publication, acknowledge) {
+            Ok(self.publish(Some(key), publication, options.as_deref()))
+        } else if let Err(reason) = self.make_room_for(&publication) {
+            Err(reason)
+        } else {
+            return self.append(Some(key), Some(connection), publication, acknowledge, options);
         };
         self.acknowledge(key, connection, acknowledge, outcome);
     }

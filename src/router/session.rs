@@ -5,6 +5,7 @@ use std::sync::Arc;
 use foldhash::fast::{FixedState, RandomState};
 use slab::Slab;
 
+use super::append::Owed;
 use super::inflight::Inflight;
 use super::replay::Replay;
 use super::timers::TimerKey;
@@ -59,6 +60,8 @@ pub struct Session {
     pub inflight: Inflight,
     /// Incoming QoS 2 ids that were published and not released [MQTT-4.3.3-10].
     pub unreleased: BTreeMap<PacketId, Repeats>,
+    /// What it has on its way into the history.
+    pub owed: Owed,
     /// Retained messages still to be sent, one subscription after the other.
     pub replays: VecDeque<Replay>,
     /// Calls of this session that wait for an answer.
@@ -96,6 +99,7 @@ impl Session {
             private: Vec::new(),
             inflight: Inflight::new(window),
             unreleased: BTreeMap::new(),
+            owed: Owed::default(),
             replays: VecDeque::new(),
             calls: HashMap::default(),
             topic_calls: BTreeSet::new(),

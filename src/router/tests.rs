@@ -8,8 +8,9 @@ use crate::model::command::{
     SubscribeEntry, SubscribeOptions, Transport, UnsubscribeEntry, Yield,
 };
 use crate::model::delivery::{Answer, Event, Granted, Invocation};
+use crate::model::record::Ticket;
 use crate::model::{
-    Command, ConnectionId, Delivery, ErrorUri, Filter, InvocationId, Limits, MatchPolicy, PacketId, Payload, Principal,
+    Command, ConnectionId, Delivery, ErrorUri, EventId, Filter, InvocationId, Limits, MatchPolicy, PacketId, Payload, Principal,
     Publication, Qos, Reason, RequestId, SessionId, Topic,
 };
 
@@ -21,6 +22,12 @@ pub struct Realm {
     pub now_ms: u64,
     connections: u64,
     requests: u64,
+    appended: u64,
+    tickets: VecDeque<Ticket>,
+    /// Appends wait for `append`.
+    pub is_disk_slow: bool,
+    /// Connections of which nothing waits any more.
+    pub settled: Vec<ConnectionId>,
     inboxes: BTreeMap<ConnectionId, VecDeque<Delivery>>,
 }
 
@@ -42,7 +49,17 @@ impl Realm {
     /// An empty realm under these limits.
     pub fn with_limits(limits: Limits) -> Self {
         let router = Router::new(limits, 1);
-        Realm { router, now_ms: 1_000_000, connections: 0, requests: 0, inboxes: BTreeMap::new() }
+        Realm {
+            router,
+            now_ms: 1_000_000,
+            connections: 0,
+            requests: 0,
+            appended: 0,
+            tickets: VecDeque::new(),
+            is_disk_slow: false,
+            settled: Vec::new(),
+            inboxes: BTreeMap::new(),
+        }
     }
 
     /// A WAMP session with every feature.
@@ -95,9 +112,34 @@ impl Realm {
     }
 
     fn collect(&mut self) {
-        while let Some(Effect::Deliver(connection, delivery)) = self.router.poll_effect() {
-            self.inboxes.entry(connection).or_default().push_back(delivery);
+        while let Some(effect) = self.router.poll_effect() {
+            match effect {
+                Effect::Deliver(connection, delivery) => self.inboxes.entry(connection).or_default().push_back(delivery),
+                Effect::Append(ticket, draft) => {
+                    drop(draft);
+                    self.tickets.push_back(ticket);
+                    if !self.is_disk_slow {
+                        self.append();
+                    }
+                }
+                Effect::Settled(connection) => self.settled.push(connection),
+            }
         }
+    }
+
+    /// The next thing on its way into the history has its place.
+    pub fn append(&mut self) {
+        let ticket = self.tickets.pop_front().expect("nothing is on its way");
+        self.appended += 1;
+        self.router.handle_appended(ticket, EventId::new(self.appended).unwrap(), self.now_ms, false);
+        self.collect();
+    }
+
+    /// The next thing on its way into the history cannot be stored.
+    pub fn refuse_append(&mut self, reason: Reason) {
+        let ticket = self.tickets.pop_front().expect("nothing is on its way");
+        self.router.handle_append_refused(ticket, reason);
+        self.collect();
     }
 
     /// Everything that a connection was told since the last look.

@@ -94,7 +94,8 @@ impl Router {
         if is_private {
             return self.publish_private(key, publication);
         }
-        self.publish(Some(key), Arc::new(publication), None).is_ok_and(|(_, receivers)| receivers > 0)
+        let (_, receivers) = self.publish(Some(key), Arc::new(publication), None);
+        receivers > 0
     }
 
     /// Sends to one session what it alone may see, if it has subscribed to it. Where its client is away, QoS > 0 waits for it: a

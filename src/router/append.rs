@@ -1,0 +1,392 @@
+//! Publications on their way into the history: asked for in order, applied in order, each when it has its id.
+//!
+//! A session's commands keep their order around that wait. What is stored goes on at once, and is answered in its turn; an
+//! unacknowledged publication follows the stored one before it; everything else waits until the session owes nothing.
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Router;
+use super::effect::{Draft, Effect};
+use super::session::SessionKey;
+use crate::model::command::{Acknowledge, PublishOptions};
+use crate::model::record::{Flags, Ticket};
+use crate::model::{Command, ConnectionId, EventId, Publication, PublicationId, Qos, Reason, SessionId};
+
+/// What a session has on its way into the history, and what waits behind it.
+#[derive(Debug, Default)]
+pub struct Owed {
+    /// Tickets that have not come back.
+    tickets: usize,
+    /// The last of them.
+    last: Ticket,
+    /// Commands that wait for all of them, with the connection that sent them.
+    deferred: VecDeque<(ConnectionId, Command)>,
+}
+
+/// A publication that has no id yet.
+#[derive(Debug)]
+struct Waiting {
+    from: Option<(SessionKey, SessionId)>,
+    connection: Option<ConnectionId>,
+    publication: Arc<Publication>,
+    acknowledge: Acknowledge,
+    options: Option<Box<PublishOptions>>,
+    /// Unacknowledged publications that its session published after it.
+    followers: Vec<Follower>,
+}
+
+#[derive(Debug)]
+struct Follower {
+    publication: Arc<Publication>,
+    options: Option<Box<PublishOptions>>,
+}
+
+/// Everything that a realm has on its way into the history, in the order of tickets.
+#[derive(Debug, Default)]
+pub struct Appends {
+    first: Ticket,
+    waiting: VecDeque<Waiting>,
+}
+
+impl Appends {
+    /// True if nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    fn push(&mut self, waiting: Waiting) -> Ticket {
+        let ticket = Ticket(self.first.0 + self.waiting.len() as u64);
+        self.waiting.push_back(waiting);
+        ticket
+    }
+
+    fn at_mut(&mut self, ticket: Ticket) -> Option<&mut Waiting> {
+        let index = ticket.0.checked_sub(self.first.0)?;
+        self.waiting.get_mut(usize::try_from(index).ok()?)
+    }
+
+    /// Tickets come back in their order.
+    fn take(&mut self, ticket: Ticket) -> Option<Waiting> {
+        if ticket != self.first {
+            return None;
+        }
+        let waiting = self.waiting.pop_front()?;
+        self.first.0 += 1;
+        Some(waiting)
+    }
+}
+
+impl Router {
+    /// What was asked for under this ticket is in the history as `id`, at `time_ms` (milliseconds since the Unix epoch). A
+    /// duplicate was there before, under this id: it is acknowledged and goes to nobody. Tickets come back in their order.
+    pub fn handle_appended(&mut self, ticket: Ticket, id: EventId, time_ms: u64, is_duplicate: bool) {
+        self.now_ms = self.now_ms.max(time_ms);
+        let Some(waiting) = self.appends.take(ticket) else { return };
+        let from = self.author(&waiting);
+        let mut publication = waiting.publication;
+        // The record that was made of it is gone: nobody else holds it.
+        if let Some(publication) = Arc::get_mut(&mut publication) {
+            publication.id = id.into();
+        }
+        let receivers = match is_duplicate {
+            true => 1,
+            false => self.publish_ordered(from, &publication, waiting.options.as_deref()),
+        };
+        self.settle(waiting.connection, from, waiting.acknowledge, Ok((id.into(), receivers)), waiting.followers);
+    }
+
+    /// What was asked for under this ticket could not be stored: nobody gets it, and its publisher is told why.
+    pub fn handle_append_refused(&mut self, ticket: Ticket, reason: Reason) {
+        let Some(waiting) = self.appends.take(ticket) else { return };
+        let from = self.author(&waiting);
+        self.settle(waiting.connection, from, waiting.acknowledge, Err(reason), waiting.followers);
+    }
+
+    /// True while something that this connection sent waits for its place in the history.
+    pub fn is_owed(&self, connection: ConnectionId) -> bool {
+        let session = self.sessions.of_connection(connection).and_then(|key| self.sessions.at(key));
+        session.is_some_and(|session| session.owed.tickets > 0)
+    }
+
+    /// Its publisher, if its session has not ended meanwhile.
+    fn author(&self, waiting: &Waiting) -> Option<SessionKey> {
+        let (key, id) = waiting.from?;
+        self.sessions.at(key).is_some_and(|session| session.id == id).then_some(key)
+    }
+
+    fn settle(
+        &mut self,
+        connection: Option<ConnectionId>,
+        from: Option<SessionKey>,
+        acknowledge: Acknowledge,
+        outcome: Result<(PublicationId, usize), Reason>,
+        followers: Vec<Follower>,
+    ) {
+        if let (Some(connection), Some(key)) = (connection, from) {
+            self.acknowledge(key, connection, acknowledge, outcome);
+        }
+        for follower in followers {
+            self.publish(from, follower.publication, follower.options.as_deref());
+        }
+        if let Some(session) = from.and_then(|key| self.sessions.at_mut(key)) {
+            session.owed.tickets = session.owed.tickets.saturating_sub(1);
+        }
+        if let Some(key) = from {
+            self.continue_deferred(key);
+        }
+        self.continue_shut_down();
+    }
+
+    /// Commands that waited, as far as they need not wait again.
+    fn continue_deferred(&mut self, key: SessionKey) {
+        while let Some(session) = self.sessions.at_mut(key) {
+            if session.owed.tickets > 0 {
+                return;
+            }
+            let Some((connection, command)) = session.owed.deferred.pop_front() else {
+                if let Some(connection) = session.connection {
+                    self.effects.push_back(Effect::Settled(connection));
+                }
+                return;
+            };
+            // Whoever has taken the session over, or ended it, has put an end to these as well.
+            if session.connection == Some(connection) {
+                self.handle_command(key, connection, command);
+            }
+        }
+    }
+
+    /// Keeps the order of a session's commands around what it has on its way into the history: returns the command if it can be
+    /// handled now.
+    pub(super) fn put_behind(&mut self, key: SessionKey, connection: ConnectionId, command: Command) -> Option<Command> {
+        let owed = self.sessions.at(key).map(|session| &session.owed).filter(|owed| owed.tickets > 0);
+        let Some(owed) = owed else { return Some(command) };
+        match command {
+            // Progress of deliveries is nobody's business but the window's.
+            Command::Acknowledge(_) => Some(command),
+            Command::Publish { ref publication, acknowledge, .. }
+                if owed.deferred.is_empty() && self.can_be_stored(key, publication, acknowledge) =>
+            {
+                Some(command)
+            }
+            Command::Publish { publication, acknowledge: Acknowledge::None, options }
+                if owed.deferred.is_empty()
+                    && !is_stored(&publication, Acknowledge::None)
+                    && !publication.topic.is_reserved() =>
+            {
+                let last = owed.last;
+                if let Some(waiting) = self.appends.at_mut(last) {
+                    waiting.followers.push(Follower { publication, options });
+                }
+                None
+            }
+            command => {
+                if let Some(session) = self.sessions.at_mut(key) {
+                    session.owed.deferred.push_back((connection, command));
+                }
+                None
+            }
+        }
+    }
+
+    /// True for a publication that will be stored, without anything to be said about it before.
+    fn can_be_stored(&self, key: SessionKey, publication: &Publication, acknowledge: Acknowledge) -> bool {
+        let is_repetition = match acknowledge {
+            Acknowledge::ExactlyOnce(id) => self.sessions.at(key).is_some_and(|session| session.unreleased.contains_key(&id)),
+            _ => false,
+        };
+        is_stored(publication, acknowledge) && !is_repetition && !self.retained_is_full(publication)
+    }
+
+    /// Sends a publication on its way into the history.
+    pub(super) fn append(
+        &mut self,
+        from: Option<SessionKey>,
+        connection: Option<ConnectionId>,
+        mut publication: Arc<Publication>,
+        acknowledge: Acknowledge,
+        options: Option<Box<PublishOptions>>,
+    ) {
+        let is_disclosed = options.as_deref().is_some_and(|options| options.disclose_me);
+        // Nobody else holds it yet: the gate made it for this command.
+        if let Some(publication) = Arc::get_mut(&mut publication) {
+            publication.publisher = from.filter(|_| is_disclosed).and_then(|key| self.disclosed(key));
+        }
+        let author = from.and_then(|key| self.disclosed(key));
+        let from_id = from.zip(author.as_ref().map(|author| author.session));
+        let draft = Draft { publication: publication.clone(), author, flags: flags_of(&publication, options.as_deref()) };
+        let waiting = Waiting { from: from_id, connection, publication, acknowledge, options, followers: Vec::new() };
+        let ticket = self.appends.push(waiting);
+        if let Some(session) = from.and_then(|key| self.sessions.at_mut(key)) {
+            session.owed.tickets += 1;
+            session.owed.last = ticket;
+        }
+        self.effects.push_back(Effect::Append(ticket, draft));
+    }
+}
+
+/// What is acknowledged is in the history before; what is retained is there too, whatever its QoS (MAPPING.md). Names of the
+/// router's own are not.
+pub(super) fn is_stored(publication: &Publication, acknowledge: Acknowledge) -> bool {
+    let is_wanted = acknowledge != Acknowledge::None || publication.qos > Qos::AtMostOnce || publication.retain;
+    is_wanted && !publication.topic.is_reserved()
+}
+
+fn flags_of(publication: &Publication, options: Option<&PublishOptions>) -> Flags {
+    let flags = [
+        (publication.retain, Flags::RETAIN),
+        (publication.publisher.is_some(), Flags::DISCLOSED),
+        (options.is_some_and(|options| options.eligible.is_some() || options.exclude.is_some()), Flags::RESTRICTED),
+    ];
+    flags.into_iter().filter(|(is_set, _)| *is_set).fold(Flags::default(), |flags, (_, flag)| flags.with(flag))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::command::{SubscribeEntry, SubscribeOptions};
+    use crate::model::delivery::Taken;
+    use crate::model::{Delivery, Filter, PacketId, Payload, RequestId, Topic};
+    use crate::router::tests::Realm;
+
+    fn slow() -> Realm {
+        let mut realm = Realm::new();
+        realm.is_disk_slow = true;
+        realm
+    }
+
+    fn id(number: u16) -> PacketId {
+        PacketId(number.try_into().unwrap())
+    }
+
+    fn publish(topic: &str, text: &'static str, acknowledge: Acknowledge, retain: bool) -> Command {
+        let qos = match acknowledge {
+            Acknowledge::None => Qos::AtMostOnce,
+            Acknowledge::ExactlyOnce(_) => Qos::ExactlyOnce,
+            _ => Qos::AtLeastOnce,
+        };
+        let mut publication = Publication::new(Topic::from_mqtt(topic).unwrap(), Payload::Bytes(text.into()), qos);
+        publication.retain = retain;
+        Command::Publish { publication: Arc::new(publication), acknowledge, options: None }
+    }
+
+    fn texts(realm: &mut Realm, connection: ConnectionId) -> Vec<String> {
+        let text = |delivery: Delivery| match delivery {
+            Delivery::Event(event) => match &event.publication.payload {
+                Payload::Bytes(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
+                other => panic!("{other:?}"),
+            },
+            Delivery::Acknowledged(id, Ok(_)) => format!("puback {}", id.0),
+            Delivery::Acknowledged(id, Err(reason)) => format!("puback {} {reason}", id.0),
+            Delivery::Received(id, Ok(Taken { .. })) => format!("pubrec {}", id.0),
+            Delivery::Subscribed(..) => "suback".to_owned(),
+            Delivery::Close(reason) => format!("close {reason}"),
+            other => panic!("{other:?}"),
+        };
+        realm.inbox(connection).into_iter().map(text).collect()
+    }
+
+    fn subscribe(filter: &str) -> Command {
+        let entry = SubscribeEntry::Topic {
+            filter: Filter::from_mqtt(filter).unwrap(),
+            share: None,
+            options: SubscribeOptions::default(),
+        };
+        Command::Subscribe { request: RequestId(1), entries: vec![entry] }
+    }
+
+    #[test]
+    fn nobody_hears_of_what_is_not_stored() {
+        let mut realm = slow();
+        let (publisher, subscriber) = (realm.mqtt("p"), realm.mqtt("s"));
+        realm.subscribe(subscriber, "t", Qos::AtMostOnce).unwrap();
+        realm.send(publisher, publish("t", "a", Acknowledge::AtLeastOnce(id(1)), false));
+        realm.send(publisher, publish("t", "b", Acknowledge::ExactlyOnce(id(2)), false));
+        assert!(texts(&mut realm, publisher).is_empty() && texts(&mut realm, subscriber).is_empty());
+        assert!(realm.router.is_owed(publisher));
+        realm.append();
+        assert_eq!((texts(&mut realm, publisher), texts(&mut realm, subscriber)), (vec!["puback 1".into()], vec!["a".into()]));
+        realm.refuse_append(Reason::ServerBusy);
+        assert!(matches!(realm.next(publisher), Delivery::Received(_, Err(Reason::ServerBusy))));
+        assert!(texts(&mut realm, subscriber).is_empty());
+        assert!(!realm.router.is_owed(publisher) && realm.settled == [publisher]);
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_does_not_overtake_what_is() {
+        let mut realm = slow();
+        let (publisher, other, subscriber) = (realm.mqtt("p"), realm.mqtt("o"), realm.mqtt("s"));
+        realm.subscribe(subscriber, "#", Qos::AtMostOnce).unwrap();
+        realm.send(publisher, publish("t", "1", Acknowledge::AtLeastOnce(id(1)), false));
+        realm.send(publisher, publish("u", "2", Acknowledge::None, false));
+        realm.send(publisher, publish("t", "3", Acknowledge::AtLeastOnce(id(2)), false));
+        realm.send(publisher, publish("u", "4", Acknowledge::None, false));
+        realm.send(other, publish("u", "now", Acknowledge::None, false));
+        assert_eq!(texts(&mut realm, subscriber), ["now"]);
+        realm.append();
+        assert_eq!(texts(&mut realm, subscriber), ["1", "2"]);
+        realm.refuse_append(Reason::ServerBusy);
+        assert_eq!(texts(&mut realm, subscriber), ["4"]);
+    }
+
+    /// A client that retains a value and subscribes next is told that value as a retained one [MQTT-3.3.1-8].
+    #[test]
+    fn other_commands_wait_for_what_was_published_before() {
+        let mut realm = slow();
+        let client = realm.mqtt("c");
+        realm.send(client, publish("t", "kept", Acknowledge::AtLeastOnce(id(1)), true));
+        realm.send(client, subscribe("t"));
+        realm.send(client, publish("t", "live", Acknowledge::AtLeastOnce(id(2)), false));
+        realm.send(client, publish("t", "fast", Acknowledge::None, false));
+        assert!(texts(&mut realm, client).is_empty());
+        realm.append();
+        let deliveries = realm.inbox(client);
+        assert!(
+            matches!(&deliveries[..], [Delivery::Acknowledged(..), Delivery::Subscribed(..), Delivery::Event(kept)] if kept.retain)
+        );
+        realm.append();
+        assert_eq!(texts(&mut realm, client), ["live", "puback 2", "fast"]);
+        assert_eq!(realm.settled, [client]);
+    }
+
+    #[test]
+    fn a_repetition_is_answered_after_the_original() {
+        let mut realm = slow();
+        let client = realm.mqtt("c");
+        realm.send(client, publish("t", "a", Acknowledge::ExactlyOnce(id(1)), false));
+        realm.send(client, publish("t", "a", Acknowledge::ExactlyOnce(id(1)), false));
+        assert!(texts(&mut realm, client).is_empty());
+        realm.append();
+        assert_eq!(texts(&mut realm, client), ["pubrec 1", "pubrec 1"]);
+    }
+
+    #[test]
+    fn a_will_follows_what_was_published_and_precedes_the_end() {
+        let mut realm = slow();
+        let (publisher, subscriber) = (realm.mqtt("p"), realm.mqtt("s"));
+        realm.subscribe(subscriber, "#", Qos::AtMostOnce).unwrap();
+        realm.send(publisher, publish("t", "a", Acknowledge::AtLeastOnce(id(1)), false));
+        realm.router.shut_down(realm.now_ms);
+        realm.advance(0);
+        assert!(texts(&mut realm, subscriber).is_empty());
+        realm.append();
+        assert_eq!(texts(&mut realm, subscriber), ["a", "close server shutting down"]);
+        assert_eq!(texts(&mut realm, publisher), ["puback 1", "close server shutting down"]);
+    }
+
+    #[test]
+    fn the_end_of_a_session_takes_what_it_waited_with() {
+        let mut realm = slow();
+        let (publisher, subscriber) = (realm.persistent("p"), realm.mqtt("s"));
+        realm.subscribe(subscriber, "#", Qos::AtMostOnce).unwrap();
+        realm.send(publisher, publish("t", "a", Acknowledge::AtLeastOnce(id(1)), false));
+        realm.send(publisher, subscribe("t"));
+        let again = realm.persistent("p");
+        realm.append();
+        assert_eq!(texts(&mut realm, subscriber), ["a"]);
+        // Its subscription came from a connection that is gone.
+        assert!(texts(&mut realm, again).is_empty());
+        realm.send(again, publish("u", "b", Acknowledge::None, false));
+        assert_eq!(texts(&mut realm, subscriber), ["b"]);
+    }
+}
