@@ -1,10 +1,11 @@
 //! Corsac routes messages between WAMP and MQTT clients on shared topics and procedures.
 //!
-//! The floors, from the ground: [`model`] (nouns), [`wire`] (bytes to packets), [`gate`] / [`router`] / [`store`] (one
-//! connection's protocol machine; one realm; durability), [`net`] (sockets), [`node`] (composition). None imports upward;
-//! `tests/tidy.rs` holds it.
+//! The floors, from the ground: [`model`] (nouns), [`wire`] (bytes to packets), [`gate`] / [`router`] / [`cluster`] / [`store`]
+//! (one connection's protocol machine; one realm; who decides order; durability), [`net`] (sockets), [`node`] (composition).
+//! None imports upward; `tests/tidy.rs` holds it.
 //!
-//! `store` stands by itself so far: nothing is written to disk yet.
+//! `cluster` and `store` stand by themselves so far: no command reaches them yet.
+pub mod cluster;
 pub mod gate;
 pub mod model;
 pub mod net;

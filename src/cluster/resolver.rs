@@ -1,0 +1,335 @@
+//! The resolver: what was decided, slot by slot, becomes ids; pure, and the same on every node that applied the same slots.
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::rule::{Rule, Rules};
+use super::seen::{Seen, SeenLimits};
+use super::segment::{
+    DedupKey, Digest, EventId, GroupId, Incarnation, Join, LedgerEntry, NodeId, Op, Pseq, SegRef, SegmentKey, SegmentNumber, Slot,
+};
+
+/// How many segments of one owner are held back; one more is dropped, and its entry sends it again.
+pub const MAX_HELD: usize = 4096;
+/// How many grants of one owner are remembered by their nonces.
+pub const MAX_JOINED: usize = 64;
+
+/// What applying a slot brought, in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Items got ids: `from` gets `first_id`, and so on to `to`.
+    Ordered {
+        /// The segment they are in.
+        key: SegmentKey,
+        /// Where that is.
+        group: GroupId,
+        /// The first of them.
+        from: Pseq,
+        /// The last of them.
+        to: Pseq,
+        /// The id of the first.
+        first_id: EventId,
+    },
+    /// An item has the key of an earlier one: it is answered with that one's id, and is not in history.
+    Duplicate {
+        /// The segment it is in.
+        key: SegmentKey,
+        /// The item.
+        pseq: Pseq,
+        /// The id of its first copy.
+        id: EventId,
+    },
+    /// SESSION_GONE: another process took over, the connections of this life have ended.
+    Gone {
+        /// The entry.
+        owner: NodeId,
+        /// The life that ended.
+        incarnation: Incarnation,
+        /// The place of the end in the order.
+        id: EventId,
+    },
+    /// A life was granted.
+    Joined {
+        /// To whom.
+        owner: NodeId,
+        /// Which.
+        incarnation: Incarnation,
+        /// Who knows itself by this.
+        nonce: u128,
+    },
+    /// A segment waits for those before it.
+    Held(SegmentKey),
+    /// A segment is void: of another life, or ordered already.
+    Dropped(SegmentKey),
+}
+
+/// A slot that does not follow the one applied last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutOfOrder {
+    /// The slot that must come next.
+    pub expected: Slot,
+}
+
+/// What is known of an entry.
+#[derive(Clone, Debug)]
+struct Owner {
+    incarnation: Incarnation,
+    next: Pseq,
+    held: BTreeMap<(Pseq, SegmentNumber, Pseq), SegRef>,
+    /// The latest grants, oldest first.
+    joined: VecDeque<(u128, Incarnation)>,
+}
+
+impl Default for Owner {
+    fn default() -> Self {
+        Owner { incarnation: Incarnation(0), next: Pseq(1), held: BTreeMap::new(), joined: VecDeque::new() }
+    }
+}
+
+/// Gives ids: shared by what is decided and what is forecast.
+struct Pen<'a> {
+    seen: &'a Seen,
+    /// Keys of the slot at hand.
+    fresh: &'a mut BTreeMap<DedupKey, EventId>,
+    next_id: &'a mut EventId,
+    rules: Rules,
+}
+
+impl Pen<'_> {
+    fn order(&mut self, x: &SegRef, from: Pseq, outcomes: &mut Vec<Outcome>) {
+        let mut start = from;
+        let mut last = Pseq(0);
+        for &(pseq, key) in &x.dedup {
+            if pseq < from || pseq > x.to || pseq <= last {
+                continue;
+            }
+            last = pseq;
+            let known = self.fresh.get(&key).copied().or_else(|| self.seen.find(key));
+            if let Some(id) = known.filter(|_| self.rules.keeps(Rule::KeyedOnce)) {
+                self.run(x, start, pseq, outcomes);
+                outcomes.push(Outcome::Duplicate { key: x.key, pseq, id });
+                start = pseq.next();
+            } else {
+                self.fresh.insert(key, EventId(self.next_id.0.saturating_add(pseq.0.saturating_sub(start.0))));
+            }
+        }
+        self.run(x, start, x.to.next(), outcomes);
+    }
+
+    /// Ids for `start..end`.
+    fn run(&mut self, x: &SegRef, start: Pseq, end: Pseq, outcomes: &mut Vec<Outcome>) {
+        let count = end.0.saturating_sub(start.0);
+        if count > 0 {
+            let (from, to) = (start, Pseq(end.0.saturating_sub(1)));
+            outcomes.push(Outcome::Ordered { key: x.key, group: x.group, from, to, first_id: *self.next_id });
+            self.next_id.0 = self.next_id.0.saturating_add(count);
+        }
+    }
+}
+
+/// The state that all learners of a ledger share.
+#[derive(Clone, Debug)]
+pub struct Resolver {
+    applied: Slot,
+    next_id: EventId,
+    dt_ms: u64,
+    owners: BTreeMap<NodeId, Owner>,
+    seen: Seen,
+    fresh: BTreeMap<DedupKey, EventId>,
+    rules: Rules,
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Resolver::new(SeenLimits::default(), Rules::default())
+    }
+}
+
+impl Resolver {
+    /// Before the first slot.
+    pub fn new(limits: SeenLimits, rules: Rules) -> Self {
+        let seen = Seen::new(limits);
+        let owners = BTreeMap::new();
+        Resolver { applied: Slot(0), next_id: EventId(1), dt_ms: 0, owners, seen, fresh: BTreeMap::new(), rules }
+    }
+
+    /// After `applied`, with one owner that had this life (0 = none); `seen` by ascending id.
+    pub(crate) fn resume(&mut self, at: Resumed, seen: Seen) {
+        self.applied = at.applied;
+        self.next_id = at.next_id;
+        self.dt_ms = at.dt_ms;
+        self.seen = seen;
+        self.owners.insert(at.owner, Owner { incarnation: at.incarnation, ..Owner::default() });
+    }
+
+    /// The slot applied last.
+    pub fn applied(&self) -> Slot {
+        self.applied
+    }
+
+    /// The id that the next item gets: all below are given, for good (I7).
+    pub fn next_id(&self) -> EventId {
+        self.next_id
+    }
+
+    /// The time of the slot applied last: it only grows.
+    pub fn dt_ms(&self) -> u64 {
+        self.dt_ms
+    }
+
+    /// The life of an entry, 0 before its first, and the next of its items to be ordered.
+    pub fn owner(&self, owner: NodeId) -> (Incarnation, Pseq) {
+        self.owners.get(&owner).map_or((Incarnation(0), Pseq(1)), |owner| (owner.incarnation, owner.next))
+    }
+
+    /// The life that was granted for this nonce, among the latest [`MAX_JOINED`] of the owner.
+    pub fn granted(&self, owner: NodeId, nonce: u128) -> Option<Incarnation> {
+        self.owners.get(&owner)?.joined.iter().find(|(known, _)| *known == nonce).map(|(_, incarnation)| *incarnation)
+    }
+
+    /// Whether electing this segment could still order something.
+    pub fn is_open(&self, x: &SegRef) -> bool {
+        let (incarnation, next) = self.owner(x.key.stream.owner);
+        let stream = x.key.stream.incarnation;
+        stream > incarnation || (stream == incarnation && x.to >= next)
+    }
+
+    /// The keys that are remembered, with their ids, by id.
+    pub fn seen(&self) -> Vec<(DedupKey, EventId)> {
+        self.seen.all()
+    }
+
+    /// Applies the value of a slot, which must follow the one before (R5).
+    pub fn apply(&mut self, slot: Slot, entry: &LedgerEntry, outcomes: &mut Vec<Outcome>) -> Result<(), OutOfOrder> {
+        let expected = self.applied.next();
+        if slot != expected && self.rules.keeps(Rule::SlotOrder) {
+            return Err(OutOfOrder { expected });
+        }
+        self.dt_ms = self.dt_ms.max(entry.dt_ms);
+        for op in &entry.ops {
+            match op {
+                Op::Segment(x) => self.segment(x, outcomes),
+                Op::Join(join) => self.join(join, outcomes),
+            }
+        }
+        self.remember_fresh();
+        self.applied = slot;
+        Ok(())
+    }
+
+    /// What electing this segment in the next slot would bring, if it follows what its owner had ordered last.
+    pub fn forecast(&self, x: &SegRef) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        let mut next_id = self.next_id;
+        let fresh = &mut BTreeMap::new();
+        let mut pen = Pen { seen: &self.seen, fresh, next_id: &mut next_id, rules: self.rules };
+        pen.order(x, x.from, &mut outcomes);
+        outcomes
+    }
+
+    fn segment(&mut self, x: &SegRef, outcomes: &mut Vec<Outcome>) {
+        let mut released = None;
+        self.judge(x, outcomes);
+        loop {
+            let owner = self.owners.get_mut(&x.key.stream.owner);
+            if let Some(owner) = owner.filter(|owner| owner.held.first_key_value().is_some_and(|(at, _)| at.0 <= owner.next)) {
+                released = owner.held.pop_first();
+            }
+            let Some((_, held)) = released.take() else { break };
+            self.judge(&held, outcomes);
+        }
+    }
+
+    /// Drops, holds or orders one segment.
+    fn judge(&mut self, x: &SegRef, outcomes: &mut Vec<Outcome>) {
+        let owner = self.owners.entry(x.key.stream.owner).or_default();
+        let is_ordered = x.to < owner.next && self.rules.keeps(Rule::DropOrdered);
+        if x.key.stream.incarnation != owner.incarnation || is_ordered || x.to < x.from {
+            return outcomes.push(Outcome::Dropped(x.key));
+        }
+        if x.from > owner.next && self.rules.keeps(Rule::HoldBack) {
+            let has_room = owner.held.len() < MAX_HELD;
+            if has_room {
+                owner.held.insert((x.from, x.key.segment, x.to), x.clone());
+            }
+            return outcomes.push(if has_room { Outcome::Held(x.key) } else { Outcome::Dropped(x.key) });
+        }
+        let from = if self.rules.keeps(Rule::DropOrdered) { owner.next.max(x.from) } else { x.from };
+        owner.next = owner.next.max(x.to.next());
+        let mut pen = Pen { seen: &self.seen, fresh: &mut self.fresh, next_id: &mut self.next_id, rules: self.rules };
+        pen.order(x, from, outcomes);
+    }
+
+    fn join(&mut self, join: &Join, outcomes: &mut Vec<Outcome>) {
+        let (before, _) = self.owner(join.owner);
+        if join.incarnation != before.next() {
+            return; // Not the life that follows: another grant came first (R7).
+        }
+        let mut recovered: Vec<&SegRef> = join.recovered.iter().collect();
+        recovered.sort_by_key(|x| (x.from, x.key.segment, x.to));
+        for x in recovered {
+            self.segment(x, outcomes);
+        }
+        let owner = self.owners.entry(join.owner).or_default();
+        let is_same_process = join.prev_nonce.is_some_and(|nonce| owner.joined.iter().any(|known| *known == (nonce, before)));
+        owner.incarnation = join.incarnation;
+        owner.next = Pseq(1);
+        owner.held.clear(); // What is behind a gap was never acknowledged.
+        owner.joined.push_back((join.nonce, join.incarnation));
+        if owner.joined.len() > MAX_JOINED {
+            owner.joined.pop_front();
+        }
+        if before > Incarnation(0) && !is_same_process {
+            outcomes.push(Outcome::Gone { owner: join.owner, incarnation: before, id: self.next_id });
+            self.next_id = self.next_id.next();
+        }
+        outcomes.push(Outcome::Joined { owner: join.owner, incarnation: join.incarnation, nonce: join.nonce });
+    }
+
+    fn remember_fresh(&mut self) {
+        if self.fresh.is_empty() {
+            return;
+        }
+        let mut fresh: Vec<_> = std::mem::take(&mut self.fresh).into_iter().collect();
+        fresh.sort_unstable_by_key(|(_, id)| *id);
+        let scopes: BTreeSet<u64> = fresh.iter().map(|(key, _)| key.scope).collect();
+        for (key, id) in fresh {
+            self.seen.remember(key, id);
+        }
+        self.seen.forget_oldest(scopes);
+    }
+
+    /// A digest of the whole state: learners that applied the same slots have the same (I2).
+    pub fn digest(&self) -> Digest {
+        let start =
+            Digest::default().word(u128::from(self.applied.0)).word(u128::from(self.next_id.0)).word(u128::from(self.dt_ms));
+        let mut digest = self.seen.digest(start);
+        for (name, owner) in &self.owners {
+            digest = digest.word(u128::from(name.0)).word(u128::from(owner.incarnation.0)).word(u128::from(owner.next.0));
+            for x in owner.held.values() {
+                let place = digest.word(u128::from(x.from.0)).word(u128::from(x.to.0));
+                digest = place.word(u128::from(x.key.segment.0)).word(x.digest.0);
+            }
+            for (nonce, incarnation) in &owner.joined {
+                digest = digest.word(*nonce).word(u128::from(incarnation.0));
+            }
+        }
+        digest
+    }
+}
+
+/// Where a resolver goes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Resumed {
+    /// The slot applied last.
+    pub applied: Slot,
+    /// The id that the next item gets.
+    pub next_id: EventId,
+    /// The time of the last slot.
+    pub dt_ms: u64,
+    /// The one owner.
+    pub owner: NodeId,
+    /// Its life.
+    pub incarnation: Incarnation,
+}
+
+#[cfg(test)]
+mod tests;

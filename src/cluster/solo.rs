@@ -1,0 +1,459 @@
+//! The pipeline of one process: entry, ndb and a ledger of one node; what is submitted gets ids after one sync a batch.
+//!
+//! KEEP, draft and elect of a batch are one [`Write`]; its sync is the certificate and the vote. A batch closes by load: at
+//! once when no sync is in flight, else when that sync returns. Nothing is written while nothing is submitted, but for the
+//! grant of a life at the start.
+mod write;
+
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+
+use super::resolver::{Outcome, Resolver, Resumed};
+use super::rule::{Rule, Rules};
+use super::seen::SeenLimits;
+use super::segment::{
+    DedupKey, Digest, EventId, GroupId, Incarnation, Item, Join, LedgerEntry, LedgerId, NodeId, Op, Pseq, SegRef, SegmentKey,
+    SegmentNumber, StreamId, SyncToken, Ticket,
+};
+
+pub use write::{Content, Head, Record, Restored, Write};
+
+/// Bounds of a solo.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SoloLimits {
+    /// Weight of the items that may wait for their ids.
+    pub window_bytes: u64,
+    /// Items that may wait for their ids.
+    pub window_items: usize,
+    /// Weight of a batch, unless its first item alone is heavier.
+    pub batch_bytes: u64,
+    /// Items of a batch.
+    pub batch_items: usize,
+    /// Keys that are remembered.
+    pub seen: SeenLimits,
+}
+
+impl Default for SoloLimits {
+    fn default() -> Self {
+        let seen = SeenLimits::default();
+        SoloLimits { window_bytes: 64 << 20, window_items: 1 << 18, batch_bytes: 8 << 20, batch_items: 1 << 16, seen }
+    }
+}
+
+/// Who a solo is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The process; the same at every start.
+    pub owner: NodeId,
+    /// The order: one solo for each realm.
+    pub ledger: LedgerId,
+    /// Chosen at random at every start.
+    pub nonce: u128,
+}
+
+/// Why submitted items were not ordered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// The window is full: read no more from publishers until ids come back.
+    WindowFull,
+    /// The items weigh more than the whole window.
+    TooLarge,
+    /// The disk is full.
+    DiskFull,
+    /// A write or a sync failed: what became of the items is known after a restart only.
+    Poisoned,
+}
+
+/// What a solo wants done, or says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SoloEffect {
+    /// Append this to the log.
+    Write(Write),
+    /// Make everything written so far durable, then call [`Solo::handle_synced`].
+    Sync {
+        /// To be given back.
+        token: SyncToken,
+    },
+    /// Items of a ticket are durable and have their ids: acknowledge and deliver them, in the order of these effects.
+    Ordered {
+        /// Which submission.
+        ticket: Ticket,
+        /// Which of its items, counting from 0, is the first of these.
+        offset: usize,
+        /// How many items.
+        count: usize,
+        /// The id of the first; the others follow it.
+        first_id: EventId,
+        /// The time of these items.
+        dt_ms: u64,
+        /// A copy of an earlier item: acknowledge it with that one's id, deliver nothing.
+        is_duplicate: bool,
+    },
+    /// Items of a ticket were not ordered.
+    Refused {
+        /// Which submission.
+        ticket: Ticket,
+        /// Which of its items, counting from 0, is the first of these.
+        offset: usize,
+        /// How many items.
+        count: usize,
+        /// Why.
+        reason: Refusal,
+    },
+    /// The process before this one has ended: fire the wills and release the locks of its connections.
+    Gone {
+        /// Its life.
+        incarnation: Incarnation,
+        /// The place of the end in the order.
+        id: EventId,
+        /// The time of the end.
+        dt_ms: u64,
+    },
+    /// This process has its life: open the listeners.
+    Joined(Incarnation),
+}
+
+/// Items of one submission that are still together.
+#[derive(Debug)]
+struct Waiting {
+    ticket: Ticket,
+    offset: usize,
+    items: VecDeque<Item>,
+}
+
+/// Whose items a batch holds, in their order.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    ticket: Ticket,
+    offset: usize,
+    count: usize,
+}
+
+/// The write that is not yet durable.
+#[derive(Debug)]
+struct Flight {
+    token: SyncToken,
+    head: Head,
+    entry: LedgerEntry,
+    forecast: Vec<Outcome>,
+    parts: VecDeque<Part>,
+    bytes: u64,
+    count: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Health {
+    Well,
+    DiskFull,
+    Poisoned,
+}
+
+/// One ledger of one process.
+#[derive(Debug)]
+pub struct Solo {
+    identity: Identity,
+    limits: SoloLimits,
+    rules: Rules,
+    resolver: Resolver,
+    last_head: Head,
+    next_token: SyncToken,
+    waiting: VecDeque<Waiting>,
+    window_bytes: u64,
+    window_items: usize,
+    flight: Option<Flight>,
+    health: Health,
+    effects: VecDeque<SoloEffect>,
+}
+
+impl Solo {
+    /// Starts behind what the log says; its first write is the grant of a new life.
+    pub fn start(identity: Identity, restored: Restored, limits: SoloLimits) -> Self {
+        Self::start_with(identity, restored, limits, Rules::default())
+    }
+
+    pub(crate) fn start_with(identity: Identity, mut restored: Restored, limits: SoloLimits, rules: Rules) -> Self {
+        restored.forget_oldest();
+        let mut resolver = Resolver::new(limits.seen, rules);
+        let Restored { head, next_id, seen, .. } = restored;
+        let (applied, incarnation) = (head.slot, head.incarnation);
+        let at = Resumed { applied, next_id, dt_ms: head.dt_ms, owner: identity.owner, incarnation };
+        resolver.resume(at, seen);
+        Solo {
+            identity,
+            limits,
+            rules,
+            resolver,
+            last_head: head,
+            next_token: SyncToken(1),
+            waiting: VecDeque::new(),
+            window_bytes: 0,
+            window_items: 0,
+            flight: None,
+            health: Health::Well,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// Takes items, to be ordered in this order behind all submitted before; answered by [`SoloEffect::Ordered`] or
+    /// [`SoloEffect::Refused`] for each of them, unless they are refused here.
+    pub fn submit(&mut self, ticket: Ticket, items: Vec<Item>) -> Result<(), Refusal> {
+        match self.health {
+            Health::Well => {}
+            Health::DiskFull => return Err(Refusal::DiskFull),
+            Health::Poisoned => return Err(Refusal::Poisoned),
+        }
+        let bytes = items.iter().fold(0u64, |sum, item| sum.saturating_add(u64::from(item.weight)));
+        if bytes > self.limits.window_bytes || items.len() > self.limits.window_items {
+            return Err(Refusal::TooLarge);
+        }
+        if bytes > self.room_bytes() || items.len() > self.limits.window_items.saturating_sub(self.window_items) {
+            return Err(Refusal::WindowFull);
+        }
+        if !items.is_empty() {
+            self.window_bytes = self.window_bytes.saturating_add(bytes);
+            self.window_items = self.window_items.saturating_add(items.len());
+            self.waiting.push_back(Waiting { ticket, offset: 0, items: items.into() });
+        }
+        Ok(())
+    }
+
+    /// Weight that may be submitted now.
+    pub fn room_bytes(&self) -> u64 {
+        self.limits.window_bytes.saturating_sub(self.window_bytes)
+    }
+
+    /// The id that the next durable item gets: everything below is history.
+    pub fn next_id(&self) -> EventId {
+        self.resolver.next_id()
+    }
+
+    /// Whether nothing waits for an id and nothing is left to poll.
+    pub fn is_idle(&self) -> bool {
+        self.flight.is_none() && self.waiting.is_empty() && self.effects.is_empty()
+    }
+
+    /// The state as of the last durable write, for a snapshot: last head, next id, keys by ascending id.
+    pub fn snapshot(&self) -> (Head, EventId, Vec<(DedupKey, EventId)>) {
+        (self.last_head, self.resolver.next_id(), self.resolver.seen())
+    }
+
+    /// What is to be done next; `now_ms` is the time since 1970 that a batch closed now gets.
+    pub fn poll_effect(&mut self, now_ms: u64) -> Option<SoloEffect> {
+        if self.effects.is_empty() && self.flight.is_none() && self.health == Health::Well {
+            if self.is_joined() {
+                self.close_batch(now_ms);
+            } else {
+                self.join(now_ms);
+            }
+        }
+        self.effects.pop_front()
+    }
+
+    /// The sync with this token is done: what was written before it is durable.
+    pub fn handle_synced(&mut self, token: SyncToken) {
+        let Some(flight) = self.flight.take_if(|flight| flight.token == token) else { return };
+        let mut outcomes = Vec::new();
+        let applied = self.resolver.apply(flight.head.slot, &flight.entry, &mut outcomes);
+        if applied.is_err() || outcomes != flight.forecast {
+            // The ids on disk are not those of the resolver (I5): stopping is better than forking history.
+            self.flight = Some(flight);
+            return self.handle_failed();
+        }
+        self.last_head = flight.head;
+        self.settle(flight, outcomes);
+    }
+
+    /// Space is short, but for the write in flight: what waits is refused, and all others until [`Solo::handle_room`].
+    pub fn handle_low_space(&mut self) {
+        if self.health == Health::Well {
+            self.health = Health::DiskFull;
+            self.refuse_waiting(Refusal::DiskFull);
+        }
+    }
+
+    /// The write in flight was refused for want of space, and nothing of it is in the log: its items and those that wait are
+    /// refused, and all others until [`Solo::handle_room`].
+    pub fn handle_disk_full(&mut self) {
+        if self.health != Health::Poisoned {
+            self.health = Health::DiskFull;
+            self.refuse_flight(Refusal::DiskFull);
+            self.refuse_waiting(Refusal::DiskFull);
+        }
+    }
+
+    /// There is space again.
+    pub fn handle_room(&mut self) {
+        if self.health == Health::DiskFull {
+            self.health = Health::Well;
+        }
+    }
+
+    /// A write or a sync failed: what is on disk is unknown, so nothing is ordered any more, for good.
+    pub fn handle_failed(&mut self) {
+        self.health = Health::Poisoned;
+        self.refuse_flight(Refusal::Poisoned);
+        self.refuse_waiting(Refusal::Poisoned);
+    }
+
+    fn is_joined(&self) -> bool {
+        self.resolver.granted(self.identity.owner, self.identity.nonce).is_some()
+    }
+
+    /// INIT_ENTRY and its election: one process asks itself.
+    fn join(&mut self, now_ms: u64) {
+        let Identity { owner, nonce, .. } = self.identity;
+        let (before, _) = self.resolver.owner(owner);
+        let incarnation = before.next();
+        let mut records = Vec::new();
+        let mut forecast = Vec::new();
+        if before > Incarnation(0) {
+            let id = self.resolver.next_id();
+            records.push(Record { id, content: Content::Gone(before) });
+            forecast.push(Outcome::Gone { owner, incarnation: before, id });
+        }
+        forecast.push(Outcome::Joined { owner, incarnation, nonce });
+        // What a crash left behind the last head is part of the log's order already: nothing is left to recover.
+        let op = Op::Join(Join { owner, incarnation, nonce, prev_nonce: None, recovered: Vec::new() });
+        let head = Head { incarnation, digest: Digest(nonce), ..Head::default() };
+        self.elect(head, op, records, forecast, VecDeque::new(), now_ms);
+    }
+
+    /// Stamps what waits, up to the bounds of a batch, and elects it.
+    fn close_batch(&mut self, now_ms: u64) {
+        let (items, parts) = self.take_batch();
+        let owner = self.identity.owner;
+        let (incarnation, from) = self.resolver.owner(owner);
+        let stream = StreamId { owner, incarnation, ledger: self.identity.ledger };
+        let segment = if self.last_head.incarnation == incarnation { self.last_head.segment.next() } else { SegmentNumber(1) };
+        let Some(draft) = SegRef::of(SegmentKey { stream, segment }, GroupId(0), from, &items) else { return };
+        let forecast = self.resolver.forecast(&draft);
+        let mut records = Vec::with_capacity(items.len());
+        let mut items = items.into_iter();
+        for outcome in &forecast {
+            match outcome {
+                Outcome::Ordered { from, to, first_id, .. } => {
+                    let ids = first_id.0..=first_id.0.saturating_add(to.0.saturating_sub(from.0));
+                    let taken = ids.zip(items.by_ref());
+                    records.extend(taken.map(|(id, item)| Record { id: EventId(id), content: Content::Item(item) }));
+                }
+                _ => drop(items.next()), // A duplicate: its first copy is the record.
+            }
+        }
+        let SegRef { to, digest, .. } = draft;
+        let head = Head { incarnation, segment, from, to, digest, ..Head::default() };
+        self.elect(head, Op::Segment(draft), records, forecast, parts, now_ms);
+    }
+
+    fn take_batch(&mut self) -> (Vec<Item>, VecDeque<Part>) {
+        let mut items = Vec::new();
+        let mut parts: VecDeque<Part> = VecDeque::new();
+        let mut bytes = 0u64;
+        while let Some(first) = self.waiting.front_mut() {
+            let Some(item) = first.items.front() else {
+                self.waiting.pop_front();
+                continue;
+            };
+            let weight = u64::from(item.weight);
+            let is_full = bytes.saturating_add(weight) > self.limits.batch_bytes || items.len() >= self.limits.batch_items;
+            if is_full && !items.is_empty() {
+                break;
+            }
+            bytes = bytes.saturating_add(weight);
+            match parts.back_mut() {
+                Some(part) if part.ticket == first.ticket && part.offset.saturating_add(part.count) == first.offset => {
+                    part.count = part.count.saturating_add(1);
+                }
+                _ => parts.push_back(Part { ticket: first.ticket, offset: first.offset, count: 1 }),
+            }
+            first.offset = first.offset.saturating_add(1);
+            items.extend(first.items.pop_front());
+        }
+        (items, parts)
+    }
+
+    /// One write with bodies, draft and vote, and one sync.
+    fn elect(&mut self, head: Head, op: Op, records: Vec<Record>, forecast: Vec<Outcome>, parts: VecDeque<Part>, now_ms: u64) {
+        let dt_ms = self.resolver.dt_ms().max(now_ms);
+        let head = Head { slot: self.resolver.applied().next(), dt_ms, ..head };
+        let bytes = if let Op::Segment(draft) = &op { draft.bytes } else { 0 };
+        let count = parts.iter().fold(0usize, |sum, part| sum.saturating_add(part.count));
+        let token = self.next_token;
+        self.next_token = token.next();
+        let entry = LedgerEntry { dt_ms, ops: vec![op] };
+        self.flight = Some(Flight { token, head, entry, forecast, parts, bytes, count });
+        self.effects.push_back(SoloEffect::Write(Write { ledger: self.identity.ledger, head, records }));
+        self.effects.push_back(SoloEffect::Sync { token });
+        if !self.rules.keeps(Rule::SyncFirst) {
+            self.handle_synced(token);
+        }
+    }
+
+    /// Says what became of a durable write.
+    fn settle(&mut self, flight: Flight, outcomes: Vec<Outcome>) {
+        self.leave_window(flight.bytes, flight.count);
+        let (mut parts, dt_ms) = (flight.parts, flight.head.dt_ms);
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Ordered { from, to, first_id, .. } => self.acknowledge(&mut parts, from..=to, first_id, dt_ms, false),
+                Outcome::Duplicate { pseq, id, .. } => self.acknowledge(&mut parts, pseq..=pseq, id, dt_ms, true),
+                Outcome::Gone { incarnation, id, .. } => self.effects.push_back(SoloEffect::Gone { incarnation, id, dt_ms }),
+                Outcome::Joined { incarnation, .. } => self.effects.push_back(SoloEffect::Joined(incarnation)),
+                Outcome::Held(_) | Outcome::Dropped(_) => {}
+            }
+        }
+    }
+
+    /// Spreads ids over the tickets whose items are next.
+    fn acknowledge(
+        &mut self,
+        parts: &mut VecDeque<Part>,
+        places: RangeInclusive<Pseq>,
+        first_id: EventId,
+        dt_ms: u64,
+        is_duplicate: bool,
+    ) {
+        let mut left = usize::try_from(places.end().next().0.saturating_sub(places.start().0)).unwrap_or(usize::MAX);
+        let mut first_id = first_id;
+        while let Some(part) = parts.front_mut().filter(|_| left > 0) {
+            let count = part.count.min(left);
+            let (ticket, offset) = (part.ticket, part.offset);
+            self.effects.push_back(SoloEffect::Ordered { ticket, offset, count, first_id, dt_ms, is_duplicate });
+            first_id = EventId(first_id.0.saturating_add(count as u64));
+            left = left.saturating_sub(count);
+            part.offset = part.offset.saturating_add(count);
+            part.count = part.count.saturating_sub(count);
+            if part.count == 0 {
+                parts.pop_front();
+            }
+        }
+    }
+
+    /// Gives up the write in flight, also if it was not polled yet.
+    fn refuse_flight(&mut self, reason: Refusal) {
+        self.effects.retain(|effect| !matches!(effect, SoloEffect::Write(_) | SoloEffect::Sync { .. }));
+        let Some(flight) = self.flight.take() else { return };
+        self.leave_window(flight.bytes, flight.count);
+        for Part { ticket, offset, count } in flight.parts {
+            self.effects.push_back(SoloEffect::Refused { ticket, offset, count, reason });
+        }
+    }
+
+    fn refuse_waiting(&mut self, reason: Refusal) {
+        for Waiting { ticket, offset, items } in std::mem::take(&mut self.waiting) {
+            let count = items.len();
+            let bytes = items.iter().fold(0u64, |sum, item| sum.saturating_add(u64::from(item.weight)));
+            self.leave_window(bytes, count);
+            if count > 0 {
+                self.effects.push_back(SoloEffect::Refused { ticket, offset, count, reason });
+            }
+        }
+    }
+
+    fn leave_window(&mut self, bytes: u64, count: usize) {
+        self.window_bytes = self.window_bytes.saturating_sub(bytes);
+        self.window_items = self.window_items.saturating_sub(count);
+    }
+}
+
+#[cfg(test)]
+mod tests;
