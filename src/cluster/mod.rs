@@ -3,6 +3,7 @@
 //! `handle_` methods take what happened, `poll_` methods give what is to be done. Durability is an effect: a machine asks for a
 //! write and a sync, and says nothing that another may count before the sync came back (R3).
 pub mod entry;
+mod held;
 pub mod learner;
 pub mod message;
 pub mod ndb;

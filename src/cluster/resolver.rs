@@ -1,14 +1,14 @@
 //! The resolver: what was decided, slot by slot, becomes ids; pure, and the same on every node that applied the same slots.
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::held::Held;
 use super::rule::{Rule, Rules};
 use super::seen::{Seen, SeenLimits};
 use super::segment::{
-    DedupKey, Digest, EventId, GroupId, Incarnation, Join, LedgerEntry, NodeId, Op, Pseq, SegRef, SegmentKey, SegmentNumber, Slot,
+    DedupKey, Digest, EventId, GroupId, Incarnation, Join, LedgerEntry, NodeId, Op, Pseq, SegRef, SegmentKey, Slot,
 };
 
-/// How many segments of one owner are held back; one more is dropped, and its entry sends it again.
-pub const MAX_HELD: usize = 4096;
 /// How many grants of one owner are remembered by their nonces.
 pub const MAX_JOINED: usize = 64;
 
@@ -68,20 +68,46 @@ pub struct OutOfOrder {
     pub expected: Slot,
 }
 
-/// What is known of an entry.
+/// What is known of an entry that has, or had, a life.
 #[derive(Clone, Debug)]
 struct Owner {
+    /// The present life.
     incarnation: Incarnation,
+    /// Its first item that has no id: all before it have one.
     next: Pseq,
-    held: BTreeMap<(Pseq, SegmentNumber, Pseq), SegRef>,
+    /// Segments of this life that begin behind `next`.
+    held: Held,
     /// The latest grants, oldest first.
     joined: VecDeque<(u128, Incarnation)>,
 }
 
-impl Default for Owner {
-    fn default() -> Self {
-        Owner { incarnation: Incarnation(0), next: Pseq(1), held: BTreeMap::new(), joined: VecDeque::new() }
+impl Owner {
+    fn new(incarnation: Incarnation) -> Self {
+        Owner { incarnation, next: Pseq(1), held: Held::default(), joined: VecDeque::new() }
     }
+
+    /// What becomes of a segment: exactly one of three, by where `next` is.
+    fn judge(&self, x: &SegRef, rules: Rules) -> Verdict {
+        let is_ordered = x.to < self.next && rules.keeps(Rule::DropOrdered);
+        if x.key.stream.incarnation != self.incarnation || is_ordered {
+            return Verdict::Drop;
+        }
+        if x.from > self.next && rules.keeps(Rule::HoldBack) {
+            return Verdict::Hold;
+        }
+        let is_known = x.from < self.next && rules.keeps(Rule::DropOrdered);
+        Verdict::Order(if is_known { self.next } else { x.from })
+    }
+}
+
+/// What becomes of a segment.
+enum Verdict {
+    /// It is void: of another life, or all of it has ids.
+    Drop,
+    /// Items before it are missing.
+    Hold,
+    /// Its items from here on get ids.
+    Order(Pseq),
 }
 
 /// Gives ids: shared by what is decided and what is forecast.
@@ -157,7 +183,9 @@ impl Resolver {
         self.next_id = at.next_id;
         self.dt_ms = at.dt_ms;
         self.seen = seen;
-        self.owners.insert(at.owner, Owner { incarnation: at.incarnation, ..Owner::default() });
+        if at.incarnation > Incarnation(0) {
+            self.owners.insert(at.owner, Owner::new(at.incarnation));
+        }
     }
 
     /// The slot applied last.
@@ -225,58 +253,52 @@ impl Resolver {
         outcomes
     }
 
+    /// Judges a segment, and then what it releases, one after the other: what is held is never what could be ordered.
     fn segment(&mut self, x: &SegRef, outcomes: &mut Vec<Outcome>) {
-        let mut released = None;
-        self.judge(x, outcomes);
-        loop {
-            let owner = self.owners.get_mut(&x.key.stream.owner);
-            if let Some(owner) = owner.filter(|owner| owner.held.first_key_value().is_some_and(|(at, _)| at.0 <= owner.next)) {
-                released = owner.held.pop_first();
-            }
-            let Some((_, held)) = released.take() else { break };
-            self.judge(&held, outcomes);
-        }
-    }
-
-    /// Drops, holds or orders one segment.
-    fn judge(&mut self, x: &SegRef, outcomes: &mut Vec<Outcome>) {
-        let owner = self.owners.entry(x.key.stream.owner).or_default();
-        let is_ordered = x.to < owner.next && self.rules.keeps(Rule::DropOrdered);
-        if x.key.stream.incarnation != owner.incarnation || is_ordered || x.to < x.from {
-            return outcomes.push(Outcome::Dropped(x.key));
-        }
-        if x.from > owner.next && self.rules.keeps(Rule::HoldBack) {
-            let has_room = owner.held.len() < MAX_HELD;
-            if has_room {
-                owner.held.insert((x.from, x.key.segment, x.to), x.clone());
-            }
-            return outcomes.push(if has_room { Outcome::Held(x.key) } else { Outcome::Dropped(x.key) });
-        }
-        let from = if self.rules.keeps(Rule::DropOrdered) { owner.next.max(x.from) } else { x.from };
-        owner.next = owner.next.max(x.to.next());
+        let Some(owner) = self.owners.get_mut(&x.key.stream.owner) else {
+            return outcomes.push(Outcome::Dropped(x.key)); // Its entry never had a life.
+        };
         let mut pen = Pen { seen: &self.seen, fresh: &mut self.fresh, next_id: &mut self.next_id, rules: self.rules };
-        pen.order(x, from, outcomes);
+        let mut at_hand = Some(Cow::Borrowed(x));
+        while let Some(x) = at_hand {
+            match owner.judge(&x, self.rules) {
+                Verdict::Order(from) => {
+                    pen.order(&x, from, outcomes);
+                    owner.next = owner.next.max(x.to.next());
+                }
+                Verdict::Hold if owner.held.hold(&x) => outcomes.push(Outcome::Held(x.key)),
+                Verdict::Hold | Verdict::Drop => outcomes.push(Outcome::Dropped(x.key)),
+            }
+            at_hand = owner.held.release(owner.next).map(Cow::Owned);
+        }
     }
 
+    /// Orders what is left of the life that ends, and grants the next, in one (R8). Only that life's segments are its tail: the
+    /// ids are the same in whatever order the list has them.
     fn join(&mut self, join: &Join, outcomes: &mut Vec<Outcome>) {
         let (before, _) = self.owner(join.owner);
         if join.incarnation != before.next() {
             return; // Not the life that follows: another grant came first (R7).
         }
+        let is_tail = |x: &SegRef| x.key.stream.owner == join.owner && x.key.stream.incarnation == before;
         let mut recovered: Vec<&SegRef> = join.recovered.iter().collect();
         recovered.sort_by_key(|x| (x.from, x.key.segment, x.to));
         for x in recovered {
-            self.segment(x, outcomes);
+            if is_tail(x) {
+                self.segment(x, outcomes);
+            } else {
+                outcomes.push(Outcome::Dropped(x.key));
+            }
         }
-        let owner = self.owners.entry(join.owner).or_default();
-        let is_same_process = join.prev_nonce.is_some_and(|nonce| owner.joined.iter().any(|known| *known == (nonce, before)));
-        owner.incarnation = join.incarnation;
-        owner.next = Pseq(1);
-        owner.held.clear(); // What is behind a gap was never acknowledged.
-        owner.joined.push_back((join.nonce, join.incarnation));
-        if owner.joined.len() > MAX_JOINED {
-            owner.joined.pop_front();
+        let owner = self.owners.entry(join.owner).or_insert_with(|| Owner::new(before));
+        let is_same_process = join.prev_nonce.is_some_and(|nonce| owner.joined.contains(&(nonce, before)));
+        let mut joined = std::mem::take(&mut owner.joined);
+        joined.push_back((join.nonce, join.incarnation));
+        if joined.len() > MAX_JOINED {
+            joined.pop_front();
         }
+        // What the old life holds is behind a gap, and was never acknowledged: it goes.
+        *owner = Owner { joined, ..Owner::new(join.incarnation) };
         if before > Incarnation(0) && !is_same_process {
             outcomes.push(Outcome::Gone { owner: join.owner, incarnation: before, id: self.next_id });
             self.next_id = self.next_id.next();
@@ -304,7 +326,7 @@ impl Resolver {
         let mut digest = self.seen.digest(start);
         for (name, owner) in &self.owners {
             digest = digest.word(u128::from(name.0)).word(u128::from(owner.incarnation.0)).word(u128::from(owner.next.0));
-            for x in owner.held.values() {
+            for x in owner.held.iter() {
                 let place = digest.word(u128::from(x.from.0)).word(u128::from(x.to.0));
                 digest = place.word(u128::from(x.key.segment.0)).word(x.digest.0);
             }

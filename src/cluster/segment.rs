@@ -150,6 +150,13 @@ impl SegRef {
         }
         (at > from).then_some(segment)
     }
+
+    /// Bytes that this reference takes in memory, about: what it carries counts, its items do not.
+    pub fn footprint(&self) -> usize {
+        let dedup = self.dedup.len().saturating_mul(size_of::<(Pseq, DedupKey)>());
+        let inline = self.inline.iter().map(|(_, item)| item.body.len().saturating_add(size_of::<(Pseq, Item)>()));
+        inline.fold(size_of::<SegRef>().saturating_add(dedup), usize::saturating_add)
+    }
 }
 
 /// A chain of 128 bits over items: equal for equal items in equal places. It finds faults, not forgers.

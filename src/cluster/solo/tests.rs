@@ -211,6 +211,8 @@ fn a_restart_ends_the_old_life_and_goes_on_behind_the_log() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// A log read back remembers what the solo that wrote it does, whatever is forgotten on the way.
     #[test]
     fn a_log_read_back_is_what_was_there(
