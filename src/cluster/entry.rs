@@ -332,8 +332,8 @@ impl Entry {
             for outcome in &applied.outcomes {
                 match outcome {
                     Outcome::Ordered { key, from, to, first_id, .. } if Some(*key) == self.key(key.segment) => {
-                        for (id, pseq) in (first_id.0..).zip(from.0..=to.0) {
-                            self.acknowledge(Pseq(pseq), EventId(id));
+                        for (n, pseq) in (from.0..=to.0).enumerate() {
+                            self.acknowledge(Pseq(pseq), first_id.plus(n as u64));
                         }
                     }
                     Outcome::Duplicate { key, pseq, id } if Some(*key) == self.key(key.segment) => self.acknowledge(*pseq, *id),

@@ -1,6 +1,7 @@
 //! The resolver: what was decided, slot by slot, becomes ids; pure, and the same on every node that applied the same slots.
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use super::held::Held;
 use super::rule::{Rule, Rules};
@@ -123,18 +124,19 @@ impl Pen<'_> {
     fn order(&mut self, x: &SegRef, from: Pseq, outcomes: &mut Vec<Outcome>) {
         let mut start = from;
         let mut last = Pseq(0);
-        for &(pseq, key) in &x.dedup {
+        for (pseq, key) in &x.dedup {
+            let pseq = *pseq;
             if pseq < from || pseq > x.to || pseq <= last {
                 continue;
             }
             last = pseq;
-            let known = self.fresh.get(&key).copied().or_else(|| self.seen.find(key));
+            let known = self.fresh.get(key).copied().or_else(|| self.seen.find(key));
             if let Some(id) = known.filter(|_| self.rules.keeps(Rule::KeyedOnce)) {
                 self.run(x, start, pseq, outcomes);
                 outcomes.push(Outcome::Duplicate { key: x.key, pseq, id });
                 start = pseq.next();
             } else {
-                self.fresh.insert(key, EventId(self.next_id.0.saturating_add(pseq.0.saturating_sub(start.0))));
+                self.fresh.insert(key.clone(), self.next_id.plus(pseq.0.saturating_sub(start.0)));
             }
         }
         self.run(x, start, x.to.next(), outcomes);
@@ -146,7 +148,7 @@ impl Pen<'_> {
         if count > 0 {
             let (from, to) = (start, Pseq(end.0.saturating_sub(1)));
             outcomes.push(Outcome::Ordered { key: x.key, group: x.group, from, to, first_id: *self.next_id });
-            self.next_id.0 = self.next_id.0.saturating_add(count);
+            *self.next_id = self.next_id.plus(count);
         }
     }
 }
@@ -174,17 +176,14 @@ impl Resolver {
     pub fn new(limits: SeenLimits, rules: Rules) -> Self {
         let seen = Seen::new(limits);
         let owners = BTreeMap::new();
-        Resolver { applied: Slot(0), next_id: EventId(1), dt_ms: 0, owners, seen, fresh: BTreeMap::new(), rules }
+        Resolver { applied: Slot(0), next_id: EventId::FIRST, dt_ms: 0, owners, seen, fresh: BTreeMap::new(), rules }
     }
 
-    /// After `applied`, with one owner that had this life (0 = none); `seen` by ascending id.
-    pub(crate) fn resume(&mut self, at: Resumed, seen: Seen) {
-        self.applied = at.applied;
-        self.next_id = at.next_id;
-        self.dt_ms = at.dt_ms;
-        self.seen = seen;
-        if at.incarnation > Incarnation(0) {
-            self.owners.insert(at.owner, Owner::new(at.incarnation));
+    /// Goes on where a log ends, with one owner and its latest life there (0 = none). Slots count from 1 again.
+    pub(crate) fn resume(&mut self, owner: NodeId, incarnation: Incarnation, next_id: EventId, dt_ms: u64, seen: Seen) {
+        (self.next_id, self.dt_ms, self.seen) = (next_id, dt_ms, seen);
+        if incarnation > Incarnation(0) {
+            self.owners.insert(owner, Owner::new(incarnation));
         }
     }
 
@@ -244,6 +243,7 @@ impl Resolver {
     }
 
     /// What electing this segment in the next slot would bring, if it follows what its owner had ordered last.
+    #[allow(clippy::mutable_key_type)] // The bytes of a key never change.
     pub fn forecast(&self, x: &SegRef) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         let mut next_id = self.next_id;
@@ -301,7 +301,7 @@ impl Resolver {
         *owner = Owner { joined, ..Owner::new(join.incarnation) };
         if before > Incarnation(0) && !is_same_process {
             outcomes.push(Outcome::Gone { owner: join.owner, incarnation: before, id: self.next_id });
-            self.next_id = self.next_id.next();
+            self.next_id = self.next_id.plus(1);
         }
         outcomes.push(Outcome::Joined { owner: join.owner, incarnation: join.incarnation, nonce: join.nonce });
     }
@@ -312,17 +312,19 @@ impl Resolver {
         }
         let mut fresh: Vec<_> = std::mem::take(&mut self.fresh).into_iter().collect();
         fresh.sort_unstable_by_key(|(_, id)| *id);
-        let scopes: BTreeSet<u64> = fresh.iter().map(|(key, _)| key.scope).collect();
+        let owners: BTreeSet<Arc<str>> = fresh.iter().map(|(key, _)| key.owner.clone()).collect();
         for (key, id) in fresh {
-            self.seen.remember(key, id);
+            self.seen.remember(&key, id);
         }
-        self.seen.forget_oldest(scopes);
+        self.seen.forget_oldest(owners);
     }
 
     /// A digest of the whole state: learners that applied the same slots have the same (I2).
     pub fn digest(&self) -> Digest {
-        let start =
-            Digest::default().word(u128::from(self.applied.0)).word(u128::from(self.next_id.0)).word(u128::from(self.dt_ms));
+        let start = Digest::default()
+            .word(u128::from(self.applied.0))
+            .word(u128::from(self.next_id.value()))
+            .word(u128::from(self.dt_ms));
         let mut digest = self.seen.digest(start);
         for (name, owner) in &self.owners {
             digest = digest.word(u128::from(name.0)).word(u128::from(owner.incarnation.0)).word(u128::from(owner.next.0));
@@ -336,21 +338,6 @@ impl Resolver {
         }
         digest
     }
-}
-
-/// Where a resolver goes on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Resumed {
-    /// The slot applied last.
-    pub applied: Slot,
-    /// The id that the next item gets.
-    pub next_id: EventId,
-    /// The time of the last slot.
-    pub dt_ms: u64,
-    /// The one owner.
-    pub owner: NodeId,
-    /// Its life.
-    pub incarnation: Incarnation,
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@ use std::fmt;
 
 use bytes::Bytes;
 
+pub use crate::model::EventId;
+pub use crate::model::record::DedupKey;
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*
@@ -54,25 +57,12 @@ number! {
     Slot(u64)
 }
 number! {
-    /// The final id of an item: dense from 1, in one order.
-    EventId(u64)
-}
-number! {
     /// Which sync of a machine is meant.
     SyncToken(u64)
 }
 number! {
     /// What a caller calls one submission.
     Ticket(u64)
-}
-
-/// What makes two submissions one: the second gets the id of the first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct DedupKey {
-    /// Whose keys: a session that outlives its connections.
-    pub scope: u64,
-    /// The key within the scope: MQTT packet id and its use, or what a WAMP client gave.
-    pub key: u64,
 }
 
 /// What is ordered; opaque here.
@@ -142,7 +132,7 @@ impl SegRef {
             segment.to = at;
             segment.bytes = segment.bytes.saturating_add(u64::from(item.weight));
             segment.digest = segment.digest.chain(at, item);
-            segment.dedup.extend(item.dedup.map(|key| (at, key)));
+            segment.dedup.extend(item.dedup.clone().map(|key| (at, key)));
             if item.is_control {
                 segment.inline.push((at, item.clone()));
             }
@@ -153,9 +143,9 @@ impl SegRef {
 
     /// Bytes that this reference takes in memory, about: what it carries counts, its items do not.
     pub fn footprint(&self) -> usize {
-        let dedup = self.dedup.len().saturating_mul(size_of::<(Pseq, DedupKey)>());
-        let inline = self.inline.iter().map(|(_, item)| item.body.len().saturating_add(size_of::<(Pseq, Item)>()));
-        inline.fold(size_of::<SegRef>().saturating_add(dedup), usize::saturating_add)
+        let dedup = self.dedup.iter().map(|(_, key)| size_of::<(Pseq, DedupKey)>() + key.owner.len() + key.key.len());
+        let inline = self.inline.iter().map(|(_, item)| size_of::<(Pseq, Item)>() + item.body.len());
+        dedup.chain(inline).fold(size_of::<SegRef>(), usize::saturating_add)
     }
 }
 
@@ -170,9 +160,9 @@ impl Digest {
     /// The chain with this item at its end.
     #[must_use]
     pub fn chain(self, pseq: Pseq, item: &Item) -> Self {
-        let key = item.dedup.map_or(0, |key| (u128::from(key.scope) << 64 | u128::from(key.key)).wrapping_add(1));
+        let key = item.dedup.as_ref().map_or(Digest::default(), |key| Digest::default().key(key));
         let shape = u128::from(pseq.0) << 64 | u128::from(item.weight) << 1 | u128::from(item.is_control);
-        self.word(shape).word(key).bytes(&item.body)
+        self.word(shape).word(key.0).bytes(&item.body)
     }
 
     /// The chain with one word at its end.
@@ -180,6 +170,12 @@ impl Digest {
     pub fn word(self, word: u128) -> Self {
         let mixed = (self.0 ^ word).wrapping_mul(FACTOR);
         Digest((mixed ^ (mixed >> 64)).wrapping_add(FACTOR))
+    }
+
+    /// The chain with this key at its end.
+    #[must_use]
+    pub fn key(self, key: &DedupKey) -> Self {
+        self.bytes(key.owner.as_bytes()).bytes(&key.key)
     }
 
     /// The chain with these bytes and their number at its end.
@@ -240,12 +236,13 @@ mod tests {
 
     #[test]
     fn a_segment_covers_its_items() {
-        let keyed = Item { dedup: Some(DedupKey { scope: 1, key: 2 }), ..item(b"two") };
+        let two = DedupKey { owner: "one".into(), key: Bytes::from_static(b"two") };
+        let keyed = Item { dedup: Some(two.clone()), ..item(b"two") };
         let control = Item { is_control: true, ..item(b"three") };
         let items = [item(b"one"), keyed, control.clone()];
         let segment = SegRef::of(key(), GroupId(0), Pseq(5), &items).unwrap();
         assert_eq!((segment.from, segment.to, segment.bytes), (Pseq(5), Pseq(7), 11));
-        assert_eq!(segment.dedup, [(Pseq(6), DedupKey { scope: 1, key: 2 })]);
+        assert_eq!(segment.dedup, [(Pseq(6), two)]);
         assert_eq!(segment.inline, [(Pseq(7), control)]);
         assert_eq!(SegRef::of(key(), GroupId(0), Pseq(5), &[]), None);
     }
@@ -260,7 +257,8 @@ mod tests {
             Digest::default().chain(Pseq(1), &item(b"abc\0")),
             Digest::default().chain(Pseq(1), &Item { weight: 9, ..item(b"abc") }),
             Digest::default().chain(Pseq(1), &Item { is_control: true, ..item(b"abc") }),
-            Digest::default().chain(Pseq(1), &Item { dedup: Some(DedupKey { scope: 0, key: 0 }), ..item(b"abc") }),
+            Digest::default()
+                .chain(Pseq(1), &Item { dedup: Some(DedupKey { owner: "".into(), key: Bytes::new() }), ..item(b"abc") }),
             base.chain(Pseq(2), &item(b"")),
             Digest::default().chain(Pseq(1), &long),
         ];

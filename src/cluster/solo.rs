@@ -1,31 +1,38 @@
-//! The pipeline of one process: entry, ndb and a ledger of one node; what is submitted gets ids after one sync a batch.
+//! The pipeline of one process and realm: entry, ndb and a ledger of one node; what is submitted gets ids after one sync a batch.
 //!
-//! KEEP, draft and elect of a batch are one [`Write`]; its sync is the certificate and the vote. A batch closes by load: at
-//! once when no sync is in flight, else when that sync returns. Nothing is written while nothing is submitted, but for the
-//! grant of a life at the start.
+//! KEEP, draft and elect of a batch are one [`Write`], which is nothing but its records; its sync is the certificate and the vote.
+//! A batch closes by load: at once when no sync is in flight, else when that sync returns. Nothing is written while nothing is
+//! submitted, but for the end of the life before at the start.
 mod write;
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
-use super::resolver::{Outcome, Resolver, Resumed};
+use super::resolver::{Outcome, Resolver};
 use super::rule::{Rule, Rules};
 use super::seen::SeenLimits;
 use super::segment::{
-    DedupKey, Digest, EventId, GroupId, Incarnation, Item, Join, LedgerEntry, LedgerId, NodeId, Op, Pseq, SegRef, SegmentKey,
-    SegmentNumber, StreamId, SyncToken, Ticket,
+    Digest, EventId, GroupId, Incarnation, Join, LedgerEntry, LedgerId, NodeId, Op, Pseq, SegRef, SegmentKey, SegmentNumber,
+    StreamId, SyncToken, Ticket,
 };
+use crate::model::Item;
 
-pub use write::{Content, Head, Record, Restored, Write};
+pub use write::{Gap, Restored, SoloState, Write};
 
-/// Bounds of a solo.
+/// The one entry of a solo.
+const OWNER: NodeId = NodeId(0);
+
+/// Bounds of a solo; weights are [`Item::weight_bytes`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SoloLimits {
+    /// Weight of one item.
+    pub item_bytes: u64,
     /// Weight of the items that may wait for their ids.
     pub window_bytes: u64,
     /// Items that may wait for their ids.
     pub window_items: usize,
-    /// Weight of a batch, unless its first item alone is heavier.
+    /// Weight of a batch, unless its first item alone is heavier; both well below what the log takes at once.
     pub batch_bytes: u64,
     /// Items of a batch.
     pub batch_items: usize,
@@ -36,19 +43,15 @@ pub struct SoloLimits {
 impl Default for SoloLimits {
     fn default() -> Self {
         let seen = SeenLimits::default();
-        SoloLimits { window_bytes: 64 << 20, window_items: 1 << 18, batch_bytes: 8 << 20, batch_items: 1 << 16, seen }
+        SoloLimits {
+            item_bytes: 20 << 20,
+            window_bytes: 64 << 20,
+            window_items: 1 << 18,
+            batch_bytes: 8 << 20,
+            batch_items: 1 << 16,
+            seen,
+        }
     }
-}
-
-/// Who a solo is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Identity {
-    /// The process; the same at every start.
-    pub owner: NodeId,
-    /// The order: one solo for each realm.
-    pub ledger: LedgerId,
-    /// Chosen at random at every start.
-    pub nonce: u128,
 }
 
 /// Why submitted items were not ordered.
@@ -56,8 +59,10 @@ pub struct Identity {
 pub enum Refusal {
     /// The window is full: read no more from publishers until ids come back.
     WindowFull,
-    /// The items weigh more than the whole window.
+    /// The items weigh more than the whole window, or one of them more than an item may.
     TooLarge,
+    /// The answer of a call, which is no history.
+    Unstorable,
     /// The disk is full.
     DiskFull,
     /// A write or a sync failed: what became of the items is known after a restart only.
@@ -67,7 +72,7 @@ pub enum Refusal {
 /// What a solo wants done, or says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SoloEffect {
-    /// Append this to the log.
+    /// Append this to the log: then see [`Write::has`], or say [`Solo::handle_disk_full`] or [`Solo::handle_failed`].
     Write(Write),
     /// Make everything written so far durable, then call [`Solo::handle_synced`].
     Sync {
@@ -133,7 +138,6 @@ struct Part {
 #[derive(Debug)]
 struct Flight {
     token: SyncToken,
-    head: Head,
     entry: LedgerEntry,
     forecast: Vec<Outcome>,
     parts: VecDeque<Part>,
@@ -148,14 +152,14 @@ enum Health {
     Poisoned,
 }
 
-/// One ledger of one process.
+/// The order of one realm in one process.
 #[derive(Debug)]
 pub struct Solo {
-    identity: Identity,
+    realm: Arc<str>,
     limits: SoloLimits,
     rules: Rules,
     resolver: Resolver,
-    last_head: Head,
+    is_joined: bool,
     next_token: SyncToken,
     waiting: VecDeque<Waiting>,
     window_bytes: u64,
@@ -166,24 +170,21 @@ pub struct Solo {
 }
 
 impl Solo {
-    /// Starts behind what the log says; its first write is the grant of a new life.
-    pub fn start(identity: Identity, restored: Restored, limits: SoloLimits) -> Self {
-        Self::start_with(identity, restored, limits, Rules::default())
+    /// Starts behind what the log says; if a process before this one wrote any of it, its first write is the end of that one.
+    pub fn start(realm: Arc<str>, restored: Restored, limits: SoloLimits) -> Self {
+        Self::start_with(realm, restored, limits, Rules::default())
     }
 
-    pub(crate) fn start_with(identity: Identity, mut restored: Restored, limits: SoloLimits, rules: Rules) -> Self {
-        restored.forget_oldest();
+    pub(crate) fn start_with(realm: Arc<str>, restored: Restored, limits: SoloLimits, rules: Rules) -> Self {
         let mut resolver = Resolver::new(limits.seen, rules);
-        let Restored { head, next_id, seen, .. } = restored;
-        let (applied, incarnation) = (head.slot, head.incarnation);
-        let at = Resumed { applied, next_id, dt_ms: head.dt_ms, owner: identity.owner, incarnation };
-        resolver.resume(at, seen);
+        let Restored { next_id, dt_ms, incarnation, seen } = restored;
+        resolver.resume(OWNER, incarnation, next_id, dt_ms, seen);
         Solo {
-            identity,
+            realm,
             limits,
             rules,
             resolver,
-            last_head: head,
+            is_joined: false,
             next_token: SyncToken(1),
             waiting: VecDeque::new(),
             window_bytes: 0,
@@ -195,15 +196,19 @@ impl Solo {
     }
 
     /// Takes items, to be ordered in this order behind all submitted before; answered by [`SoloEffect::Ordered`] or
-    /// [`SoloEffect::Refused`] for each of them, unless they are refused here.
+    /// [`SoloEffect::Refused`] for each of them, unless they are refused here. Their realm and time are set here.
     pub fn submit(&mut self, ticket: Ticket, items: Vec<Item>) -> Result<(), Refusal> {
         match self.health {
             Health::Well => {}
             Health::DiskFull => return Err(Refusal::DiskFull),
             Health::Poisoned => return Err(Refusal::Poisoned),
         }
-        let bytes = items.iter().fold(0u64, |sum, item| sum.saturating_add(u64::from(item.weight)));
-        if bytes > self.limits.window_bytes || items.len() > self.limits.window_items {
+        if items.iter().any(|item| item.properties.as_ref().is_some_and(|properties| properties.outcome.is_some())) {
+            return Err(Refusal::Unstorable);
+        }
+        let bytes = weight_of(&items);
+        let is_too_heavy = |item: &Item| item.weight_bytes() > self.limits.item_bytes;
+        if items.iter().any(is_too_heavy) || bytes > self.limits.window_bytes || items.len() > self.limits.window_items {
             return Err(Refusal::TooLarge);
         }
         if bytes > self.room_bytes() || items.len() > self.limits.window_items.saturating_sub(self.window_items) {
@@ -229,21 +234,24 @@ impl Solo {
 
     /// Whether nothing waits for an id and nothing is left to poll.
     pub fn is_idle(&self) -> bool {
-        self.flight.is_none() && self.waiting.is_empty() && self.effects.is_empty()
+        self.is_joined && self.flight.is_none() && self.waiting.is_empty() && self.effects.is_empty()
     }
 
-    /// The state as of the last durable write, for a snapshot: last head, next id, keys by ascending id.
-    pub fn snapshot(&self) -> (Head, EventId, Vec<(DedupKey, EventId)>) {
-        (self.last_head, self.resolver.next_id(), self.resolver.seen())
+    /// The state as of the last durable write, for a snapshot.
+    pub fn state(&self) -> SoloState {
+        let (incarnation, _) = self.resolver.owner(OWNER);
+        SoloState { next_id: self.next_id(), dt_ms: self.resolver.dt_ms(), incarnation, seen: self.resolver.seen() }
     }
 
     /// What is to be done next; `now_ms` is the time since 1970 that a batch closed now gets.
     pub fn poll_effect(&mut self, now_ms: u64) -> Option<SoloEffect> {
-        if self.effects.is_empty() && self.flight.is_none() && self.health == Health::Well {
-            if self.is_joined() {
+        while self.effects.is_empty() && self.flight.is_none() && self.health == Health::Well {
+            if !self.is_joined {
+                self.join(now_ms);
+            } else if !self.waiting.is_empty() {
                 self.close_batch(now_ms);
             } else {
-                self.join(now_ms);
+                break;
             }
         }
         self.effects.pop_front()
@@ -253,13 +261,12 @@ impl Solo {
     pub fn handle_synced(&mut self, token: SyncToken) {
         let Some(flight) = self.flight.take_if(|flight| flight.token == token) else { return };
         let mut outcomes = Vec::new();
-        let applied = self.resolver.apply(flight.head.slot, &flight.entry, &mut outcomes);
+        let applied = self.resolver.apply(self.resolver.applied().next(), &flight.entry, &mut outcomes);
         if applied.is_err() || outcomes != flight.forecast {
             // The ids on disk are not those of the resolver (I5): stopping is better than forking history.
             self.flight = Some(flight);
             return self.handle_failed();
         }
-        self.last_head = flight.head;
         self.settle(flight, outcomes);
     }
 
@@ -295,53 +302,55 @@ impl Solo {
         self.refuse_waiting(Refusal::Poisoned);
     }
 
-    fn is_joined(&self) -> bool {
-        self.resolver.granted(self.identity.owner, self.identity.nonce).is_some()
-    }
-
     /// INIT_ENTRY and its election: one process asks itself.
     fn join(&mut self, now_ms: u64) {
-        let Identity { owner, nonce, .. } = self.identity;
-        let (before, _) = self.resolver.owner(owner);
+        let (before, _) = self.resolver.owner(OWNER);
         let incarnation = before.next();
-        let mut records = Vec::new();
+        let nonce = u128::from(incarnation.0); // Nobody else asks for a life in this ledger.
+        let (dt_ms, first_id) = (self.resolver.dt_ms().max(now_ms), self.resolver.next_id());
+        let mut items = Vec::new();
         let mut forecast = Vec::new();
         if before > Incarnation(0) {
-            let id = self.resolver.next_id();
-            records.push(Record { id, content: Content::Gone(before) });
-            forecast.push(Outcome::Gone { owner, incarnation: before, id });
+            items.push(write::gone(self.realm.clone(), before, dt_ms));
+            forecast.push(Outcome::Gone { owner: OWNER, incarnation: before, id: first_id });
         }
-        forecast.push(Outcome::Joined { owner, incarnation, nonce });
-        // What a crash left behind the last head is part of the log's order already: nothing is left to recover.
-        let op = Op::Join(Join { owner, incarnation, nonce, prev_nonce: None, recovered: Vec::new() });
-        let head = Head { incarnation, digest: Digest(nonce), ..Head::default() };
-        self.elect(head, op, records, forecast, VecDeque::new(), now_ms);
+        forecast.push(Outcome::Joined { owner: OWNER, incarnation, nonce });
+        // What a crash left in the log is part of its order already: nothing is left to recover.
+        let op = Op::Join(Join { owner: OWNER, incarnation, nonce, prev_nonce: None, recovered: Vec::new() });
+        self.elect(Write { first_id, items }, LedgerEntry { dt_ms, ops: vec![op] }, forecast, VecDeque::new(), 0);
     }
 
     /// Stamps what waits, up to the bounds of a batch, and elects it.
     fn close_batch(&mut self, now_ms: u64) {
         let (items, parts) = self.take_batch();
-        let owner = self.identity.owner;
-        let (incarnation, from) = self.resolver.owner(owner);
-        let stream = StreamId { owner, incarnation, ledger: self.identity.ledger };
-        let segment = if self.last_head.incarnation == incarnation { self.last_head.segment.next() } else { SegmentNumber(1) };
-        let Some(draft) = SegRef::of(SegmentKey { stream, segment }, GroupId(0), from, &items) else { return };
+        let (dt_ms, first_id) = (self.resolver.dt_ms().max(now_ms), self.resolver.next_id());
+        let bytes = weight_of(&items);
+        let Some(draft) = self.draft(&items, bytes) else { return };
         let forecast = self.resolver.forecast(&draft);
         let mut records = Vec::with_capacity(items.len());
         let mut items = items.into_iter();
         for outcome in &forecast {
-            match outcome {
-                Outcome::Ordered { from, to, first_id, .. } => {
-                    let ids = first_id.0..=first_id.0.saturating_add(to.0.saturating_sub(from.0));
-                    let taken = ids.zip(items.by_ref());
-                    records.extend(taken.map(|(id, item)| Record { id: EventId(id), content: Content::Item(item) }));
-                }
-                _ => drop(items.next()), // A duplicate: its first copy is the record.
+            if let Outcome::Ordered { from, to, .. } = outcome {
+                let taken = (from.0..=to.0).zip(items.by_ref());
+                records.extend(taken.map(|(_, item)| Item { realm: self.realm.clone(), time_ms: dt_ms, ..item }));
+            } else {
+                items.next(); // A duplicate: its first copy is the record.
             }
         }
-        let SegRef { to, digest, .. } = draft;
-        let head = Head { incarnation, segment, from, to, digest, ..Head::default() };
-        self.elect(head, Op::Segment(draft), records, forecast, parts, now_ms);
+        let entry = LedgerEntry { dt_ms, ops: vec![Op::Segment(draft)] };
+        self.elect(Write { first_id, items: records }, entry, forecast, parts, bytes);
+    }
+
+    /// The segment that these items are: what follows in the stream. There is one copy, which the log itself chains and checks, so
+    /// it needs no digest.
+    fn draft(&self, items: &[Item], bytes: u64) -> Option<SegRef> {
+        let (incarnation, from) = self.resolver.owner(OWNER);
+        let stream = StreamId { owner: OWNER, incarnation, ledger: LedgerId(0) };
+        let key = SegmentKey { stream, segment: SegmentNumber(self.resolver.applied().next().0) };
+        let to = Pseq(from.0.saturating_add(items.len().checked_sub(1)? as u64));
+        let keyed = items.iter().zip(from.0..).filter_map(|(item, pseq)| Some((Pseq(pseq), item.dedup.clone()?)));
+        let (dedup, inline, digest) = (keyed.collect(), Vec::new(), Digest::default());
+        Some(SegRef { key, group: GroupId(0), group_epoch: 0, from, to, bytes, digest, dedup, inline })
     }
 
     fn take_batch(&mut self) -> (Vec<Item>, VecDeque<Part>) {
@@ -353,7 +362,7 @@ impl Solo {
                 self.waiting.pop_front();
                 continue;
             };
-            let weight = u64::from(item.weight);
+            let weight = item.weight_bytes();
             let is_full = bytes.saturating_add(weight) > self.limits.batch_bytes || items.len() >= self.limits.batch_items;
             if is_full && !items.is_empty() {
                 break;
@@ -371,17 +380,16 @@ impl Solo {
         (items, parts)
     }
 
-    /// One write with bodies, draft and vote, and one sync.
-    fn elect(&mut self, head: Head, op: Op, records: Vec<Record>, forecast: Vec<Outcome>, parts: VecDeque<Part>, now_ms: u64) {
-        let dt_ms = self.resolver.dt_ms().max(now_ms);
-        let head = Head { slot: self.resolver.applied().next(), dt_ms, ..head };
-        let bytes = if let Op::Segment(draft) = &op { draft.bytes } else { 0 };
+    /// One write with bodies, draft and vote, and one sync; without anything to write it is decided already.
+    fn elect(&mut self, write: Write, entry: LedgerEntry, forecast: Vec<Outcome>, parts: VecDeque<Part>, bytes: u64) {
         let count = parts.iter().fold(0usize, |sum, part| sum.saturating_add(part.count));
         let token = self.next_token;
         self.next_token = token.next();
-        let entry = LedgerEntry { dt_ms, ops: vec![op] };
-        self.flight = Some(Flight { token, head, entry, forecast, parts, bytes, count });
-        self.effects.push_back(SoloEffect::Write(Write { ledger: self.identity.ledger, head, records }));
+        self.flight = Some(Flight { token, entry, forecast, parts, bytes, count });
+        if write.items.is_empty() {
+            return self.handle_synced(token);
+        }
+        self.effects.push_back(SoloEffect::Write(write));
         self.effects.push_back(SoloEffect::Sync { token });
         if !self.rules.keeps(Rule::SyncFirst) {
             self.handle_synced(token);
@@ -391,13 +399,16 @@ impl Solo {
     /// Says what became of a durable write.
     fn settle(&mut self, flight: Flight, outcomes: Vec<Outcome>) {
         self.leave_window(flight.bytes, flight.count);
-        let (mut parts, dt_ms) = (flight.parts, flight.head.dt_ms);
+        let (mut parts, dt_ms) = (flight.parts, self.resolver.dt_ms());
         for outcome in outcomes {
             match outcome {
                 Outcome::Ordered { from, to, first_id, .. } => self.acknowledge(&mut parts, from..=to, first_id, dt_ms, false),
                 Outcome::Duplicate { pseq, id, .. } => self.acknowledge(&mut parts, pseq..=pseq, id, dt_ms, true),
                 Outcome::Gone { incarnation, id, .. } => self.effects.push_back(SoloEffect::Gone { incarnation, id, dt_ms }),
-                Outcome::Joined { incarnation, .. } => self.effects.push_back(SoloEffect::Joined(incarnation)),
+                Outcome::Joined { incarnation, .. } => {
+                    self.is_joined = true;
+                    self.effects.push_back(SoloEffect::Joined(incarnation));
+                }
                 Outcome::Held(_) | Outcome::Dropped(_) => {}
             }
         }
@@ -418,7 +429,7 @@ impl Solo {
             let count = part.count.min(left);
             let (ticket, offset) = (part.ticket, part.offset);
             self.effects.push_back(SoloEffect::Ordered { ticket, offset, count, first_id, dt_ms, is_duplicate });
-            first_id = EventId(first_id.0.saturating_add(count as u64));
+            first_id = first_id.plus(count as u64);
             left = left.saturating_sub(count);
             part.offset = part.offset.saturating_add(count);
             part.count = part.count.saturating_sub(count);
@@ -441,7 +452,7 @@ impl Solo {
     fn refuse_waiting(&mut self, reason: Refusal) {
         for Waiting { ticket, offset, items } in std::mem::take(&mut self.waiting) {
             let count = items.len();
-            let bytes = items.iter().fold(0u64, |sum, item| sum.saturating_add(u64::from(item.weight)));
+            let bytes = weight_of(&items);
             self.leave_window(bytes, count);
             if count > 0 {
                 self.effects.push_back(SoloEffect::Refused { ticket, offset, count, reason });
@@ -453,6 +464,10 @@ impl Solo {
         self.window_bytes = self.window_bytes.saturating_sub(bytes);
         self.window_items = self.window_items.saturating_sub(count);
     }
+}
+
+fn weight_of<'a>(items: impl IntoIterator<Item = &'a Item>) -> u64 {
+    items.into_iter().fold(0, |sum: u64, item| sum.saturating_add(item.weight_bytes()))
 }
 
 #[cfg(test)]

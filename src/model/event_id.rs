@@ -29,6 +29,12 @@ impl EventId {
         Self::new(self.0 + 1)
     }
 
+    /// The id so many behind it; [`EventId::LAST`] where the ids end.
+    pub const fn plus(self, count: u64) -> Self {
+        let value = self.0.saturating_add(count);
+        if value <= Self::LAST.0 { EventId(value) } else { Self::LAST }
+    }
+
     /// The id before it; `None` before [`EventId::FIRST`].
     pub const fn previous(self) -> Option<Self> {
         Self::new(self.0 - 1)
@@ -59,6 +65,8 @@ mod tests {
         assert_eq!(EventId::new(1 << 52), None);
         assert_eq!(EventId::LAST.next(), None);
         assert_eq!(EventId::FIRST.previous(), None);
+        assert_eq!(EventId::FIRST.plus(2), EventId(3));
+        assert_eq!(EventId::FIRST.plus(u64::MAX), EventId::LAST);
         assert_eq!(EventId::FIRST.next().and_then(EventId::previous), Some(EventId::FIRST));
     }
 }

@@ -60,6 +60,20 @@ pub struct Properties {
     pub outcome: Option<Outcome>,
 }
 
+impl Properties {
+    /// Bytes of all its texts and data, and 16 for each user property.
+    pub fn text_bytes(&self) -> usize {
+        let user = self.user.iter().fold(0, |sum, (name, value)| sum + name.len() + value.len() + 16);
+        let passthru = self.passthru.as_ref().map_or(0, |passthru| {
+            let optional = [&passthru.serializer, &passthru.cipher, &passthru.keyid];
+            optional.into_iter().flatten().fold(passthru.scheme.len(), |sum, text| sum + text.len())
+        });
+        let texts = [&self.content_type, &self.response_topic].into_iter().flatten();
+        let data = self.correlation_data.as_ref().map_or(0, Bytes::len);
+        texts.fold(user + passthru + data, |sum, text| sum + text.len())
+    }
+}
+
 /// WAMP payload passthru mode (`ppt_*`): carried, never interpreted.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Passthru {

@@ -31,6 +31,8 @@ impl Kind {
     pub const QUEUE: Kind = Kind(7);
     /// A timer fired: what follows from it is evaluated in the order of ids.
     pub const TIMER: Kind = Kind(8);
+    /// The process that wrote the records before this one has ended, and all its connections with it.
+    pub const GONE: Kind = Kind(9);
 }
 
 /// Properties of a record that are either there or not.
@@ -70,7 +72,7 @@ pub struct Origin {
 }
 
 /// What makes a repeated publication recognizable: equal keys of one owner are one publication.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct DedupKey {
     /// Whose key: a session or client identity.
     pub owner: Arc<str>,
@@ -126,6 +128,16 @@ impl Item {
             payload,
             properties: None,
         }
+    }
+
+    /// Bytes that it takes in a log, or a little more; in memory about as many.
+    pub fn weight_bytes(&self) -> u64 {
+        const OVERHEAD: usize = 128;
+        let origin = self.origin.as_ref().map_or(0, |origin| origin.authid.len() + origin.authrole.len());
+        let dedup = self.dedup.as_ref().map_or(0, |dedup| dedup.owner.len() + dedup.key.len());
+        let properties = self.properties.as_ref().map_or(0, |properties| OVERHEAD + properties.text_bytes());
+        let topic = self.topic.as_ref().map_or(0, |topic| topic.as_mqtt().len());
+        (OVERHEAD + self.realm.len() + topic + origin + dedup + self.payload.len() + properties) as u64
     }
 
     /// The topic under which readers of history find it: that of a publication.

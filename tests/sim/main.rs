@@ -10,7 +10,13 @@ mod cluster;
 mod ledger;
 mod pipeline;
 mod random;
+#[allow(dead_code)]
+#[path = "../../src/store/tests/simulated_disk.rs"]
+mod simulated_disk;
 mod solo;
+
+// What the machines and the disk name by `crate`.
+use corsac::{model, store};
 
 use std::collections::BTreeMap;
 

@@ -85,9 +85,9 @@ struct World {
     tickets: BTreeMap<Ticket, Name>,
     /// What was acknowledged, with the id if it was told.
     acknowledged: BTreeMap<Name, Option<EventId>>,
-    largest_acknowledged: EventId,
+    largest_acknowledged: Option<EventId>,
     /// The largest id acknowledged to anybody when this was published.
-    floors: BTreeMap<Name, EventId>,
+    floors: BTreeMap<Name, Option<EventId>>,
     granted: BTreeSet<(NodeId, u128)>,
     fault: Option<String>,
     trace: Digest,
@@ -149,7 +149,7 @@ impl World {
             published: BTreeMap::new(),
             tickets: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
-            largest_acknowledged: EventId(0),
+            largest_acknowledged: None,
             floors: BTreeMap::new(),
             granted: BTreeSet::new(),
             fault: None,
@@ -311,16 +311,14 @@ impl World {
         let Some(name) = self.tickets.get(&ticket).copied() else { return self.fail(format!("ANSWER: unknown ticket {ticket}")) };
         let known = self.acknowledged.entry(name).or_default();
         *known = known.or(id);
-        if let Some(id) = id {
-            self.largest_acknowledged = self.largest_acknowledged.max(id);
-        }
+        self.largest_acknowledged = self.largest_acknowledged.max(id);
     }
 
     /// What everything amounts to, once all is decided.
     fn check_order(&self) -> Result<(), String> {
         let mut resolver = Resolver::new(SeenLimits::default(), self.broken.rules);
         let (mut ids, mut lasts, mut keys) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let mut next = 1;
+        let mut next = EventId::FIRST;
         for (slot, entry) in &self.decided {
             let mut outcomes = Vec::new();
             resolver.apply(*slot, entry, &mut outcomes).map_err(|_| format!("PREFIX: slot {slot} without the one before"))?;
@@ -328,14 +326,15 @@ impl World {
                 let (key, from, to, first, is_duplicate) = match outcome {
                     Outcome::Ordered { key, from, to, first_id, .. } => (key, from, to, first_id, false),
                     Outcome::Duplicate { key, pseq, id } => (key, pseq, pseq, id, true),
-                    Outcome::Gone { id, .. } if id.0 == next => {
-                        next += 1;
+                    Outcome::Gone { id, .. } if id == next => {
+                        next = next.plus(1);
                         continue;
                     }
                     Outcome::Gone { id, .. } => return Err(format!("DENSE: end {id} where {next} is next (I7)")),
                     _ => continue,
                 };
-                for (id, pseq) in (first.0..).zip(from.0..=to.0) {
+                for pseq in from.0..=to.0 {
+                    let id = first.plus(pseq - from.0);
                     let name = (key.stream.owner, key.stream.incarnation, Pseq(pseq));
                     let item = self.published.get(&name).ok_or("INVENTED: an item nobody published")?;
                     let last = lasts.entry((name.0, name.1)).or_insert(0);
@@ -344,7 +343,7 @@ impl World {
                     }
                     *last = pseq;
                     ids.insert(name, id);
-                    let first = item.dedup.map(|key| *keys.entry(key).or_insert(id));
+                    let first = item.dedup.clone().map(|key| *keys.entry(key).or_insert(id));
                     if first.is_some_and(|first| first != id) || (is_duplicate && first.is_none()) {
                         return Err(format!("KEY: {name:?} got {id}, its key has {first:?} (I5)"));
                     }
@@ -352,10 +351,10 @@ impl World {
                         if id != next {
                             return Err(format!("DENSE: {id} where {next} is next (I7)"));
                         }
-                        next += 1;
-                        if self.mode == Mode::Ordered && self.floors[&name].0 >= id {
+                        next = next.plus(1);
+                        if self.mode == Mode::Ordered && self.floors[&name] >= Some(id) {
                             return Err(format!(
-                                "REAL-TIME: {name:?} got {id}, {} was acknowledged before (I8)",
+                                "REAL-TIME: {name:?} got {id}, {:?} was acknowledged before (I8)",
                                 self.floors[&name]
                             ));
                         }
@@ -366,7 +365,7 @@ impl World {
         for (name, told) in &self.acknowledged {
             match ids.get(name) {
                 None => return Err(format!("LOST: {name:?} was acknowledged (I6)")),
-                Some(id) if told.is_some_and(|told| told.0 != *id) => {
+                Some(id) if told.is_some_and(|told| told != *id) => {
                     return Err(format!("ID: {name:?} was told {told:?}, has {id}"));
                 }
                 Some(_) => {}
@@ -398,8 +397,8 @@ impl World {
     fn publish(&mut self, n: usize) {
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
-        let key = self.random.below(12) as u64;
-        let dedup = self.random.chance(150).then_some(DedupKey { scope: 1, key });
+        let key = Bytes::copy_from_slice(&[self.random.below(12) as u8]);
+        let dedup = self.random.chance(150).then_some(DedupKey { owner: "one".into(), key });
         let body = Bytes::copy_from_slice(&self.next_ticket.to_le_bytes());
         let item = Item { body, dedup, is_control: self.random.chance(100), weight: 10 };
         let machine = &mut self.entries[n].machine;

@@ -73,7 +73,7 @@ fn the_first_segment_is_over_at_once_the_next_with_its_first_mark() {
     assert!(matches!(&sent(&drain(&mut entry), 3)[..], [Message::KeepAdvanceHistory { first: Pseq(3), over: None, .. }]));
     let second = SegRef::of(key(2), GroupId(1), Pseq(2), &[item(2), item(3)]).unwrap();
     assert_eq!(sent(&trim(&mut entry, 2, 3, 2), 3), [Message::AdvanceSegmentOver(second.clone())]);
-    let acknowledged = |n: u64, id: u64| Effect::Acknowledge { ticket: Ticket(n), id: Some(EventId(id)) };
+    let acknowledged = |n: u64, id: u64| Effect::Acknowledge { ticket: Ticket(n), id: EventId::new(id) };
     assert_eq!(decide(&mut entry, 2, Op::Segment(over))[0], acknowledged(1, 1));
     assert_eq!(decide(&mut entry, 3, Op::Segment(second))[..2], [acknowledged(2, 2), acknowledged(3, 3)]);
     assert!(entry.is_idle() && entry.segments.is_empty() && entry.window_bytes == 0);

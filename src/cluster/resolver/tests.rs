@@ -1,6 +1,7 @@
 //! Tests of the resolver against its definition, item by item: exactly once, in order, dense, and the same everywhere.
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -12,7 +13,9 @@ const ITEMS: u64 = 12;
 /// The key of an item, if it has one: a function of what the item is (I3).
 fn key_of(owner: u16, incarnation: u32, pseq: u64) -> Option<DedupKey> {
     let mixed = u64::from(owner) * 7 + u64::from(incarnation) * 3 + pseq;
-    mixed.is_multiple_of(3).then_some(DedupKey { scope: u64::from(owner), key: mixed % 5 })
+    mixed
+        .is_multiple_of(3)
+        .then_some(DedupKey { owner: owner.to_string().into(), key: Bytes::copy_from_slice(&[(mixed % 5) as u8]) })
 }
 
 fn segment(owner: u16, incarnation: u32, number: u64, from: u64, to: u64) -> SegRef {
@@ -45,12 +48,12 @@ fn spread(outcomes: &[Outcome]) -> Vec<Given> {
         match outcome {
             Outcome::Ordered { key, from, to, first_id, .. } => {
                 let (owner, incarnation) = (key.stream.owner.0, key.stream.incarnation.0);
-                given.extend((from.0..=to.0).map(|p| Given::Item(owner, incarnation, p, first_id.0 + p - from.0)));
+                given.extend((from.0..=to.0).map(|p| Given::Item(owner, incarnation, p, first_id.value() + p - from.0)));
             }
             Outcome::Duplicate { key, pseq, id } => {
-                given.push(Given::Duplicate(key.stream.owner.0, key.stream.incarnation.0, pseq.0, id.0));
+                given.push(Given::Duplicate(key.stream.owner.0, key.stream.incarnation.0, pseq.0, id.value()));
             }
-            Outcome::Gone { owner, incarnation, id } => given.push(Given::Gone(owner.0, incarnation.0, id.0)),
+            Outcome::Gone { owner, incarnation, id } => given.push(Given::Gone(owner.0, incarnation.0, id.value())),
             Outcome::Joined { .. } | Outcome::Held(_) | Outcome::Dropped(_) => {}
         }
     }
@@ -79,7 +82,7 @@ impl Naive {
         let mut next = 1 + self.given.iter().filter(is_of).count() as u64;
         while self.arrived.contains(&(owner, incarnation, next)) {
             let key = key_of(owner, incarnation, next);
-            if let Some(id) = key.and_then(|key| self.keys.get(&key)) {
+            if let Some(id) = key.as_ref().and_then(|key| self.keys.get(key)) {
                 self.given.push(Given::Duplicate(owner, incarnation, next, *id));
             } else {
                 self.next_id += 1;
@@ -165,7 +168,7 @@ fn fault(given: &[Given]) -> Option<String> {
             }
         }
         let key = key_of(owner, incarnation, pseq).filter(|_| pseq > 0);
-        let first = key.and_then(|key| keys.get(&key).copied());
+        let first = key.as_ref().and_then(|key| keys.get(key).copied());
         match *given {
             Given::Duplicate(.., id) if first == Some(id) => {}
             Given::Item(.., id) | Given::Gone(.., id) if id == next_id && first.is_none() => {
@@ -188,7 +191,7 @@ proptest! {
         let mut naive = Naive::default();
         log.iter().for_each(|entry| naive.apply(entry));
         prop_assert_eq!(&given, &naive.given);
-        prop_assert_eq!(resolver.next_id().0, naive.next_id + 1);
+        prop_assert_eq!(resolver.next_id().value(), naive.next_id + 1);
     }
 
     #[test]

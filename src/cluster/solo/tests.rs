@@ -3,22 +3,41 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::segment::Slot;
+use crate::cluster::segment::DedupKey;
+use crate::model::record::Kind;
+use crate::model::{Payload, Record, Topic};
+
+const REALM: &str = "realm1";
 
 fn item(body: u64) -> Item {
-    Item { body: Bytes::copy_from_slice(&body.to_le_bytes()), dedup: None, is_control: false, weight: 10 }
+    let payload = Payload::Bytes(Bytes::copy_from_slice(&body.to_le_bytes()));
+    Item::publication(REALM.into(), 0, Topic::from_mqtt("a").unwrap(), payload)
 }
 
-fn keyed(body: u64, key: u64) -> Item {
-    Item { dedup: Some(DedupKey { scope: 1, key }), ..item(body) }
+/// What each of them weighs.
+fn weight() -> u64 {
+    item(1).weight_bytes()
 }
 
-fn identity(nonce: u128) -> Identity {
-    Identity { owner: NodeId(1), ledger: LedgerId(0), nonce }
+fn key(owner: &str, key: u64) -> DedupKey {
+    DedupKey { owner: owner.into(), key: Bytes::copy_from_slice(&key.to_le_bytes()) }
+}
+
+fn keyed(body: u64, number: u64) -> Item {
+    Item { dedup: Some(key("one", number)), ..item(body) }
+}
+
+/// An item as it is written.
+fn at(time_ms: u64, item: Item) -> Item {
+    Item { time_ms, ..item }
+}
+
+fn id(number: u64) -> EventId {
+    EventId::new(number).unwrap()
 }
 
 fn fresh(limits: SoloLimits) -> Solo {
-    Solo::start(identity(1), Restored::new(limits.seen), limits)
+    Solo::start(REALM.into(), Restored::new(limits.seen), limits)
 }
 
 fn drain(solo: &mut Solo, now_ms: u64) -> Vec<SoloEffect> {
@@ -36,14 +55,13 @@ fn written(effects: &[SoloEffect]) -> (&Write, SyncToken) {
 /// A solo that has its life.
 fn joined(limits: SoloLimits) -> Solo {
     let mut solo = fresh(limits);
-    let effects = drain(&mut solo, 100);
-    solo.handle_synced(written(&effects).1);
-    assert_eq!(drain(&mut solo, 100), [SoloEffect::Joined(Incarnation(1))]);
+    assert!(!solo.is_idle());
+    assert_eq!(drain(&mut solo, 100), [SoloEffect::Joined(Incarnation(1))], "nothing is there to end");
     solo
 }
 
 fn ordered(ticket: u64, offset: usize, count: usize, first_id: u64, dt_ms: u64, is_duplicate: bool) -> SoloEffect {
-    SoloEffect::Ordered { ticket: Ticket(ticket), offset, count, first_id: EventId(first_id), dt_ms, is_duplicate }
+    SoloEffect::Ordered { ticket: Ticket(ticket), offset, count, first_id: id(first_id), dt_ms, is_duplicate }
 }
 
 fn refused(ticket: u64, offset: usize, count: usize, reason: Refusal) -> SoloEffect {
@@ -51,23 +69,7 @@ fn refused(ticket: u64, offset: usize, count: usize, reason: Refusal) -> SoloEff
 }
 
 #[test]
-fn a_head_comes_back_from_its_bytes() {
-    let head = Head {
-        slot: Slot(1),
-        dt_ms: u64::MAX,
-        incarnation: Incarnation(3),
-        segment: SegmentNumber(4),
-        from: Pseq(5),
-        to: Pseq(6),
-        digest: Digest(u128::MAX - 7),
-    };
-    assert_eq!(Head::decode(&head.encode()), Some(head));
-    assert_eq!(Head::decode(&head.encode()[1..]), None);
-    assert_eq!(Head::decode(&[0; Head::LENGTH + 1]), None);
-}
-
-#[test]
-fn the_first_write_grants_a_life_and_then_an_idle_solo_writes_nothing() {
+fn an_idle_solo_writes_nothing() {
     let mut solo = joined(SoloLimits::default());
     assert!(solo.is_idle());
     for now_ms in 0..1000 {
@@ -79,13 +81,11 @@ fn the_first_write_grants_a_life_and_then_an_idle_solo_writes_nothing() {
 fn a_batch_is_one_write_and_one_sync_and_nothing_is_said_before() {
     let mut solo = joined(SoloLimits::default());
     solo.submit(Ticket(7), vec![item(1), item(2)]).unwrap();
-    solo.submit(Ticket(8), vec![item(3)]).unwrap();
+    solo.submit(Ticket(8), vec![Item { realm: "another".into(), ..item(3) }]).unwrap();
     let effects = drain(&mut solo, 200);
     let (write, token) = written(&effects);
-    assert_eq!((write.head.slot, write.head.dt_ms, write.head.from, write.head.to), (Slot(2), 200, Pseq(1), Pseq(3)));
-    let ids: Vec<_> = write.records.iter().map(|record| record.id.0).collect();
-    assert_eq!(ids, [1, 2, 3]);
-    assert_eq!(write.records[2].content, Content::Item(item(3)));
+    assert_eq!((write.first_id, &write.items[..]), (id(1), &[1, 2, 3].map(|n| at(200, item(n)))[..]));
+    assert!(write.has(&[id(1), id(2), id(3)]) && !write.has(&[id(2), id(3), id(4)]) && !write.has(&[id(1), id(2)]));
     solo.submit(Ticket(9), vec![item(4)]).unwrap();
     assert_eq!(drain(&mut solo, 201), [], "a sync is in flight");
     solo.handle_synced(SyncToken(999));
@@ -94,7 +94,7 @@ fn a_batch_is_one_write_and_one_sync_and_nothing_is_said_before() {
     let effects = drain(&mut solo, 150);
     assert_eq!(effects[..2], [ordered(7, 0, 2, 1, 200, false), ordered(8, 0, 1, 3, 200, false)]);
     let (write, token) = written(&effects[2..]);
-    assert_eq!((write.head.dt_ms, write.head.segment), (200, SegmentNumber(2)), "time never goes back");
+    assert_eq!((write.first_id, &write.items[..]), (id(4), &[at(200, item(4))][..]), "time never goes back");
     solo.handle_synced(token);
     solo.handle_synced(token);
     assert_eq!(drain(&mut solo, 300), [ordered(9, 0, 1, 4, 200, false)]);
@@ -106,39 +106,48 @@ fn a_key_gives_the_first_id_within_a_batch_and_later() {
     solo.submit(Ticket(1), vec![item(1), keyed(2, 5), keyed(3, 5), item(4)]).unwrap();
     let effects = drain(&mut solo, 200);
     let (write, token) = written(&effects);
-    let bodies: Vec<_> = write.records.iter().map(|record| (record.id.0, record.content.clone())).collect();
-    let kept = [(1, Content::Item(item(1))), (2, Content::Item(keyed(2, 5))), (3, Content::Item(item(4)))];
-    assert_eq!(bodies, kept, "a duplicate is not in history");
+    assert_eq!(write.items, [item(1), keyed(2, 5), item(4)].map(|item| at(200, item)), "a duplicate is not in history");
     solo.handle_synced(token);
     let said = [ordered(1, 0, 2, 1, 200, false), ordered(1, 2, 1, 2, 200, true), ordered(1, 3, 1, 3, 200, false)];
     assert_eq!(drain(&mut solo, 200), said);
     solo.submit(Ticket(2), vec![keyed(9, 5)]).unwrap();
-    let effects = drain(&mut solo, 300);
-    solo.handle_synced(written(&effects).1);
-    assert_eq!(drain(&mut solo, 300), [ordered(2, 0, 1, 2, 300, true)]);
-    assert_eq!(solo.next_id(), EventId(4));
+    assert_eq!(drain(&mut solo, 300), [ordered(2, 0, 1, 2, 300, true)], "its first copy is durable: nothing is written");
+    assert_eq!(solo.next_id(), id(4));
 }
 
 #[test]
 fn windows_and_batches_are_bounded() {
-    let limits = SoloLimits { window_bytes: 50, window_items: 5, batch_bytes: 25, ..SoloLimits::default() };
+    let (window_bytes, batch_bytes) = (weight() * 5, weight() * 5 / 2);
+    let limits = SoloLimits { item_bytes: weight() * 4, window_bytes, window_items: 5, batch_bytes, ..SoloLimits::default() };
     let mut solo = joined(limits);
     assert_eq!(solo.submit(Ticket(1), (0..6).map(item).collect()), Err(Refusal::TooLarge));
     solo.submit(Ticket(2), (0..3).map(item).collect()).unwrap();
     assert_eq!(solo.submit(Ticket(3), (0..3).map(item).collect()), Err(Refusal::WindowFull));
-    assert_eq!(solo.room_bytes(), 20);
+    assert_eq!(solo.room_bytes(), weight() * 2);
     let effects = drain(&mut solo, 1);
     let (write, token) = written(&effects);
-    assert_eq!(write.records.len(), 2, "a batch of 25 bytes");
+    assert_eq!(write.items.len(), 2, "a batch of two and a half");
     solo.handle_synced(token);
     let effects = drain(&mut solo, 1);
     assert_eq!(effects[0], ordered(2, 0, 2, 1, 100, false));
     solo.handle_synced(written(&effects[1..]).1);
     assert_eq!(drain(&mut solo, 1), [ordered(2, 2, 1, 3, 100, false)]);
-    assert_eq!(solo.room_bytes(), 50);
-    let heavy = Item { weight: 50, ..item(1) };
-    solo.submit(Ticket(4), vec![heavy]).unwrap();
-    assert_eq!(written(&drain(&mut solo, 1)).0.records.len(), 1, "one item heavier than a batch goes alone");
+    assert_eq!(solo.room_bytes(), window_bytes);
+    let heavy = Item { payload: Payload::Bytes(vec![0; weight() as usize * 3].into()), ..item(1) };
+    let heavier = Item { payload: Payload::Bytes(vec![0; weight() as usize * 4].into()), ..item(1) };
+    assert_eq!(solo.submit(Ticket(5), vec![heavier]), Err(Refusal::TooLarge));
+    solo.submit(Ticket(4), vec![heavy, item(2)]).unwrap();
+    assert_eq!(written(&drain(&mut solo, 1)).0.items.len(), 1, "one item heavier than a batch goes alone");
+}
+
+#[test]
+fn answers_of_calls_are_refused() {
+    use crate::model::command::Outcome;
+    use crate::model::publication::Properties;
+    let mut solo = joined(SoloLimits::default());
+    let properties = Properties { outcome: Some(Outcome::Result), ..Properties::default() };
+    let item = Item { properties: Some(Box::new(properties)), ..item(1) };
+    assert_eq!(solo.submit(Ticket(1), vec![item]), Err(Refusal::Unstorable));
 }
 
 #[test]
@@ -168,7 +177,7 @@ fn a_full_disk_refuses_and_recovers_without_a_gap() {
     solo.submit(Ticket(4), vec![keyed(1, 1)]).unwrap();
     let effects = drain(&mut solo, 200);
     let (write, token) = written(&effects);
-    assert_eq!((write.head.slot, write.head.from, write.records[0].id), (Slot(2), Pseq(1), EventId(1)), "nothing was used up");
+    assert_eq!(write.first_id, id(1), "nothing was used up");
     solo.submit(Ticket(5), vec![item(5)]).unwrap();
     solo.handle_low_space();
     assert_eq!(drain(&mut solo, 200), [refused(5, 0, 1, Refusal::DiskFull)]);
@@ -186,53 +195,68 @@ fn a_write_refused_before_it_was_polled_is_not_made() {
     assert_eq!(drain(&mut solo, 1), [refused(1, 0, 1, Refusal::DiskFull)]);
 }
 
+fn record(number: u64, item: Item) -> Record {
+    Record { id: id(number), item }
+}
+
 #[test]
 fn a_restart_ends_the_old_life_and_goes_on_behind_the_log() {
     let limits = SoloLimits::default();
     let mut restored = Restored::new(limits.seen);
-    restored.handle_head(Head { slot: Slot(1), dt_ms: 500, incarnation: Incarnation(1), ..Head::default() });
-    restored.handle_head(Head { slot: Slot(2), dt_ms: 600, incarnation: Incarnation(1), ..Head::default() });
-    restored.handle_record(EventId(1), Some(DedupKey { scope: 1, key: 5 }));
-    restored.handle_record(EventId(2), None);
-    let (head, next_id, keys) = restored.snapshot();
-    let mut solo = Solo::start(identity(2), Restored::from_snapshot(limits.seen, head, next_id, &keys), limits);
+    restored.handle_record(&record(1, at(500, keyed(1, 5)))).unwrap();
+    assert_eq!(restored.handle_record(&record(3, at(600, item(2)))), Err(Gap { expected: id(2) }));
+    restored.handle_record(&record(2, at(600, item(2)))).unwrap();
+    let restored = Restored::from_state(limits.seen, &restored.state());
+    let mut solo = Solo::start(REALM.into(), restored, limits);
     solo.submit(Ticket(1), vec![keyed(1, 5), item(2)]).unwrap();
     let effects = drain(&mut solo, 10);
     let (write, token) = written(&effects);
-    assert_eq!(write.records, [Record { id: EventId(3), content: Content::Gone(Incarnation(1)) }]);
-    assert_eq!((write.head.slot, write.head.dt_ms, write.head.incarnation), (Slot(3), 600, Incarnation(2)));
+    assert_eq!((write.first_id, write.items.len()), (id(3), 1));
+    let end = write.items[0].clone();
+    assert_eq!((end.kind, end.time_ms), (Kind::GONE, 600));
     solo.handle_synced(token);
     let effects = drain(&mut solo, 700);
-    let gone = SoloEffect::Gone { incarnation: Incarnation(1), id: EventId(3), dt_ms: 600 };
+    let gone = SoloEffect::Gone { incarnation: Incarnation(1), id: id(3), dt_ms: 600 };
     assert_eq!(effects[..2], [gone, SoloEffect::Joined(Incarnation(2))]);
     solo.handle_synced(written(&effects[2..]).1);
     assert_eq!(drain(&mut solo, 700), [ordered(1, 0, 1, 1, 700, true), ordered(1, 1, 1, 4, 700, false)]);
-    assert_eq!(solo.snapshot().1, EventId(5));
+    assert_eq!((solo.state().next_id, solo.state().incarnation), (id(5), Incarnation(2)));
+    // Only the end of the first life survives: the second has ended without a trace, and is ended.
+    let mut restored = Restored::new(limits.seen);
+    for (number, item) in [(1, item(1)), (2, item(2)), (3, end)] {
+        restored.handle_record(&record(number, item)).unwrap();
+    }
+    let mut solo = Solo::start(REALM.into(), restored, limits);
+    let token = written(&drain(&mut solo, 10)).1;
+    solo.handle_synced(token);
+    let gone = SoloEffect::Gone { incarnation: Incarnation(2), id: id(4), dt_ms: 600 };
+    assert_eq!(drain(&mut solo, 10), [gone, SoloEffect::Joined(Incarnation(3))]);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// A log read back remembers what the solo that wrote it does, whatever is forgotten on the way.
+    /// A log read back is the state that wrote it; where keys are over the bounds, what is remembered is true and within them.
     #[test]
     fn a_log_read_back_is_what_was_there(
         batches in prop::collection::vec(prop::collection::vec(prop::option::of((0..4u64, 0..6u64)), 1..6), 1..20),
-        keys_per_scope in 1..4usize, scopes in 1..4usize, stop in 0..20usize,
+        keys_per_owner in 1..8usize, owners in 1..5usize, stop in 0..20usize,
     ) {
-        let seen = SeenLimits { keys_per_scope, scopes };
+        let seen = SeenLimits { keys_per_owner, owners, ..SeenLimits::default() };
         let limits = SoloLimits { seen, ..SoloLimits::default() };
-        let mut solo = fresh(limits);
+        let mut solo = joined(limits);
         let mut restored = Restored::new(seen);
-        for (number, keys) in std::iter::once(Vec::new()).chain(batches).enumerate() {
-            let keyed = |key: Option<(u64, u64)>| Item { dedup: key.map(|(scope, key)| DedupKey { scope, key }), ..item(1) };
+        let mut given = Vec::new();
+        for (number, keys) in batches.into_iter().enumerate() {
+            let keyed = |of: Option<(u64, u64)>| Item { dedup: of.map(|(owner, of)| key(&owner.to_string(), of)), ..item(1) };
             solo.submit(Ticket(number as u64), keys.into_iter().map(keyed).collect()).unwrap();
             for effect in drain(&mut solo, 5) {
                 match effect {
                     SoloEffect::Write(write) => {
-                        restored.handle_head(write.head);
-                        for record in write.records {
-                            let Content::Item(item) = record.content else { continue };
-                            restored.handle_record(record.id, item.dedup);
+                        for (n, item) in (0..).zip(write.items) {
+                            let record = Record { id: write.first_id.plus(n), item };
+                            given.extend(record.item.dedup.clone().map(|key| (key, record.id)));
+                            restored.handle_record(&record).unwrap();
                         }
                     }
                     SoloEffect::Sync { token } => solo.handle_synced(token),
@@ -240,10 +264,17 @@ proptest! {
                 }
             }
             drain(&mut solo, 5);
-            let (head, next_id, keys) = restored.snapshot();
-            prop_assert_eq!(&solo.snapshot(), &(head, next_id, keys.clone()));
+            let (there, back) = (solo.state(), restored.state());
+            prop_assert_eq!((there.next_id, there.dt_ms, there.incarnation), (back.next_id, back.dt_ms, back.incarnation));
+            if keys_per_owner >= 6 && owners >= 4 {
+                prop_assert_eq!(there.seen, back.seen.clone());
+            }
+            prop_assert!(back.seen.iter().all(|pair| given.contains(pair)));
+            let of = |owner: u64| back.seen.iter().filter(|(key, _)| *key.owner == *owner.to_string()).count();
+            prop_assert!((0..4).all(|owner| of(owner) <= keys_per_owner));
+            prop_assert!((0..4).filter(|owner| of(*owner) > 0).count() <= owners);
             if number == stop {
-                restored = Restored::from_snapshot(seen, head, next_id, &keys);
+                restored = Restored::from_state(seen, &back);
             }
         }
     }
@@ -261,10 +292,10 @@ proptest! {
         let mut take = |solo: &mut Solo, token: &mut Option<SyncToken>, answered: &mut Vec<(u64, usize, u64)>| {
             for effect in drain(solo, 5) {
                 match effect {
-                    SoloEffect::Write(write) => disk.extend(write.records),
+                    SoloEffect::Write(write) => disk.extend((0..).zip(write.items).map(|(n, _)| write.first_id.plus(n))),
                     SoloEffect::Sync { token: new } => *token = Some(new),
                     SoloEffect::Ordered { ticket, offset, count, first_id, .. } => {
-                        answered.extend((0..count).map(|n| (ticket.0, offset + n, first_id.0 + n as u64)));
+                        answered.extend((0..count).map(|n| (ticket.0, offset + n, first_id.value() + n as u64)));
                     }
                     other => panic!("{other:?}"),
                 }
@@ -299,6 +330,6 @@ proptest! {
             (*ticket, *offset, id)
         }).collect();
         prop_assert_eq!(&answered, &expected);
-        prop_assert_eq!(disk.iter().map(|record| record.id.0).collect::<Vec<_>>(), (1..=next).collect::<Vec<_>>());
+        prop_assert_eq!(disk.iter().map(|id| id.value()).collect::<Vec<_>>(), (1..=next).collect::<Vec<_>>());
     }
 }

@@ -1,141 +1,108 @@
-//! What a solo writes, and how a log of such writes is read back after a restart.
+//! What a solo writes, and how the history of a realm is read back after a restart.
+use std::sync::Arc;
+
+use bytes::Bytes;
+
 use crate::cluster::seen::{Seen, SeenLimits};
-use crate::cluster::segment::{DedupKey, Digest, EventId, Incarnation, Item, LedgerId, Pseq, SegmentNumber, Slot};
+use crate::cluster::segment::{DedupKey, EventId, Incarnation};
+use crate::model::record::Kind;
+use crate::model::{Item, Payload, Record};
 
-/// The head of a write: the draft and its election in one; it comes before the records and is all that is not an item.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Head {
-    /// The slot that this write decides.
-    pub slot: Slot,
-    /// The time of all its records, in milliseconds since 1970: it only grows.
-    pub dt_ms: u64,
-    /// The life of the process.
-    pub incarnation: Incarnation,
-    /// The number of the segment, 0 for the grant of the life.
-    pub segment: SegmentNumber,
-    /// The first place in the stream; 0 for a grant.
-    pub from: Pseq,
-    /// The last place in the stream; 0 for a grant.
-    pub to: Pseq,
-    /// The digest of the segment; the nonce of a grant.
-    pub digest: Digest,
-}
-
-impl Head {
-    /// Bytes of an encoded head.
-    pub const LENGTH: usize = 60;
-
-    /// The head in bytes, integers little-endian in the order of the fields.
-    pub fn encode(&self) -> [u8; Self::LENGTH] {
-        let mut bytes = [0; Self::LENGTH];
-        let slot = self.slot.0.to_le_bytes();
-        let (time, life, segment) = (self.dt_ms.to_le_bytes(), self.incarnation.0.to_le_bytes(), self.segment.0.to_le_bytes());
-        let (from, to, digest) = (self.from.0.to_le_bytes(), self.to.0.to_le_bytes(), self.digest.0.to_le_bytes());
-        let fields = [&slot[..], &time, &life, &segment, &from, &to, &digest];
-        for (place, byte) in bytes.iter_mut().zip(fields.into_iter().flatten()) {
-            *place = *byte;
-        }
-        bytes
-    }
-
-    /// The head that these bytes are; `None` if they are of another length.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (slot, rest) = bytes.split_first_chunk()?;
-        let (time, rest) = rest.split_first_chunk()?;
-        let (life, rest) = rest.split_first_chunk()?;
-        let (segment, rest) = rest.split_first_chunk()?;
-        let (from, rest) = rest.split_first_chunk()?;
-        let (to, rest) = rest.split_first_chunk()?;
-        let (digest, rest) = rest.split_first_chunk()?;
-        rest.is_empty().then(|| Head {
-            slot: Slot(u64::from_le_bytes(*slot)),
-            dt_ms: u64::from_le_bytes(*time),
-            incarnation: Incarnation(u32::from_le_bytes(*life)),
-            segment: SegmentNumber(u64::from_le_bytes(*segment)),
-            from: Pseq(u64::from_le_bytes(*from)),
-            to: Pseq(u64::from_le_bytes(*to)),
-            digest: Digest(u128::from_le_bytes(*digest)),
-        })
-    }
-}
-
-/// One record of history, final as soon as it is durable with all before it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Record {
-    /// Its id: one more than that of the record before.
-    pub id: EventId,
-    /// What has it.
-    pub content: Content,
-}
-
-/// What a record holds.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Content {
-    /// What was submitted.
-    Item(Item),
-    /// SESSION_GONE: the process that had this life has ended, and its connections with it.
-    Gone(Incarnation),
-}
-
-/// What is appended to the log: the head, then the records; any prefix of it that survives a power loss is sound.
+/// A batch to be appended to the log as it is; any prefix of it that survives a power loss is sound.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Write {
-    /// Which ledger.
-    pub ledger: LedgerId,
-    /// Draft and election.
-    pub head: Head,
-    /// Bodies with their ids, ascending without gap; duplicates are left out.
-    pub records: Vec<Record>,
+    /// The id that the log must give the first of them.
+    pub first_id: EventId,
+    /// Items of this realm, with their time; never none. Duplicates are left out.
+    pub items: Vec<Item>,
 }
 
-/// What the log says, folded record by record in its order; also what a snapshot must keep.
+impl Write {
+    /// Whether these ids, which the log gave the items, are those that the solo counts on. If not, the log is not the one that was
+    /// read at the start: [`super::Solo::handle_failed`].
+    pub fn has(&self, ids: &[EventId]) -> bool {
+        ids.len() == self.items.len() && (0..).zip(ids).all(|(n, id)| self.first_id.plus(n) == *id)
+    }
+}
+
+/// SESSION_GONE: the process that had this life has ended, and its connections with it.
+pub(super) fn gone(realm: Arc<str>, life: Incarnation, dt_ms: u64) -> Item {
+    Item::of_kind(Kind::GONE, realm, dt_ms, Payload::Bytes(Bytes::copy_from_slice(&life.0.to_le_bytes())))
+}
+
+/// The life that a record says has ended.
+fn ended(record: &Record) -> Option<Incarnation> {
+    match &record.item.payload {
+        Payload::Bytes(life) if record.item.kind == Kind::GONE => {
+            life.as_ref().try_into().ok().map(u32::from_le_bytes).map(Incarnation)
+        }
+        _ => None,
+    }
+}
+
+/// All that a solo needs to go on after a restart; with the ids, part of a snapshot of its realm.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SoloState {
+    /// The id that the next item gets.
+    pub next_id: EventId,
+    /// The time of the last item, in milliseconds since 1970.
+    pub dt_ms: u64,
+    /// The latest life that left anything in the log, 0 for none.
+    pub incarnation: Incarnation,
+    /// The keys that are remembered, by ascending id.
+    pub seen: Vec<(DedupKey, EventId)>,
+}
+
+/// A record that does not follow the one before: the history that is read is not whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gap {
+    /// The id that must come next.
+    pub expected: EventId,
+}
+
+/// What the log says, folded record by record in the order of ids.
 #[derive(Clone, Debug)]
 pub struct Restored {
-    pub(super) head: Head,
     pub(super) next_id: EventId,
+    pub(super) dt_ms: u64,
+    pub(super) incarnation: Incarnation,
     pub(super) seen: Seen,
-    /// Scopes with keys in the write whose head came last.
-    fresh: Vec<u64>,
 }
 
 impl Restored {
-    /// An empty log.
+    /// An empty history.
     pub fn new(limits: SeenLimits) -> Self {
-        Restored { head: Head::default(), next_id: EventId(1), seen: Seen::new(limits), fresh: Vec::new() }
+        Restored { next_id: EventId::FIRST, dt_ms: 0, incarnation: Incarnation(0), seen: Seen::new(limits) }
     }
 
-    /// From a snapshot: its last head, the next id, and the keys by ascending id.
-    pub fn from_snapshot(limits: SeenLimits, head: Head, next_id: EventId, seen: &[(DedupKey, EventId)]) -> Self {
-        let mut restored = Restored { head, next_id, ..Restored::new(limits) };
-        for (key, id) in seen {
-            restored.seen.remember(*key, *id);
+    /// A history whose beginning a snapshot stands for.
+    pub fn from_state(limits: SeenLimits, state: &SoloState) -> Self {
+        let mut seen = Seen::new(limits);
+        for (key, id) in &state.seen {
+            seen.remember(key, *id);
+            seen.forget_oldest([key.owner.clone()]);
         }
-        restored
+        Restored { next_id: state.next_id, dt_ms: state.dt_ms, incarnation: state.incarnation, seen }
     }
 
-    /// The head of a write.
-    pub fn handle_head(&mut self, head: Head) {
-        self.forget_oldest();
-        self.head = Head { dt_ms: head.dt_ms.max(self.head.dt_ms), ..head };
-    }
-
-    /// A record of the write whose head came last.
-    pub fn handle_record(&mut self, id: EventId, dedup: Option<DedupKey>) {
-        if let Some(key) = dedup {
-            self.seen.remember(key, id);
-            self.fresh.push(key.scope);
+    /// The next record of the realm, of any kind.
+    pub fn handle_record(&mut self, record: &Record) -> Result<(), Gap> {
+        if record.id != self.next_id {
+            return Err(Gap { expected: self.next_id });
         }
-        self.next_id = self.next_id.max(id.next());
+        self.next_id = record.id.plus(1);
+        self.dt_ms = self.dt_ms.max(record.item.time_ms);
+        if let Some(key) = &record.item.dedup {
+            self.seen.remember(key, record.id);
+            self.seen.forget_oldest([key.owner.clone()]);
+        }
+        // The first life begins with its first record, each other with the end of the one before.
+        self.incarnation = ended(record).map_or(self.incarnation.max(Incarnation(1)), Incarnation::next);
+        Ok(())
     }
 
-    /// The last head, the next id, and the keys by ascending id; taken between two writes.
-    pub fn snapshot(&mut self) -> (Head, EventId, Vec<(DedupKey, EventId)>) {
-        self.forget_oldest();
-        (self.head, self.next_id, self.seen.all())
-    }
-
-    /// The end of a write: as a resolver does at the end of a slot.
-    pub(super) fn forget_oldest(&mut self) {
-        self.seen.forget_oldest(std::mem::take(&mut self.fresh));
+    /// The same as a state to be kept.
+    pub fn state(&self) -> SoloState {
+        SoloState { next_id: self.next_id, dt_ms: self.dt_ms, incarnation: self.incarnation, seen: self.seen.all() }
     }
 }

@@ -55,6 +55,7 @@ proptest! {
     fn records_are_read_as_they_were_written(item in any_item(), number in 1..1_u64 << 52) {
         let mut bytes = Vec::new();
         codec::encode(&item, id(number), &mut bytes);
+        prop_assert!(bytes.len() as u64 <= item.weight_bytes());
         let summary = codec::summary(&bytes).unwrap();
         prop_assert_eq!((summary.id, summary.realm, summary.kind), (id(number), &*item.realm, item.kind));
         prop_assert_eq!(summary.topic, item.topic.as_ref().map(Topic::as_mqtt));
