@@ -4,7 +4,7 @@ use std::fmt;
 use bytes::Bytes;
 
 pub use crate::model::EventId;
-pub use crate::model::record::DedupKey;
+pub use crate::model::record::{DedupKey, Ticket};
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -59,10 +59,6 @@ number! {
 number! {
     /// Which sync of a machine is meant.
     SyncToken(u64)
-}
-number! {
-    /// What a caller calls one submission.
-    Ticket(u64)
 }
 
 /// What is ordered; opaque here.

@@ -1,12 +1,14 @@
 //! Who a session acts for, as authentication established it; never what the client says of itself.
 
+use std::sync::Arc;
+
 /// The identity behind a session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Principal {
     /// The user name; for anonymous sessions a name of the router's making.
-    pub authid: Box<str>,
+    pub authid: Arc<str>,
     /// The role that rules apply to.
-    pub authrole: Box<str>,
+    pub authrole: Arc<str>,
     /// How it was established: `anonymous`, `ticket`, ...
     pub authmethod: Box<str>,
     /// Who established it: `static`, `dynamic`, ...

@@ -81,6 +81,10 @@ pub enum Reason {
     SharedSubscriptionInvalid,
     /// What the router does not do.
     NotSupported,
+    /// The disk is full.
+    NoSpace,
+    /// The disk has failed: what it holds is known after a restart only.
+    StorageFailed,
     /// Something that should not happen, said without detail.
     Internal,
 }
@@ -126,6 +130,8 @@ impl fmt::Display for Reason {
             Reason::ServerBusy => "server busy",
             Reason::SharedSubscriptionInvalid => "option not possible on a shared subscription",
             Reason::NotSupported => "not supported",
+            Reason::NoSpace => "no space left on the disk",
+            Reason::StorageFailed => "the storage has failed",
             Reason::Internal => "internal error",
         })
     }

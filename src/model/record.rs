@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::publication::Properties;
-use super::{EventId, Payload, Qos, SessionId, Topic};
+use super::publication::{Properties, Publisher};
+use super::{EventId, Payload, Principal, Publication, Qos, SessionId, Topic};
 
 /// Which of the requests to append to a history this is: counted by one from 0 by whoever asks, answered in that order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -69,6 +69,13 @@ pub struct Origin {
     pub authid: Arc<str>,
     /// The role it had.
     pub authrole: Arc<str>,
+}
+
+impl Origin {
+    fn to_publisher(&self) -> Publisher {
+        let principal = Principal { authid: self.authid.clone(), authrole: self.authrole.clone(), ..Principal::anonymous("") };
+        Publisher { session: self.session, principal: Arc::new(principal) }
+    }
 }
 
 /// What makes a repeated publication recognizable: equal keys of one owner are one publication.
@@ -153,4 +160,19 @@ pub struct Record {
     pub id: EventId,
     /// What is there.
     pub item: Item,
+}
+
+impl Record {
+    /// As what its readers receive, if it is a publication: with its id, and its publisher where that was disclosed.
+    pub fn to_publication(&self) -> Option<Publication> {
+        let Item { topic, origin, qos, flags, expires_at_ms, payload, properties, .. } = &self.item;
+        let topic = topic.as_ref().filter(|_| self.item.kind == Kind::PUBLICATION)?;
+        let mut publication = Publication::new(topic.clone(), payload.clone(), *qos);
+        publication.id = self.id.into();
+        publication.retain = flags.has(Flags::RETAIN);
+        publication.expires_at_ms = *expires_at_ms;
+        publication.publisher = origin.as_ref().filter(|_| flags.has(Flags::DISCLOSED)).map(Origin::to_publisher);
+        publication.properties = properties.clone();
+        Some(publication)
+    }
 }

@@ -3,18 +3,22 @@
 //! Inputs go into a mailbox; the one that finds the router free empties the mailbox in order, the others leave theirs and
 //! go on reading. So a realm has one order, and at low rates a message is routed on the thread that read it.
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::history::{History, Written};
+use super::line::{Line, Settled};
+use crate::model::record::Ticket;
 use crate::model::{ConnectionId, Delivery, EventId, Limits, Publication};
 use crate::net::clock::{instant_of, now_ms};
 use crate::net::outbox::Outbox;
 use crate::net::{Input, Realm};
+use crate::router::effect::Draft;
 use crate::router::{Census, Counters, Effect, Router};
 
 /// One thing for a realm to handle.
@@ -29,6 +33,8 @@ enum Item {
     Timeout,
     /// Every session is told to end.
     ShutDown,
+    /// The writer of the history has news.
+    Written(Written),
 }
 
 /// A realm and the outboxes of its connections.
@@ -50,7 +56,9 @@ struct Core {
     dirty: Vec<ConnectionId>,
     /// Members that lost events.
     overrun: Vec<(ConnectionId, u64)>,
-    /// The last id of the realm's order.
+    /// The way into the history; without one ids are given at once.
+    line: Option<Line>,
+    /// Without a line: the last id given.
     last_id: u64,
 }
 
@@ -62,24 +70,39 @@ struct Member {
 }
 
 impl EventLoop {
-    /// An empty realm, with a task that brings its timeouts until it is dropped.
-    pub fn start(limits: Limits, seed: u64) -> Arc<Self> {
+    /// The realm called `name` as `history` left it, or an empty one, with a task that brings its timeouts until it is dropped.
+    pub fn start(limits: Limits, seed: u64, name: &str, history: Option<&Arc<History>>) -> Arc<Self> {
+        let mut router = Router::new(limits, seed);
+        let name: Arc<str> = name.into();
+        let beginning = history.map(|history| (history, history.beginning(&name)));
+        for record in beginning.iter().flat_map(|(_, beginning)| &beginning.retained) {
+            router.restore_retained(record);
+        }
+        let event_loop = Arc::new_cyclic(|this: &Weak<EventLoop>| {
+            let line = beginning.map(|(history, beginning)| Line::start(this.clone(), name, history.clone(), beginning));
+            EventLoop::of(router, line)
+        });
+        event_loop.run();
+        tokio::spawn(bring_timeouts(Arc::downgrade(&event_loop)));
+        event_loop
+    }
+
+    fn of(router: Router, line: Option<Line>) -> Self {
         let core = Core {
-            router: Router::new(limits, seed),
+            router,
             members: HashMap::default(),
             answered: Vec::new(),
             dirty: Vec::new(),
             overrun: Vec::new(),
+            line,
             last_id: 0,
         };
-        let event_loop = Arc::new(EventLoop {
+        EventLoop {
             mailbox: Mutex::new(Vec::new()),
             core: Mutex::new(core),
             due_ms: AtomicU64::new(u64::MAX),
             due_changed: Notify::new(),
-        });
-        tokio::spawn(bring_timeouts(Arc::downgrade(&event_loop)));
-        event_loop
+        }
     }
 
     /// Lets a connection in.
@@ -90,6 +113,16 @@ impl EventLoop {
     /// Publishes in the router's own name.
     pub fn publish_own(&self, publication: Publication) {
         self.put(Item::Own(publication));
+    }
+
+    /// The writer of the history has news of what this realm wrote.
+    pub fn tell_written(&self, written: Written) {
+        self.put(Item::Written(written));
+    }
+
+    /// True if nothing waits for its place in the history.
+    pub fn is_settled(&self) -> bool {
+        self.look(|core| core.line.as_ref().is_none_or(Line::is_idle))
     }
 
     /// Tells every session to end.
@@ -133,6 +166,7 @@ impl EventLoop {
                 for item in items {
                     core.handle(item);
                 }
+                core.submit();
                 core.tell_of_overruns();
             }
             self.note_due(core.router.poll_timeout());
@@ -158,7 +192,7 @@ impl Realm for EventLoop {
 }
 
 /// Brings a timeout whenever the router has something due.
-async fn bring_timeouts(event_loop: std::sync::Weak<EventLoop>) {
+async fn bring_timeouts(event_loop: Weak<EventLoop>) {
     // Looks once a second whether the realm still exists.
     const LOOK: Duration = Duration::from_secs(1);
     while let Some(realm) = event_loop.upgrade() {
@@ -215,12 +249,41 @@ impl Core {
                 self.stage();
                 self.flush(None, now_ms);
             }
+            Item::Written(written) => {
+                if let Some(line) = &mut self.line {
+                    line.handle_written(written, now_ms);
+                }
+                self.settle(now_ms);
+            }
             Item::ShutDown => {
                 self.router.shut_down(now_ms);
                 self.stage();
                 self.flush(None, now_ms);
             }
         }
+    }
+
+    /// Sends what this round of items has to say on its way into the history.
+    fn submit(&mut self) {
+        if let Some(line) = &mut self.line {
+            let now_ms = now_ms();
+            line.submit(now_ms);
+            self.settle(now_ms);
+        }
+    }
+
+    /// Tells the router what has its place, and everybody who follows from it.
+    fn settle(&mut self, now_ms: u64) {
+        while let Some(settled) = self.line.as_mut().and_then(Line::poll_settled) {
+            match settled {
+                Settled::Appended { ticket, id, time_ms, is_duplicate } => {
+                    self.router.handle_appended(ticket, id, time_ms, is_duplicate);
+                }
+                Settled::Refused { ticket, reason } => self.router.handle_append_refused(ticket, reason),
+            }
+            self.stage();
+        }
+        self.flush(None, now_ms);
     }
 
     /// Says who lost events in this round; what that leads to is not told again.
@@ -241,19 +304,24 @@ impl Core {
         while let Some(effect) = self.router.poll_effect() {
             match effect {
                 Effect::Deliver(connection, delivery) => self.stage_delivery(connection, delivery),
-                Effect::Append(ticket, draft) => {
-                    drop(draft);
-                    self.last_id += 1;
-                    if let Some(id) = EventId::new(self.last_id) {
-                        self.router.handle_appended(ticket, id, now_ms(), false);
-                    }
-                }
+                Effect::Append(ticket, draft) => self.append(ticket, draft),
                 Effect::Settled(connection) => {
                     if let Some(member) = self.members.get_mut(&connection) {
                         member.settle();
                     }
                 }
             }
+        }
+    }
+
+    fn append(&mut self, ticket: Ticket, draft: Draft) {
+        if let Some(line) = &mut self.line {
+            return line.put(draft);
+        }
+        drop(draft);
+        self.last_id += 1;
+        if let Some(id) = EventId::new(self.last_id) {
+            self.router.handle_appended(ticket, id, now_ms(), false);
         }
     }
 
@@ -309,7 +377,7 @@ mod tests {
     /// Looking at a realm's figures takes its core for a moment: who brings input then must not be left waiting.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn input_is_handled_while_others_look() {
-        let realm = EventLoop::start(Limits::default(), 1);
+        let realm = EventLoop::start(Limits::default(), 1, "realm1", None);
         let (connection, outbox) = (ConnectionId(1), Arc::new(Outbox::new(1 << 20, now_ms())));
         realm.join(connection, outbox.clone());
         let open = Open {

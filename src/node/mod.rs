@@ -3,6 +3,8 @@ pub mod admin;
 pub mod banner;
 pub mod config;
 pub mod event_loop;
+pub mod history;
+pub mod line;
 pub mod realms;
 pub mod sys;
 
@@ -12,12 +14,14 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::gate::Settings;
 use crate::net::listener::{self, Census, Entrance, Speaks};
 use admin::{RealmStatus, Status, StatusSnapshot};
 pub use config::Config;
 use config::Listener;
+use history::{History, Opened};
 use realms::Realms;
 
 /// How long the goodbyes may take (the promise is 5 s in all).
@@ -29,7 +33,11 @@ pub async fn run(config: Config) -> Result<(), String> {
     let stop_signal = stop_signal()?;
     let mut config = config;
     let sockets = bind_all(&mut config)?;
-    let realms = Realms::start(&config.realms, config.auto_create_realms, config.limits.clone())?;
+    let (history, failure) = match config.memory {
+        true => (None, None),
+        false => History::open(&config).map(|Opened { history, failure }| (Some(history), Some(failure)))?,
+    };
+    let realms = Realms::start(&config.realms, config.auto_create_realms, config.limits.clone(), history)?;
     let census = Arc::new(Census::default());
     let status = status(&config, &realms, &census);
     for (socket, listener) in sockets.into_iter().zip(&config.listeners) {
@@ -47,10 +55,24 @@ pub async fn run(config: Config) -> Result<(), String> {
     // A closed standard output is no reason not to serve.
     write!(std::io::stdout(), "{}", banner::start_banner(&config, env!("CARGO_PKG_VERSION"))).ok();
     std::io::stdout().flush().ok();
-    stop_signal.await;
+    tokio::select! {
+        () = stop_signal => {}
+        why = failed(failure) => {
+            stop(&realms).await;
+            return Err(format!("the history in {} cannot be written: {why}; see to the disk and start again", config.data_dir.display()));
+        }
+    }
     tracing::info!("stopping");
     stop(&realms).await;
     Ok(())
+}
+
+/// Waits for the history to fail, which it hardly ever does.
+async fn failed(failure: Option<oneshot::Receiver<String>>) -> String {
+    match failure {
+        Some(failure) => failure.await.unwrap_or_else(|_| "its thread has ended".to_owned()),
+        None => std::future::pending().await,
+    }
 }
 
 /// Binds every listener, and notes the ports that the system chose.
@@ -129,7 +151,7 @@ async fn stop(realms: &Realms) {
     }
     let deadline = Instant::now() + GOODBYE;
     // Connections that have joined no realm have nothing to be told.
-    while all.iter().any(|(_, realm)| realm.connections() > 0) && Instant::now() < deadline {
+    while all.iter().any(|(_, realm)| realm.connections() > 0 || !realm.is_settled()) && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::event_loop::EventLoop;
+use super::history::History;
 use crate::model::{ConnectionId, Limits, Reason, Topic};
 use crate::net;
 use crate::net::outbox::Outbox;
@@ -16,18 +17,19 @@ const MAX_NAME_BYTES: usize = 255;
 pub struct Realms {
     limits: Limits,
     creates: bool,
+    history: Option<Arc<History>>,
     by_name: Mutex<HashMap<Box<str>, Arc<EventLoop>>>,
     configured: usize,
 }
 
 impl Realms {
     /// The realms called `names`; `creates`: others come into being on first use.
-    pub fn start(names: &[String], creates: bool, limits: Limits) -> Result<Arc<Self>, String> {
+    pub fn start(names: &[String], creates: bool, limits: Limits, history: Option<Arc<History>>) -> Result<Arc<Self>, String> {
         let mut by_name = HashMap::new();
         for name in names {
-            by_name.insert(name.as_str().into(), EventLoop::start(limits.clone(), seed()?));
+            by_name.insert(name.as_str().into(), EventLoop::start(limits.clone(), seed()?, name, history.as_ref()));
         }
-        Ok(Arc::new(Realms { limits, creates, configured: names.len(), by_name: Mutex::new(by_name) }))
+        Ok(Arc::new(Realms { limits, creates, history, configured: names.len(), by_name: Mutex::new(by_name) }))
     }
 
     /// Every realm with its name, in the order of names.
@@ -49,7 +51,7 @@ impl Realms {
         if by_name.len() >= self.configured + self.limits.max_auto_realms {
             return Err(Reason::QuotaExceeded);
         }
-        let realm = EventLoop::start(self.limits.clone(), seed().map_err(|_| Reason::Internal)?);
+        let realm = EventLoop::start(self.limits.clone(), seed().map_err(|_| Reason::Internal)?, name, self.history.as_ref());
         by_name.insert(name.into(), realm.clone());
         Ok(realm)
     }

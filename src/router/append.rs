@@ -10,7 +10,7 @@ use super::effect::{Draft, Effect};
 use super::session::SessionKey;
 use crate::model::command::{Acknowledge, PublishOptions};
 use crate::model::record::{Flags, Ticket};
-use crate::model::{Command, ConnectionId, EventId, Publication, PublicationId, Qos, Reason, SessionId};
+use crate::model::{Command, ConnectionId, EventId, Publication, PublicationId, Qos, Reason, Record, SessionId};
 
 /// What a session has on its way into the history, and what waits behind it.
 #[derive(Debug, Default)]
@@ -100,6 +100,13 @@ impl Router {
         let Some(waiting) = self.appends.take(ticket) else { return };
         let from = self.author(&waiting);
         self.settle(waiting.connection, from, waiting.acknowledge, Err(reason), waiting.followers);
+    }
+
+    /// A retained message that was there before this process.
+    pub fn restore_retained(&mut self, record: &Record) {
+        if let Some(publication) = record.to_publication() {
+            self.retain(&Arc::new(publication));
+        }
     }
 
     /// True while something that this connection sent waits for its place in the history.

@@ -240,8 +240,8 @@ impl Router {
 fn is_listed(audience: &Audience, session: &Session, all: bool) -> bool {
     let lists = [
         audience.sessions.as_ref().map(|ids| ids.contains(&session.id)),
-        audience.authids.as_ref().map(|names| names.contains(&session.principal.authid)),
-        audience.authroles.as_ref().map(|names| names.contains(&session.principal.authrole)),
+        audience.authids.as_ref().map(|names| names.iter().any(|name| **name == *session.principal.authid)),
+        audience.authroles.as_ref().map(|names| names.iter().any(|name| **name == *session.principal.authrole)),
     ];
     let mut present = lists.into_iter().flatten();
     if all { present.all(|is_in| is_in) } else { present.any(|is_in| is_in) }

@@ -2,8 +2,8 @@
 use std::sync::Arc;
 
 use crate::model::publication::Publisher;
-use crate::model::record::{Flags, Ticket};
-use crate::model::{ConnectionId, Delivery, Publication};
+use crate::model::record::{Flags, Origin, Ticket};
+use crate::model::{ConnectionId, Delivery, Item, Publication};
 
 /// One effect, in order.
 #[derive(Debug)]
@@ -26,4 +26,25 @@ pub struct Draft {
     pub author: Option<Publisher>,
     /// What readers and a restart have to know of it.
     pub flags: Flags,
+}
+
+impl Draft {
+    /// As a record of the realm called `realm`; its time is set where it gets its place.
+    pub fn into_item(self, realm: Arc<str>) -> Item {
+        let Draft { publication, author, flags } = self;
+        let origin = author.map(|Publisher { session, principal }| Origin {
+            session,
+            authid: principal.authid.clone(),
+            authrole: principal.authrole.clone(),
+        });
+        let Publication { topic, payload, qos, expires_at_ms, properties, .. } = &*publication;
+        Item {
+            origin,
+            qos: *qos,
+            flags,
+            expires_at_ms: *expires_at_ms,
+            properties: properties.clone(),
+            ..Item::publication(realm, 0, topic.clone(), payload.clone())
+        }
+    }
 }

@@ -150,7 +150,7 @@ impl World {
             SoloEffect::Refused { ticket, offset, count, .. } => {
                 let (items, answered, _) = self.tickets.get_mut(&ticket).ok_or("ANSWER: unknown ticket refused")?;
                 if !(offset..offset + count).all(|offset| answered.insert(offset)) {
-                    return Err(format!("ANSWER: {ticket} refused at {offset}, {answered:?} are answered"));
+                    return Err(format!("ANSWER: {ticket:?} refused at {offset}, {answered:?} are answered"));
                 }
                 self.unknown.extend(items[offset..offset + count].iter().filter(|item| item.dedup.is_some()).cloned());
             }
@@ -180,7 +180,7 @@ impl World {
     fn acknowledge(&mut self, ticket: Ticket, offset: usize, id: EventId, is_duplicate: bool) -> Result<(), String> {
         let (items, answered, floor) = self.tickets.get_mut(&ticket).ok_or("ANSWER: unknown ticket")?;
         if !answered.insert(offset) {
-            return Err(format!("ANSWER: {ticket} at {offset}, {answered:?} are answered"));
+            return Err(format!("ANSWER: {ticket:?} at {offset}, {answered:?} are answered"));
         }
         let item = &items[offset];
         if !is_duplicate {
@@ -356,7 +356,7 @@ impl World {
             }
         }
         if let Some((ticket, _)) = self.tickets.iter().find(|(_, (items, answered, _))| answered.len() != items.len()) {
-            return Err(format!("LIVENESS: ticket {ticket} is not answered"));
+            return Err(format!("LIVENESS: ticket {ticket:?} is not answered"));
         }
         let syncs = self.disk.syncs();
         self.now_ms += 1_000_000;

@@ -29,7 +29,7 @@ fn general_code_of(reason: Reason) -> ReasonCode {
         Reason::NotAuthorized | Reason::NoSuchRealm | Reason::DiscloseMeNotAllowed => ReasonCode::NotAuthorized,
         Reason::NotAuthenticated => ReasonCode::BadUserNameOrPassword,
         Reason::NoSuchSubscription | Reason::NoSuchRegistration => ReasonCode::NoSubscriptionExisted,
-        Reason::QuotaExceeded => ReasonCode::QuotaExceeded,
+        Reason::QuotaExceeded | Reason::NoSpace => ReasonCode::QuotaExceeded,
         Reason::MessageTooLarge => ReasonCode::PacketTooLarge,
         Reason::ReceiveMaximumExceeded => ReasonCode::ReceiveMaximumExceeded,
         Reason::TopicAliasInvalid => ReasonCode::TopicAliasInvalid,

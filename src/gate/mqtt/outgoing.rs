@@ -103,8 +103,8 @@ impl MqttGate {
         let code = match taken {
             Ok(Taken { has_receivers: true }) => ReasonCode::Success,
             Ok(Taken { has_receivers: false }) => ReasonCode::NoMatchingSubscribers,
-            Err(Reason::QuotaExceeded) if self.version != Version::V5 => {
-                return self.end(ReasonCode::QuotaExceeded, Reason::QuotaExceeded, output);
+            Err(reason @ (Reason::QuotaExceeded | Reason::NoSpace | Reason::StorageFailed)) if self.version != Version::V5 => {
+                return self.end(ReasonCode::QuotaExceeded, reason, output);
             }
             Err(reason) => names::code_of(reason, packet),
         };

@@ -70,8 +70,8 @@ impl WampGate {
             roles: Some(Box::new(announced())),
             agent: options::text(concat!("corsac/", env!("CARGO_PKG_VERSION"))),
             realm: Some(realm),
-            authid: Some(principal.authid.clone()),
-            authrole: Some(principal.authrole.clone()),
+            authid: Some((&*principal.authid).into()),
+            authrole: Some((&*principal.authrole).into()),
             authmethod: Some(principal.authmethod.clone()),
             authprovider: Some(principal.authprovider.clone()),
             ..WelcomeDetails::default()

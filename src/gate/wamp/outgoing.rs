@@ -92,8 +92,8 @@ impl WampGate {
         let details = InvocationDetails {
             procedure: procedure.as_ref().map(|procedure| procedure.as_uri().into()),
             caller: caller.as_ref().map(|caller| caller.session),
-            caller_authid: caller.as_ref().map(|caller| caller.principal.authid.clone()),
-            caller_authrole: caller.as_ref().map(|caller| caller.principal.authrole.clone()),
+            caller_authid: caller.as_ref().map(|caller| (&*caller.principal.authid).into()),
+            caller_authrole: caller.as_ref().map(|caller| (&*caller.principal.authrole).into()),
             receive_progress: receive_progress.then_some(true),
             timeout: *timeout_ms,
             mqtt: mqtt_details(properties.as_deref()),
@@ -162,8 +162,8 @@ fn event_details(event: &Event) -> EventDetails {
     let publisher = publication.publisher.as_ref();
     EventDetails {
         publisher: publisher.map(|publisher| publisher.session),
-        publisher_authid: publisher.map(|publisher| publisher.principal.authid.clone()),
-        publisher_authrole: publisher.map(|publisher| publisher.principal.authrole.clone()),
+        publisher_authid: publisher.map(|publisher| (&*publisher.principal.authid).into()),
+        publisher_authrole: publisher.map(|publisher| (&*publisher.principal.authrole).into()),
         topic: event.by_pattern.then(|| publication.topic.as_uri().into()),
         retained: event.retain.then_some(true),
         mqtt: published_by_mqtt(publication),

@@ -26,7 +26,7 @@ pub struct Flags {
     /// Keep everything in memory and write nothing
     #[arg(long, conflicts_with = "data")]
     pub memory: bool,
-    /// The data directory; this version keeps everything in memory [default: corsac-data]
+    /// The directory of the history [default: corsac-data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Threads that serve connections; one keeps the order of what different clients send [default: 1]

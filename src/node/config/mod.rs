@@ -14,6 +14,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::model::Limits;
+use crate::store::log::Durability;
 
 pub use error::{ConfigError, Place};
 pub use flags::Flags;
@@ -44,6 +45,8 @@ pub struct Config {
     pub memory: bool,
     /// Where to write when `memory` is off.
     pub data_dir: PathBuf,
+    /// Whether an acknowledgement waits for the disk.
+    pub durability: Durability,
     /// Threads that serve connections. With one, what became readable first is handled first, over all connections.
     pub threads: usize,
     /// A level (`info`) or a comma-separated list of `level` and `target=level`, as tracing-subscriber reads it.
@@ -93,6 +96,9 @@ impl Config {
             warnings.push("no client can connect: `anonymous = false`, and no users are configured".to_owned());
         } else if self.listeners.iter().any(Listener::is_remote) {
             warnings.push("anonymous clients of other machines may connect and use every realm".to_owned());
+        }
+        if self.durability == Durability::Os && !self.memory {
+            warnings.push("a power cut may lose what was acknowledged (`durability = \"os\"`)".to_owned());
         }
         if self.allow_origins.iter().any(|origin| origin == "*") {
             warnings.push("pages of every web site may connect (`allow_origins` holds `*`)".to_owned());

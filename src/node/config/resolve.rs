@@ -40,6 +40,7 @@ pub(super) fn resolve(settings: Settings) -> Result<Config, ConfigError> {
         server_reference: settings.server_reference,
         memory: settings.memory,
         data_dir: settings.data_dir,
+        durability: settings.durability,
         threads: settings.threads,
         log: settings.log,
         limits: settings.limits,

@@ -6,6 +6,7 @@ use super::listener::{self, Listener, Placement};
 use super::value::{Problem, Value};
 use crate::model::Limits;
 use crate::net::origin;
+use crate::store::log::Durability;
 
 /// The keys outside the tables, as the file and (in capitals, after `CORSAC_`) the environment name them.
 pub(super) const KEYS: &[&str] = &[
@@ -17,6 +18,7 @@ pub(super) const KEYS: &[&str] = &[
     "allow_origins",
     "memory",
     "data_dir",
+    "durability",
     "threads",
     "log",
 ];
@@ -45,6 +47,7 @@ pub(super) struct Settings {
     pub server_reference: Option<String>,
     pub memory: bool,
     pub data_dir: PathBuf,
+    pub durability: Durability,
     pub threads: usize,
     pub log: String,
     pub limits: Limits,
@@ -67,6 +70,7 @@ impl Default for Settings {
             server_reference: None,
             memory: false,
             data_dir: PathBuf::from("corsac-data"),
+            durability: Durability::default(),
             threads: 1,
             log: "info".to_owned(),
             limits: Limits::default(),
@@ -89,6 +93,7 @@ impl Settings {
             ("", "allow_origins") => self.allow_origins = each(value, parse_origin)?,
             ("", "memory") => self.memory = value.boolean()?,
             ("", "data_dir") => self.data_dir = parse_directory(value.text()?)?,
+            ("", "durability") => self.durability = parse_durability(&value.text()?)?,
             ("", "threads") => self.threads = value.number(1)?,
             ("", "log") => self.log = parse_log(value.text()?)?,
             _ => return Ok(false),
@@ -159,6 +164,14 @@ fn parse_origin(text: String) -> Result<String, Problem> {
 
 fn parse_directory(text: String) -> Result<PathBuf, Problem> {
     if text.is_empty() { Err("must be a directory, not an empty text".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+fn parse_durability(text: &str) -> Result<Durability, Problem> {
+    match text {
+        "fsync" => Ok(Durability::Sync),
+        "os" => Ok(Durability::Os),
+        _ => Err(format!("must be \"fsync\" (acknowledged is on disk) or \"os\" (a power cut may lose it), not {text:?}")),
+    }
 }
 
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];

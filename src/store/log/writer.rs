@@ -289,6 +289,11 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
+    /// True if the disk has room for what may come next.
+    pub fn has_room(&self) -> bool {
+        self.check_space(self.config.segment_bytes).is_ok()
+    }
+
     fn check_space(&self, bytes: u64) -> Result<(), Error> {
         let free = self.disk.free_bytes().map_err(|error| Error::io(".", error))?;
         if free >= bytes.saturating_add(self.config.reserve_bytes) { Ok(()) } else { Err(Error::NoSpace) }

@@ -38,6 +38,8 @@ pub fn error_uri(reason: Reason) -> &'static str {
         Reason::AdministrativeAction => "wamp.close.killed",
         Reason::ShuttingDown => "wamp.close.system_shutdown",
         Reason::ConnectionLost => "corsac.error.connection_lost",
+        Reason::NoSpace => "corsac.error.no_space",
+        Reason::StorageFailed => "corsac.error.storage_failed",
         Reason::ServerBusy => "corsac.error.server_busy",
         Reason::UnsupportedProtocolVersion | Reason::NotSupported => "wamp.error.feature_not_supported",
         Reason::Internal => "corsac.error.internal",
