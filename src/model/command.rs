@@ -96,6 +96,8 @@ pub enum Acknowledge {
     AtLeastOnce(PacketId),
     /// MQTT QoS 2: PUBREC with this id, recognised again until released.
     ExactlyOnce(PacketId),
+    /// The same, with DUP: its sender says that it is a repetition.
+    ExactlyOnceAgain(PacketId),
     /// WAMP `acknowledge: true`: PUBLISHED or ERROR with this request.
     Request(RequestId),
 }
@@ -430,7 +432,7 @@ pub enum Outcome {
 /// A goodbye.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Close {
-    /// New expiry of the session, where the client changes it [MQTT-3.14.2.2.2].
+    /// New expiry of the session, where the client changes it (3.14.2.2.2).
     pub expiry_s: Option<u32>,
     /// Publish the will all the same (DISCONNECT 0x04).
     pub with_will: bool,

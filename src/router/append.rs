@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Router;
 use super::effect::{Draft, Effect};
+use super::retained::Author;
 use super::session::SessionKey;
 use crate::model::command::{Acknowledge, PublishOptions};
 use crate::model::record::{Flags, Ticket};
@@ -27,6 +28,8 @@ pub struct Owed {
 #[derive(Debug)]
 struct Waiting {
     from: Option<(SessionKey, SessionId)>,
+    /// Who retains it, if it is retained.
+    by: Option<Author>,
     connection: Option<ConnectionId>,
     publication: Arc<Publication>,
     acknowledge: Acknowledge,
@@ -90,7 +93,7 @@ impl Router {
         }
         let receivers = match is_duplicate {
             true => 1,
-            false => self.publish_ordered(from, &publication, waiting.options.as_deref()),
+            false => self.publish_ordered(from, waiting.by, &publication, waiting.options.as_deref()),
         };
         self.settle(waiting.connection, from, waiting.acknowledge, Ok((id.into(), receivers)), waiting.followers);
     }
@@ -102,10 +105,10 @@ impl Router {
         self.settle(waiting.connection, from, waiting.acknowledge, Err(reason), waiting.followers);
     }
 
-    /// A retained message that was there before this process.
+    /// A retained message that was there before this process. Which client set it is not on record: No Local does not see it.
     pub fn restore_retained(&mut self, record: &Record) {
         if let Some(publication) = record.to_publication() {
-            self.retain(&Arc::new(publication));
+            self.retain(&Arc::new(publication), None);
         }
     }
 
@@ -199,7 +202,9 @@ impl Router {
     /// True for a publication that will be stored, without anything to be said about it before.
     fn can_be_stored(&self, key: SessionKey, publication: &Publication, acknowledge: Acknowledge) -> bool {
         let is_repetition = match acknowledge {
-            Acknowledge::ExactlyOnce(id) => self.sessions.at(key).is_some_and(|session| session.unreleased.contains_key(&id)),
+            Acknowledge::ExactlyOnce(id) | Acknowledge::ExactlyOnceAgain(id) => {
+                self.sessions.at(key).is_some_and(|session| session.unreleased.contains_key(&id))
+            }
             _ => false,
         };
         is_stored(publication, acknowledge) && !is_repetition && !self.retained_is_full(publication)
@@ -222,7 +227,8 @@ impl Router {
         let author = from.and_then(|key| self.disclosed(key));
         let from_id = from.zip(author.as_ref().map(|author| author.session));
         let draft = Draft { publication: publication.clone(), author, flags: flags_of(&publication, options.as_deref()) };
-        let waiting = Waiting { from: from_id, connection, publication, acknowledge, options, followers: Vec::new() };
+        let by = from.filter(|_| publication.retain).and_then(|key| self.author_of(key));
+        let waiting = Waiting { from: from_id, by, connection, publication, acknowledge, options, followers: Vec::new() };
         let ticket = self.appends.push(waiting);
         if let Some(session) = from.and_then(|key| self.sessions.at_mut(key)) {
             session.owed.tickets += 1;

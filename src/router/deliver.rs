@@ -7,6 +7,7 @@ use super::Router;
 use super::broker::Receiver;
 use super::effect::Effect;
 use super::inflight::Owed;
+use super::retained::Author;
 use super::session::{Session, SessionKey};
 use crate::model::command::{Audience, Protocol, PublishOptions, SubscribeOptions};
 use crate::model::delivery::Event;
@@ -55,9 +56,6 @@ impl Router {
         mut publication: Arc<Publication>,
         options: Option<&PublishOptions>,
     ) -> (PublicationId, usize) {
-        if publication.is_expired(self.now_ms) {
-            return (publication.id, 0);
-        }
         let id = PublicationId(self.random.publication_id());
         let publisher = options.filter(|o| o.disclose_me).and(from).and_then(|key| self.disclosed(key));
         // Nobody else holds it yet: the gate made it for this command.
@@ -67,36 +65,53 @@ impl Router {
         }
         // What clients retain goes through the history.
         if publication.retain && publication.topic.is_reserved() {
-            self.retain_own(&publication);
+            self.retain_own(&publication, from.and_then(|key| self.author_of(key)));
+        }
+        if publication.is_expired(self.now_ms) {
+            return (id, 0);
         }
         self.counters.published += 1;
         (id, self.route(from, &publication, options))
     }
 
-    /// Publishes what has its place in the history; tells how many receivers it had.
+    /// Publishes what has its place in the history, and what `by` has published; tells how many receivers it had.
     pub(super) fn publish_ordered(
         &mut self,
         from: Option<SessionKey>,
+        by: Option<Author>,
         publication: &Arc<Publication>,
         options: Option<&PublishOptions>,
     ) -> usize {
-        if publication.is_expired(self.now_ms) {
-            return 0;
-        }
+        // [MQTT-3.3.1-8]
         if publication.retain {
-            self.retain(publication);
+            self.retain(publication, by);
+        }
+        if publication.is_expired(self.now_ms) {
+            // It is acknowledged all the same [MQTT-4.3.3-13].
+            return 0;
         }
         self.counters.published += 1;
         self.route(from, publication, options)
     }
 
-    /// Keeps the value of a topic, or clears it with an empty one [MQTT-3.3.1-6].
-    pub(super) fn retain(&mut self, publication: &Arc<Publication>) {
-        if publication.payload.is_empty() {
+    /// Keeps the value of a topic in place of the one before [MQTT-3.3.1-5], or clears it with an empty one [MQTT-3.3.1-6], which
+    /// is not kept [MQTT-3.3.1-7]. It is nobody's but the realm's: 3.1.1: [MQTT-3.1.2-7].
+    pub(super) fn retain(&mut self, publication: &Arc<Publication>, by: Option<Author>) {
+        if self.is_nothing(publication) {
             self.retained.clear(&publication.topic);
         } else {
-            self.retained.set(publication.clone());
+            self.retained.set(publication.clone(), by);
         }
+    }
+
+    /// True for what only takes the place of the value before: nobody will get it any more.
+    fn is_nothing(&self, publication: &Publication) -> bool {
+        publication.payload.is_empty() || publication.is_expired(self.now_ms)
+    }
+
+    /// Who retains what this session publishes.
+    pub(super) fn author_of(&self, key: SessionKey) -> Option<Author> {
+        self.sessions.at(key)?.client_id.as_deref().map(Author::of)
     }
 
     /// Refuses what would be retained above the bounds. What is on its way into the history is not counted: the bounds of that way
@@ -109,17 +124,17 @@ impl Router {
     }
 
     /// Figures of the router's: as many as it has, whatever clients retain. (And the state of bridging brokers.)
-    fn retain_own(&mut self, publication: &Arc<Publication>) {
+    fn retain_own(&mut self, publication: &Arc<Publication>, by: Option<Author>) {
         let is_known = self.own_retained.find(&publication.topic, self.now_ms).is_some();
-        if publication.payload.is_empty() {
+        if self.is_nothing(publication) {
             self.own_retained.clear(&publication.topic);
         } else if is_known || self.own_retained.len() < MAX_OWN_RETAINED {
-            self.own_retained.set(publication.clone());
+            self.own_retained.set(publication.clone(), by);
         }
     }
 
     pub(super) fn retained_is_full(&self, publication: &Publication) -> bool {
-        if !publication.retain || publication.payload.is_empty() {
+        if !publication.retain || self.is_nothing(publication) {
             return false;
         }
         let earlier = self.retained.find(&publication.topic, self.now_ms);
@@ -132,6 +147,8 @@ impl Router {
         self.sessions.at(key).map(|session| Publisher { session: session.id, principal: session.principal.clone() })
     }
 
+    /// To everybody whose filters match [MQTT-3.3.2-3], in the order in which publications come to the realm [MQTT-4.6.0-5],
+    /// whatever their topic [MQTT-4.6.0-6]; 3.1.1: [MQTT-4.6.0-6].
     fn route(&mut self, from: Option<SessionKey>, publication: &Arc<Publication>, options: Option<&PublishOptions>) -> usize {
         let plan = self.broker.plan(&publication.topic, &self.sessions);
         let publisher_is_wamp = from.and_then(|key| self.sessions.at(key)).is_some_and(|s| !s.protocol.is_mqtt());
@@ -183,12 +200,14 @@ impl Router {
         1
     }
 
-    /// One event on its way to one session: at once, into its window, or nowhere if it is away and took QoS 0.
+    /// One event on its way to one session [MQTT-4.5.0-1]: at once, into its window (where it waits if the client is away,
+    /// 3.1.1: [MQTT-3.1.2-5]), or nowhere if it is away and took QoS 0.
     pub(super) fn deliver_to(&mut self, key: SessionKey, publication: &Arc<Publication>, passage: Passage) {
         let Some(session) = self.sessions.at_mut(key) else { return };
-        let qos = publication.qos.min(passage.qos);
+        let qos = publication.qos.min(passage.qos); // [MQTT-3.8.4-8], [MQTT-4.8.2-3]
         let Passage { retain, by_pattern, subscriptions, share, .. } = passage;
         let event = if qos == Qos::AtMostOnce {
+            // Whatever the window holds [MQTT-3.3.4-10].
             let publication = publication.clone();
             Some(Event { publication, qos, retain, duplicate: false, by_pattern, packet_id: None, subscriptions })
         } else {
@@ -204,7 +223,7 @@ impl Router {
     fn deliver_shared(&mut self, group_key: u32, publication: &Arc<Publication>) -> bool {
         let Some((session, options)) = self.pick_member(group_key, publication.qos) else { return false };
         let mut subscriptions = SmallVec::new();
-        subscriptions.extend(options.identifier.map(u64::from));
+        subscriptions.extend(options.identifier.map(u64::from)); // [MQTT-3.3.4-5]
         let retain = options.retain_as_published && publication.retain;
         let share = Some(group_key);
         self.deliver_to(session, publication, Passage { qos: options.qos, retain, by_pattern: true, subscriptions, share });

@@ -103,7 +103,8 @@ impl Inflight {
         self.queue.len()
     }
 
-    /// Takes a delivery in line: returns it as an event if it may be sent now, else queues it, or drops it at the bound.
+    /// Takes a delivery in line: returns it as an event if it may be sent now [MQTT-4.9.0-2], else queues it, or drops it at the
+    /// bound.
     pub fn offer(&mut self, owed: Owed, connected: bool, limits: &Limits) -> Option<Event> {
         let is_next = self.queue.is_empty() && self.sent == self.slots.len() && self.slots.len() < IDS;
         if connected && is_next && self.has_room(limits) {
@@ -131,9 +132,11 @@ impl Inflight {
                 Slot::Sent(owed) => {
                     self.active += 1;
                     self.active_bytes += owed.publication.weight();
+                    // [MQTT-3.3.1-1]; what was sent does not expire [MQTT-4.3.3-7].
                     return Some(Next::Publish(event(owed, packet_id, true)));
                 }
                 Slot::Released => {
+                    // [MQTT-4.3.3-6]
                     self.active += 1;
                     return Some(Next::Release(packet_id));
                 }
@@ -159,6 +162,8 @@ impl Inflight {
         self.active < self.window && self.slots.len() < IDS && (self.active == 0 || self.active_bytes < limits.max_outbox_bytes)
     }
 
+    /// Sends for the first time, without DUP [MQTT-4.3.2-2], [MQTT-4.3.3-2], under the next packet id: the ids in use are those of
+    /// `slots`, so that it is none of them [MQTT-2.2.1-4], [MQTT-4.3.2-1], [MQTT-4.3.3-1].
     fn send(&mut self, owed: Owed) -> Option<Event> {
         let packet_id = id_at(self.first, self.slots.len())?;
         let event = event(&owed, packet_id, false);
@@ -169,7 +174,7 @@ impl Inflight {
         Some(event)
     }
 
-    /// The receiver's next step for one delivery.
+    /// The receiver's next step for one delivery. 3.1.1: the steps are those of [MQTT-4.3.2-1] and [MQTT-4.3.3-1].
     pub fn handle_acknowledgement(&mut self, acknowledgement: Acknowledgement) -> Progress {
         let id = acknowledgement.packet_id;
         let index = (usize::from(id.value()) + IDS - usize::from(self.first)) % IDS;
@@ -177,15 +182,17 @@ impl Inflight {
         let slot = self.slots.get_mut(index).filter(|slot| index < self.sent && !matches!(slot, Slot::Free));
         let Some(slot) = slot else { return Progress::Unknown };
         let is_over = match (&*slot, acknowledgement.step) {
+            // [MQTT-4.3.2-3]; refused or not [MQTT-4.4.0-2], it goes to nobody else [MQTT-4.8.2-6].
             (Slot::Sent(owed), AcknowledgeStep::Acknowledged) => owed.qos == Qos::AtLeastOnce,
             (Slot::Sent(owed), AcknowledgeStep::Received) if owed.qos == Qos::ExactlyOnce => {
+                // [MQTT-4.3.3-3]
                 self.active_bytes -= owed.publication.weight();
                 *slot = Slot::Released;
                 return Progress::Release(id);
             }
             (Slot::Released, AcknowledgeStep::Received) => return Progress::Release(id),
             (Slot::Sent(owed), AcknowledgeStep::Rejected) => owed.qos == Qos::ExactlyOnce,
-            (Slot::Released, AcknowledgeStep::Completed) => true,
+            (Slot::Released, AcknowledgeStep::Completed) => true, // [MQTT-4.3.3-5]
             _ => false,
         };
         if !is_over {
@@ -210,7 +217,7 @@ impl Inflight {
         }
     }
 
-    /// Ends the window: what was owed through shared subscriptions and may go to another member [MQTT-4.8.2-4].
+    /// Ends the window: what was owed through shared subscriptions and may go to another member (4.8.2).
     /// QoS 2 that was sent stays with its member [MQTT-4.8.2-5].
     pub fn into_shared(self) -> impl Iterator<Item = (u32, Owed)> {
         let sent = self.slots.into_iter().filter_map(|slot| match slot {
@@ -304,6 +311,7 @@ mod tests {
         assert_eq!(inflight.active(), 0);
     }
 
+    /// [MQTT-2.2.1-4], [MQTT-4.3.2-1], [MQTT-4.3.3-1]
     #[test]
     fn ids_wrap_past_65535_and_are_never_zero_or_reused_in_flight() {
         let limits = Limits::default();

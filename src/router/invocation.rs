@@ -369,7 +369,7 @@ pub(super) fn qos_of(acknowledge: Acknowledge) -> Qos {
     match acknowledge {
         Acknowledge::None | Acknowledge::Request(_) => Qos::AtMostOnce,
         Acknowledge::AtLeastOnce(_) => Qos::AtLeastOnce,
-        Acknowledge::ExactlyOnce(_) => Qos::ExactlyOnce,
+        Acknowledge::ExactlyOnce(_) | Acknowledge::ExactlyOnceAgain(_) => Qos::ExactlyOnce,
     }
 }
 

@@ -33,12 +33,16 @@ impl Router {
         }
         // The takeover may have ended it.
         let earlier = open.client_id.as_deref().and_then(|client_id| self.sessions.of_client_id(client_id));
+        // [MQTT-3.1.4-4]; 3.1.1: [MQTT-3.1.2-4], [MQTT-3.1.2-6]
         match earlier {
+            // [MQTT-3.1.2-5]
             Some(earlier) if !open.clean_start => self.resume(earlier, connection, open),
+            // [MQTT-3.1.2-4]
             Some(earlier) => {
                 self.end(earlier, Reason::SessionTakenOver);
                 self.start(connection, open);
             }
+            // [MQTT-3.1.2-6]
             None => self.start(connection, open),
         }
     }
@@ -51,10 +55,11 @@ impl Router {
         let session = Session::new(&mut open, connection, window);
         let id = session.id;
         self.sessions.insert(session);
+        // [MQTT-3.2.2-2], [MQTT-3.2.2-3]
         self.deliver(connection, Delivery::Opened { session: id, session_present: false });
     }
 
-    /// [MQTT-3.1.4-3]: the older connection of a client id ends.
+    /// [MQTT-3.1.4-3]: the older connection of a client id ends; 3.1.1: [MQTT-3.1.4-2].
     fn take_over(&mut self, key: SessionKey) {
         if self.sessions.at(key).is_some_and(|session| session.connection.is_some()) {
             self.end_connection(key, Reason::SessionTakenOver);
@@ -70,7 +75,7 @@ impl Router {
     }
 
     fn resume(&mut self, key: SessionKey, connection: ConnectionId, open: Open) {
-        self.clear_timers(key);
+        self.clear_timers(key); // [MQTT-3.1.3-9]
         self.sessions.connect(key, Some(connection));
         let Some(session) = self.sessions.at_mut(key) else { return };
         session.protocol = open.protocol;
@@ -82,8 +87,8 @@ impl Router {
         session.unreleased.values_mut().for_each(|repeats| repeats.count = 0);
         session.inflight.reconnect(open.receive_maximum.min(MAX_WINDOW));
         let id = session.id;
-        self.effects.push_back(Effect::Deliver(connection, Delivery::Opened { session: id, session_present: true }));
-        self.continue_window(key, connection);
+        self.effects.push_back(Effect::Deliver(connection, Delivery::Opened { session: id, session_present: true })); // [MQTT-3.2.2-3]
+        self.continue_window(key, connection); // [MQTT-4.4.0-1], [MQTT-4.8.2-4]
         self.register_again(key);
     }
 
@@ -100,7 +105,8 @@ impl Router {
         self.lose(key, Reason::ConnectionLost);
     }
 
-    /// The connection is gone: the session ends with it, or waits for its client.
+    /// The connection is gone: the session, which has lasted as long [MQTT-4.1.0-1], ends with it, or waits for its client
+    /// [MQTT-3.1.2-23].
     pub(super) fn lose(&mut self, key: SessionKey, reason: Reason) {
         self.sessions.connect(key, None);
         self.withdraw(key);
@@ -164,11 +170,14 @@ impl Router {
                 }
                 self.publish_will(key);
             }
+            // [MQTT-4.1.0-2]
             Due::Expiry(key) => self.end(key, Reason::ConnectionLost),
             Due::Call(place) => self.time_out(place),
         }
     }
 
+    /// Publishes the will [MQTT-3.1.2-8], retained or not as it says [MQTT-3.1.2-14], [MQTT-3.1.2-15]; it is gone with that
+    /// [MQTT-3.1.2-10].
     fn publish_will(&mut self, key: SessionKey) {
         let Some(will) = self.sessions.at_mut(key).and_then(|session| session.will.take()) else { return };
         let mut publication = will.publication;
@@ -183,7 +192,7 @@ impl Router {
         }
     }
 
-    /// The session is over: its will is due at the latest now [MQTT-3.1.2-10], and nothing of it stays.
+    /// The session is over: its will is due at the latest now [MQTT-3.1.2-8], and nothing of it stays.
     pub(super) fn end(&mut self, key: SessionKey, reason: Reason) {
         if let Some(connection) = self.sessions.connect(key, None) {
             self.deliver(connection, Delivery::Close(reason));
@@ -199,7 +208,7 @@ impl Router {
         self.redistribute(session.inflight);
     }
 
-    /// What its share groups still owe goes to their other members [MQTT-4.8.2-4].
+    /// What its share groups still owe, but for QoS 2 that has begun [MQTT-4.8.2-5], goes to their other members.
     fn redistribute(&mut self, inflight: super::inflight::Inflight) {
         for (group, owed) in inflight.into_shared() {
             if let Some((member, options)) = self.pick_member(group, owed.qos) {

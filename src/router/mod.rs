@@ -216,7 +216,8 @@ impl Router {
         acknowledge: Acknowledge,
         options: Option<Box<PublishOptions>>,
     ) {
-        let fingerprint = if matches!(acknowledge, Acknowledge::ExactlyOnce(_)) { fingerprint(&publication) } else { 0 };
+        let is_qos_2 = matches!(acknowledge, Acknowledge::ExactlyOnce(_) | Acknowledge::ExactlyOnceAgain(_));
+        let fingerprint = if is_qos_2 { fingerprint(&publication) } else { 0 };
         if !self.accept(key, connection, acknowledge, fingerprint) {
             return;
         }
@@ -232,14 +233,21 @@ impl Router {
         self.acknowledge(key, connection, acknowledge, outcome);
     }
 
-    /// Takes a publication's packet id into use; false if it is a repetition, which is answered here [MQTT-4.3.3-10].
+    /// Takes a publication's packet id into use; false if it is a repetition, which is answered here [MQTT-4.3.3-10],
+    /// 3.1.1: [MQTT-4.3.3-2].
     ///
-    /// On one connection nothing is sent again [MQTT-4.4.0-1]: a second identical repetition is a client gone wrong.
+    /// What is sent again has DUP [MQTT-3.3.1-1]: without it, the second identical repetition on one connection is a client gone
+    /// wrong.
     fn accept(&mut self, key: SessionKey, connection: ConnectionId, acknowledge: Acknowledge, fingerprint: u64) -> bool {
-        let Acknowledge::ExactlyOnce(packet_id) = acknowledge else { return true };
+        let (packet_id, is_repetition) = match acknowledge {
+            Acknowledge::ExactlyOnce(packet_id) => (packet_id, false),
+            Acknowledge::ExactlyOnceAgain(packet_id) => (packet_id, true),
+            _ => return true,
+        };
         let Some(session) = self.sessions.at_mut(key) else { return false };
         if let Some(repeats) = session.unreleased.get_mut(&packet_id) {
-            let count = if repeats.fingerprint == fingerprint { repeats.count + 1 } else { 0 };
+            let is_same = repeats.fingerprint == fingerprint;
+            let count = if is_same && !is_repetition { repeats.count + 1 } else { 0 };
             *repeats = Repeats { fingerprint, count };
             match count {
                 0 | 1 => self.deliver(connection, Delivery::Received(packet_id, Ok(Taken { has_receivers: true }))),
@@ -248,7 +256,7 @@ impl Router {
             return false;
         }
         if session.protocol == Protocol::Mqtt5 && session.unreleased.len() >= usize::from(self.limits.receive_maximum) {
-            // [MQTT-3.3.4-9]
+            // [MQTT-3.3.4-7]
             self.end_connection(key, Reason::ReceiveMaximumExceeded);
             return false;
         }
@@ -256,6 +264,8 @@ impl Router {
         true
     }
 
+    /// The answer to a publication that has been taken or refused. QoS 1 leaves nothing behind: the id is free for a new message
+    /// [MQTT-4.3.2-5], 3.1.1: [MQTT-4.3.2-2].
     fn acknowledge(
         &mut self,
         key: SessionKey,
@@ -267,7 +277,7 @@ impl Router {
         match acknowledge {
             Acknowledge::None => {}
             Acknowledge::AtLeastOnce(id) => self.deliver(connection, Delivery::Acknowledged(id, taken)),
-            Acknowledge::ExactlyOnce(id) => {
+            Acknowledge::ExactlyOnce(id) | Acknowledge::ExactlyOnceAgain(id) => {
                 if let (Err(_), Some(session)) = (&taken, self.sessions.at_mut(key)) {
                     // PUBREC with an error ends the use of the id [MQTT-4.3.3-9]; 3.1.1 has no such answer and releases it.
                     if session.protocol == Protocol::Mqtt5 {
@@ -282,6 +292,7 @@ impl Router {
         }
     }
 
+    /// PUBREL ends the use of a packet id [MQTT-4.3.3-12] and is answered, known or not [MQTT-4.3.3-11].
     fn handle_release(&mut self, key: SessionKey, connection: ConnectionId, packet_id: PacketId) {
         let Some(session) = self.sessions.at_mut(key) else { return };
         let was_known = session.unreleased.remove(&packet_id).is_some();
@@ -294,6 +305,7 @@ impl Router {
         for step in steps {
             match session.inflight.handle_acknowledgement(*step) {
                 Progress::Done => {}
+                // [MQTT-4.3.3-4]
                 Progress::Release(id) => {
                     self.effects.push_back(Effect::Deliver(connection, Delivery::Release(id, Ok(()))));
                 }

@@ -2,7 +2,7 @@
 use super::Router;
 use super::deliver::Passage;
 use super::effect::Effect;
-use super::retained::{Cursor, Retained};
+use super::retained::{Author, Cursor, Retained, Wanted};
 use super::session::SessionKey;
 use crate::model::command::SubscribeOptions;
 use crate::model::{Delivery, Filter, SubscriptionId};
@@ -19,6 +19,8 @@ pub struct Replay {
     cursor: Option<Cursor>,
     /// Values set later than this came to the subscriber live.
     until: u64,
+    /// Its subscription has ended; it only keeps the place of what follows until its page has left the outbox.
+    is_over: bool,
 }
 
 impl Router {
@@ -35,11 +37,22 @@ impl Router {
             return;
         }
         let until = store.latest();
-        let replay = Replay { filter: filter.clone(), subscription, options, cursor: None, until };
+        let replay = Replay { filter: filter.clone(), subscription, options, cursor: None, until, is_over: false };
         let Some(session) = self.sessions.at_mut(key) else { return };
         session.replays.push_back(replay);
         if session.replays.len() == 1 {
             self.continue_replay(key);
+        }
+    }
+
+    /// Takes back what is still to be sent for a subscription that has ended [MQTT-3.10.4-2].
+    pub(super) fn stop_replays(&mut self, key: SessionKey, filter: &Filter) {
+        let Some(session) = self.sessions.at_mut(key) else { return };
+        let begun = session.replays.pop_front();
+        session.replays.retain(|replay| replay.filter != *filter);
+        if let Some(mut begun) = begun {
+            begun.is_over |= begun.filter == *filter;
+            session.replays.push_front(begun);
         }
     }
 
@@ -61,14 +74,20 @@ impl Router {
         loop {
             let Some(session) = self.sessions.at_mut(key) else { return };
             let Some(mut replay) = session.replays.pop_front() else { return };
+            if replay.is_over {
+                continue;
+            }
             let (protocol, connection) = (session.protocol, session.connection);
+            // [MQTT-3.8.3-3]
+            let own = session.client_id.as_deref().filter(|_| replay.options.no_local).map(Author::of);
+            let wanted = Wanted { now_ms: self.now_ms, set_until: replay.until, not_by: own };
             page.clear();
             let after = replay.cursor.take();
             let store = self.retained_under(&replay.filter);
-            let next = store.page(&replay.filter, after.as_ref(), PAGE_STEPS, self.now_ms, replay.until, &mut page);
+            let next = store.page(&replay.filter, after.as_ref(), PAGE_STEPS, wanted, &mut page);
             for publication in &page {
                 let mut passage = Passage::of(replay.options, &replay.filter, protocol, replay.subscription);
-                passage.retain = true;
+                passage.retain = true; // 3.1.1: [MQTT-3.3.1-8]
                 self.deliver_to(key, publication, passage);
             }
             let Some(session) = self.sessions.at_mut(key) else { return };
@@ -84,5 +103,74 @@ impl Router {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::command::{Acknowledge, UnsubscribeEntry};
+    use crate::model::{Command, ConnectionId, Publication, Qos, Topic};
+    use crate::router::tests::{Realm, payload};
+
+    /// A realm with this many retained messages below `name/`.
+    fn retain(realm: &mut Realm, publisher: ConnectionId, name: &str, count: usize) {
+        for number in 0..count {
+            let topic = Topic::from_mqtt(&format!("{name}/{number}")).unwrap();
+            let publication = Publication { retain: true, ..Publication::new(topic, payload("x"), Qos::AtMostOnce) };
+            let publication = Arc::new(publication);
+            realm.send(publisher, Command::Publish { publication, acknowledge: Acknowledge::None, options: None });
+        }
+    }
+
+    fn events(told: Vec<Delivery>) -> usize {
+        told.iter().filter(|told| matches!(told, Delivery::Event(_))).count()
+    }
+
+    /// What else comes as the outbox is emptied again and again.
+    fn drained(realm: &mut Realm, connection: ConnectionId) -> usize {
+        let mut count = 0;
+        for _ in 0..10 {
+            realm.router.handle_outbox_drained(connection);
+            realm.advance(0);
+            count += events(realm.inbox(connection));
+        }
+        count
+    }
+
+    #[test]
+    fn nothing_retained_comes_behind_the_end_of_its_subscription() {
+        // [MQTT-3.10.4-2]
+        let mut realm = Realm::new();
+        let (a, b) = (realm.mqtt("a"), realm.mqtt("b"));
+        retain(&mut realm, a, "x", 2 * PAGE_STEPS);
+        retain(&mut realm, a, "y", 2 * PAGE_STEPS);
+        realm.subscribe(b, "x/#", Qos::AtMostOnce).unwrap();
+        realm.subscribe(b, "y/#", Qos::AtMostOnce).unwrap();
+        assert_eq!(events(realm.inbox(b)), PAGE_STEPS);
+        let give_up = |filter| UnsubscribeEntry::Topic { filter: Filter::from_mqtt(filter).unwrap(), share: None };
+        // One that waits, then one that has begun.
+        realm.give_up(b, give_up("y/#")).unwrap();
+        realm.give_up(b, give_up("x/#")).unwrap();
+        assert_eq!(drained(&mut realm, b), 0);
+        // The next one is sent whole.
+        realm.subscribe(b, "x/#", Qos::AtMostOnce).unwrap();
+        assert_eq!(events(realm.inbox(b)) + drained(&mut realm, b), 2 * PAGE_STEPS);
+    }
+
+    #[test]
+    fn the_end_of_one_subscription_holds_up_no_other() {
+        let mut realm = Realm::new();
+        let (a, b) = (realm.mqtt("a"), realm.mqtt("b"));
+        retain(&mut realm, a, "x", 2 * PAGE_STEPS);
+        retain(&mut realm, a, "y", 3);
+        realm.subscribe(b, "x/#", Qos::AtMostOnce).unwrap();
+        realm.subscribe(b, "y/#", Qos::AtMostOnce).unwrap();
+        realm.inbox(b);
+        let entry = UnsubscribeEntry::Topic { filter: Filter::from_mqtt("x/#").unwrap(), share: None };
+        realm.give_up(b, entry).unwrap();
+        assert_eq!(drained(&mut realm, b), 3);
     }
 }

@@ -1,8 +1,11 @@
 //! The retained messages of a realm: one per topic, found by topic or page by page under a filter.
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::BuildHasher;
+use std::num::NonZeroU64;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use smallvec::SmallVec;
 
 use crate::model::filter::mqtt_prefix;
@@ -25,11 +28,42 @@ pub struct Retained {
     latest: u64,
 }
 
-/// A retained publication and when it was set, counting from 1.
+/// A retained publication, when it was set, counting from 1, and by whom.
 #[derive(Debug)]
 struct Value {
     publication: Arc<Publication>,
     set_at: u64,
+    by: Option<Author>,
+}
+
+/// The MQTT client that set a value, known again by its id whatever becomes of its session. Ids that share a hash would only hide
+/// the values of one from No Local subscriptions of the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Author(NonZeroU64);
+
+impl Author {
+    /// The client with this id.
+    pub fn of(client_id: &str) -> Self {
+        Author(NonZeroU64::new(FixedState::default().hash_one(client_id)).unwrap_or(NonZeroU64::MIN))
+    }
+}
+
+/// Which of the messages under a filter are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// They live at this time, in milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// They were set up to this (see [`Retained::latest`]).
+    pub set_until: u64,
+    /// They were not set by this client.
+    pub not_by: Option<Author>,
+}
+
+impl Wanted {
+    fn admits(&self, value: &Value) -> bool {
+        let is_own = self.not_by.is_some() && value.by == self.not_by;
+        value.set_at <= self.set_until && !is_own && !value.publication.is_expired(self.now_ms)
+    }
 }
 
 /// Where a paged replay goes on: a place in the order of topics, valid however the set changes.
@@ -42,14 +76,14 @@ impl Retained {
         Self::default()
     }
 
-    /// Makes `publication` the retained message of its topic; the one that was.
-    pub fn set(&mut self, publication: Arc<Publication>) -> Option<Arc<Publication>> {
+    /// Makes `publication`, which `by` has published, the retained message of its topic; the one that was.
+    pub fn set(&mut self, publication: Arc<Publication>, by: Option<Author>) -> Option<Arc<Publication>> {
         self.bytes += publication.weight();
         self.expiring.extend(publication.expires_at_ms.map(|at_ms| (at_ms, publication.topic.clone())));
         let key = key_of(&publication.topic).as_slice().into();
         let lifetime = publication.expires_at_ms;
         self.latest += 1;
-        let earlier = self.by_levels.insert(key, Value { publication, set_at: self.latest })?.publication;
+        let earlier = self.by_levels.insert(key, Value { publication, set_at: self.latest, by })?.publication;
         // An equal lifetime stands for the new one already.
         self.forget(&earlier, earlier.expires_at_ms != lifetime);
         Some(earlier)
@@ -114,7 +148,7 @@ impl Retained {
         max_steps
     }
 
-    /// Adds the messages under `filter` that live at `now_ms` and were set up to `set_until` (see [`Retained::latest`]) to `out`, in the order of topics by levels, looking at no more than
+    /// Adds the messages under `filter` that are wanted to `out`, in the order of topics by levels, looking at no more than
     /// `max_steps` topics (at least one). `None` at the end, else where to go on with `after`.
     ///
     /// Every topic that has a message from the first page to the last comes exactly once, whatever is set and cleared in between.
@@ -123,14 +157,12 @@ impl Retained {
         filter: &Filter,
         after: Option<&Cursor>,
         max_steps: usize,
-        now_ms: u64,
-        set_until: u64,
+        wanted: Wanted,
         out: &mut Vec<Arc<Publication>>,
     ) -> Option<Cursor> {
-        let is_wanted = |value: &Value| value.set_at <= set_until && !value.publication.is_expired(now_ms);
         let scan = match filter {
             Filter::Exact(topic) => {
-                let value = self.by_levels.get(key_of(topic).as_slice()).filter(|value| is_wanted(value));
+                let value = self.by_levels.get(key_of(topic).as_slice()).filter(|value| wanted.admits(value));
                 out.extend(value.map(|value| value.publication.clone()));
                 return None;
             }
@@ -144,7 +176,7 @@ impl Retained {
             let mut is_at_end = true;
             for (key, value) in rest {
                 let verdict = scan.judge(key, &value.publication.topic, &mut from);
-                if verdict == Verdict::Covered && is_wanted(value) {
+                if verdict == Verdict::Covered && wanted.admits(value) {
                     out.push(value.publication.clone());
                 }
                 steps += 1;
@@ -327,6 +359,11 @@ mod tests {
     use crate::model::{MatchPolicy, Payload, Qos};
     use crate::router::matcher::tests::Chance;
 
+    /// Everything that lives at this time.
+    fn at(now_ms: u64) -> Wanted {
+        Wanted { now_ms, set_until: u64::MAX, not_by: None }
+    }
+
     fn topic(mqtt: &str) -> Topic {
         Topic::from_mqtt(mqtt).unwrap()
     }
@@ -339,7 +376,7 @@ mod tests {
 
     fn retained(topics: &[&str]) -> Retained {
         let mut retained = Retained::new();
-        topics.iter().for_each(|mqtt| assert!(retained.set(publication(mqtt, None)).is_none()));
+        topics.iter().for_each(|mqtt| assert!(retained.set(publication(mqtt, None), None).is_none()));
         retained
     }
 
@@ -350,9 +387,9 @@ mod tests {
     /// Everything under `filter`, page by page, and how many pages of `max_steps` that took.
     fn all(retained: &Retained, filter: &Filter, max_steps: usize) -> (Vec<Arc<Publication>>, usize) {
         let (mut out, mut pages) = (Vec::new(), 1);
-        let mut cursor = retained.page(filter, None, max_steps, 0, u64::MAX, &mut out);
+        let mut cursor = retained.page(filter, None, max_steps, at(0), &mut out);
         while let Some(place) = cursor {
-            cursor = retained.page(filter, Some(&place), max_steps, 0, u64::MAX, &mut out);
+            cursor = retained.page(filter, Some(&place), max_steps, at(0), &mut out);
             pages += 1;
         }
         (out, pages)
@@ -362,9 +399,9 @@ mod tests {
     fn messages_are_set_found_replaced_and_cleared() {
         let mut retained = Retained::new();
         let (first, second) = (publication("a/b", None), publication("a/b", Some(50)));
-        assert!(retained.set(first.clone()).is_none());
+        assert!(retained.set(first.clone(), None).is_none());
         assert_eq!((retained.len(), retained.bytes()), (1, first.weight()));
-        assert!(Arc::ptr_eq(&retained.set(second.clone()).unwrap(), &first));
+        assert!(Arc::ptr_eq(&retained.set(second.clone(), None).unwrap(), &first));
         assert_eq!((retained.len(), retained.bytes()), (1, second.weight()));
         assert!(Arc::ptr_eq(retained.find(&topic("a/b"), 0).unwrap(), &second));
         assert!(retained.find(&topic("a"), 0).is_none() && retained.clear(&topic("a/b/")).is_none());
@@ -377,19 +414,19 @@ mod tests {
     fn expired_messages_are_hidden_at_once_and_purged_in_steps() {
         let mut retained = Retained::new();
         for (mqtt, at_ms) in [("a", Some(30)), ("b", Some(10)), ("c", None), ("d", Some(20)), ("e", Some(20))] {
-            retained.set(publication(mqtt, at_ms));
+            retained.set(publication(mqtt, at_ms), None);
         }
         // Set again: with the same lifetime, another, none.
         for (mqtt, at_ms) in [("d", Some(20)), ("a", Some(40)), ("e", None)] {
-            assert!(retained.set(publication(mqtt, at_ms)).is_some());
+            assert!(retained.set(publication(mqtt, at_ms), None).is_some());
         }
         assert_eq!(retained.next_expiry_ms(), Some(10));
         assert!(retained.find(&topic("d"), 19).is_some() && retained.find(&topic("d"), 20).is_none());
         let mut out = Vec::new();
         let filter = Filter::from_mqtt("#").unwrap();
-        assert_eq!(retained.page(&filter, None, 100, 20, u64::MAX, &mut out), None);
+        assert_eq!(retained.page(&filter, None, 100, at(20), &mut out), None);
         assert_eq!(names(&out), ["a", "c", "e"]);
-        assert_eq!(retained.page(&Filter::Exact(topic("d")), None, 100, 20, u64::MAX, &mut out), None);
+        assert_eq!(retained.page(&Filter::Exact(topic("d")), None, 100, at(20), &mut out), None);
         assert_eq!((out.len(), retained.len()), (3, 5));
         assert_eq!([retained.purge_expired(9, 9), retained.purge_expired(30, 1), retained.purge_expired(30, 9)], [0, 1, 1]);
         assert_eq!((retained.len(), retained.next_expiry_ms()), (3, Some(40)));
@@ -443,18 +480,18 @@ mod tests {
         for _ in 0..5_000 {
             let mut retained = Retained::new();
             for _ in 0..40 {
-                retained.set(publication(chance.topic().as_mqtt(), None));
+                retained.set(publication(chance.topic().as_mqtt(), None), None);
             }
             let Some(filter) = chance.filter() else { continue };
             let mut lasting: BTreeSet<String> =
                 retained.by_levels.values().map(|kept| kept.publication.topic.as_mqtt().to_owned()).collect();
             let (mut out, mut cursor) = (Vec::new(), None);
             loop {
-                cursor = retained.page(&filter, cursor.as_ref(), 1 + chance.below(4), 0, u64::MAX, &mut out);
+                cursor = retained.page(&filter, cursor.as_ref(), 1 + chance.below(4), at(0), &mut out);
                 if cursor.is_none() {
                     break;
                 }
-                retained.set(publication(chance.topic().as_mqtt(), None));
+                retained.set(publication(chance.topic().as_mqtt(), None), None);
                 let leaving = chance.topic();
                 retained.clear(&leaving);
                 lasting.remove(leaving.as_mqtt());
@@ -473,11 +510,11 @@ mod tests {
     fn what_a_filter_cannot_cover_is_skipped() {
         let mut retained = Retained::new();
         for index in 0..10_000 {
-            retained.set(publication(&format!("a/{}/{}", index / 100, index % 100), None));
-            retained.set(publication(&format!("$SYS/{index}"), None));
-            retained.set(publication(&format!("wamp/{index}"), None));
+            retained.set(publication(&format!("a/{}/{}", index / 100, index % 100), None), None);
+            retained.set(publication(&format!("$SYS/{index}"), None), None);
+            retained.set(publication(&format!("wamp/{index}"), None), None);
         }
-        retained.set(publication("zz", None));
+        retained.set(publication("zz", None), None);
         // Filter, messages, the most topics that may be looked at.
         let table = [
             ("a/+/50", 100, 310),

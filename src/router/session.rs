@@ -40,11 +40,11 @@ pub struct Session {
     pub transport: Transport,
     /// Who it is.
     pub principal: Arc<Principal>,
-    /// MQTT's client id.
+    /// MQTT's client id, by which the session is found [MQTT-3.1.3-2].
     pub client_id: Option<Box<str>>,
     /// Seconds it outlives its connection.
     pub expiry_s: u32,
-    /// What is published if it ends without goodbye.
+    /// What is published if it ends without goodbye [MQTT-3.1.2-7]; 3.1.1: nothing if there is none [MQTT-3.1.2-12].
     pub will: Option<Will>,
     /// What the client announced.
     pub features: Features,

@@ -60,19 +60,20 @@ impl Router {
             return Err(Reason::QuotaExceeded);
         }
         session.wildcards += usize::from(is_new && is_wildcard);
+        // In place of an earlier one [MQTT-3.8.4-3]; deliveries that wait are none of it [MQTT-3.8.4-4], 3.1.1: [MQTT-3.8.4-3].
         session.subscriptions.insert(name.clone(), options);
         let (filter, share) = name;
         let (id, _) = self.broker.subscribe(key, &filter, share.as_deref(), options);
         let wants_retained = match options.retain_handling {
-            RetainHandling::Always => true,
-            RetainHandling::IfNew => is_new,
-            RetainHandling::Never => false,
+            RetainHandling::Always => true,  // [MQTT-3.3.1-9]; 3.1.1: [MQTT-3.3.1-6]
+            RetainHandling::IfNew => is_new, // [MQTT-3.3.1-10]
+            RetainHandling::Never => false,  // [MQTT-3.3.1-11]
         };
-        // [MQTT-4.8.2] (non-normative): nothing retained on a shared subscription.
+        // 4.8.2 (non-normative): nothing retained on a shared subscription.
         if wants_retained && share.is_none() {
             replays.push((filter, id, options));
         }
-        Ok(Granted::Subscription(id, options.qos))
+        Ok(Granted::Subscription(id, options.qos)) // [MQTT-3.8.4-7]
     }
 
     pub(super) fn unsubscribe(
@@ -106,12 +107,17 @@ impl Router {
             session.private.retain(|(private, _)| private != filter);
             return if session.private.len() < before { Ok(()) } else { Err(Reason::NoSuchSubscription) };
         }
+        // [MQTT-3.10.4-1]
         let name = (filter.clone(), share.map(Into::into));
         if session.subscriptions.remove(&name).is_none() {
             return Err(Reason::NoSuchSubscription);
         }
         session.wildcards -= usize::from(!matches!(filter, Filter::Exact(_)));
+        // What waits in the window and behind it stays there [MQTT-3.10.4-3].
         self.broker.unsubscribe(key, filter, share);
+        if share.is_none() {
+            self.stop_replays(key, filter);
+        }
         Ok(())
     }
 }
