@@ -12,7 +12,7 @@ const REMEMBERED: usize = 64;
 /// Longest name that is remembered, in bytes.
 const REMEMBERED_BYTES: usize = 256;
 
-/// Topic names as the client sends them.
+/// Topic names as the client sends them on this connection [MQTT-3.3.2-7].
 #[derive(Debug)]
 pub struct InboundTopics {
     aliases: Vec<Option<Topic>>,
@@ -30,6 +30,7 @@ impl InboundTopics {
     /// The topic of a PUBLISH: its name, and from then on its alias [MQTT-3.3.2-8], [MQTT-3.3.2-9].
     pub fn resolve(&mut self, name: &str, alias: Option<NonZeroU16>) -> Result<Topic, Reason> {
         let Some(alias) = alias else { return self.named(name) };
+        // [MQTT-3.2.2-17], [MQTT-3.2.2-18]; all others are accepted [MQTT-3.3.2-12].
         if alias.get() > self.maximum {
             return Err(Reason::TopicAliasInvalid);
         }
@@ -69,7 +70,7 @@ impl InboundTopics {
     }
 }
 
-/// Aliases that we use towards the client: the first topics get them, and keep them.
+/// Aliases that we use towards the client: the first topics get them, and keep them while the connection lasts [MQTT-3.3.2-7].
 #[derive(Debug, Default)]
 pub struct OutboundAliases {
     maximum: u16,
@@ -85,11 +86,12 @@ impl OutboundAliases {
     /// The alias for a topic and whether the client knows it already; `None` if there is none to give.
     pub fn assign(&mut self, topic: &Topic) -> Option<(NonZeroU16, bool)> {
         if self.maximum == 0 {
-            return None;
+            return None; // [MQTT-3.1.2-27]
         }
         if let Some(alias) = self.given.get(topic) {
             return Some((*alias, true));
         }
+        // [MQTT-3.1.2-26], [MQTT-3.3.2-11]
         let next = u16::try_from(self.given.len()).ok()?.checked_add(1).filter(|next| *next <= self.maximum)?;
         let alias = NonZeroU16::new(next)?;
         self.given.insert(topic.clone(), alias);
@@ -119,6 +121,8 @@ mod tests {
         assert_eq!(topics.resolve("", alias(2)), Ok(topic));
         assert_eq!(topics.resolve("c", alias(2)).unwrap(), topics.resolve("", alias(2)).unwrap());
         assert_eq!(topics.resolve("a+", None), Err(Reason::InvalidTopic));
+        // [MQTT-3.2.2-18]
+        assert_eq!(InboundTopics::new(0).resolve("a", alias(1)), Err(Reason::TopicAliasInvalid));
     }
 
     #[test]

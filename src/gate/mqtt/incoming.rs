@@ -70,7 +70,7 @@ impl MqttGate {
         Ok(())
     }
 
-    /// The realm gives the answer, so that it does not overtake those owed for earlier packets [MQTT-4.6.0-2].
+    /// The realm gives the answer, so that it does not overtake those owed for earlier packets (4.6).
     fn refuse_publish(&self, acknowledge: Acknowledge, reason: Reason, output: &mut Output) -> Result<(), Error> {
         output.commands.push(Command::Refuse { acknowledge, reason });
         Ok(())
@@ -90,6 +90,7 @@ impl MqttGate {
             return;
         }
         let identifier = subscribe.properties.subscription_id.map(|id| id.value());
+        // [MQTT-3.8.4-5]
         let entries = subscribe.requests.iter().map(|request| self.subscribe_entry(request, identifier)).collect();
         let request = RequestId(u64::from(subscribe.packet_id.get()));
         output.commands.push(Command::Subscribe { request, entries });
@@ -141,6 +142,7 @@ impl MqttGate {
             return;
         }
         let is_v5 = self.version == Version::V5;
+        // [MQTT-3.10.4-6]
         let entries = unsubscribe.filters.iter().map(|filter| unsubscribe_entry(filter, is_v5)).collect();
         let request = RequestId(u64::from(unsubscribe.packet_id.get()));
         output.commands.push(Command::Unsubscribe { request, entries });
@@ -149,28 +151,31 @@ impl MqttGate {
     pub(super) fn handle_disconnect(&mut self, disconnect: &Disconnect<'_>, output: &mut Output) -> Result<(), Error> {
         let expiry_s = disconnect.properties.session_expiry_s;
         if self.expiry_s == 0 && expiry_s.is_some_and(|seconds| seconds > 0) {
-            // [MQTT-3.1.2-23] and 3.14.2.2.2
+            // 3.14.2.2.2
             self.end(ReasonCode::ProtocolError, Reason::ProtocolViolation, output);
             return Ok(());
         }
-        // [MQTT-3.14.4-3]: only reason code 0x00 takes the will back.
+        // [MQTT-3.14.4-3]: only reason code 0x00 takes the will back; 3.1.1: [MQTT-3.14.4-3], where it has no other.
         let with_will = disconnect.reason != ReasonCode::NORMAL_DISCONNECTION;
         output.commands.push(Command::Close(Close { expiry_s, with_will }));
-        self.state = State::Closed;
+        self.state = State::Closed; // [MQTT-3.14.4-1]
         output.close = true;
         Ok(())
     }
 }
 
+/// The answer that the QoS asks for [MQTT-3.3.4-1].
 fn acknowledge(publish: &Publish<'_>) -> Acknowledge {
     match (publish.qos, publish.packet_id) {
         (Qos::AtLeastOnce, Some(id)) => Acknowledge::AtLeastOnce(PacketId(id)),
+        (Qos::ExactlyOnce, Some(id)) if publish.dup => Acknowledge::ExactlyOnceAgain(PacketId(id)),
         (Qos::ExactlyOnce, Some(id)) => Acknowledge::ExactlyOnce(PacketId(id)),
         _ => Acknowledge::None,
     }
 }
 
-/// Properties that travel; `None` for the many messages without any.
+/// Properties that travel unaltered ([MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-16], [MQTT-3.3.2-17], [MQTT-3.3.2-20]); `None`
+/// for the many messages without any.
 fn properties(properties: &PublishProperties<'_>) -> Option<Box<Properties>> {
     let is_plain = properties.user.is_empty()
         && properties.payload_format.is_none()

@@ -22,7 +22,7 @@ enum State {
     Opening,
     /// Open for everything.
     Open,
-    /// Nothing more is read or written.
+    /// Nothing more is read or written [MQTT-3.14.4-1].
     Closed,
 }
 
@@ -41,7 +41,7 @@ pub struct MqttGate {
     wants_problem_information: bool,
     /// What CONNACK has to tell beyond the defaults.
     greeting: open::Greeting,
-    /// Session expiry of CONNECT: DISCONNECT may not turn 0 into something else [MQTT-3.1.2-23].
+    /// Session expiry of CONNECT: DISCONNECT may not turn 0 into something else (3.14.2.2.2).
     expiry_s: u32,
     /// One and a half keep-alives; 0 = none.
     keep_alive_ms: u64,
@@ -123,18 +123,19 @@ impl MqttGate {
             Packet::Connect(connect) => self.handle_connect(connect, output),
             Packet::Publish(publish) => return self.handle_publish(publish, now_ms, output),
             Packet::PubAck(ack) => acknowledge(ack.packet_id, AcknowledgeStep::Acknowledged, output),
-            Packet::PubRec(ack) if ack.reason.is_error() => acknowledge(ack.packet_id, AcknowledgeStep::Rejected, output),
+            Packet::PubRec(ack) if ack.reason.is_error() => acknowledge(ack.packet_id, AcknowledgeStep::Rejected, output), // [MQTT-4.4.0-2]
             Packet::PubRec(ack) => acknowledge(ack.packet_id, AcknowledgeStep::Received, output),
             Packet::PubComp(ack) => acknowledge(ack.packet_id, AcknowledgeStep::Completed, output),
             Packet::PubRel(ack) => output.commands.push(Command::Release(PacketId(ack.packet_id))),
             Packet::Subscribe(subscribe) => self.handle_subscribe(subscribe, output),
             Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(unsubscribe, output),
+            // [MQTT-3.12.4-1]
             Packet::PingReq => {
                 output.sent += 1;
                 Packet::PingResp.encode(self.version, &mut output.bytes)?;
             }
             Packet::Disconnect(disconnect) => return self.handle_disconnect(disconnect, output),
-            // [MQTT-4.12.0-6]: no authentication has begun that AUTH could continue.
+            // [MQTT-4.12.0-6], [MQTT-4.12.0-7]: no authentication has begun that AUTH could continue.
             Packet::Auth(_) => self.end(ReasonCode::ProtocolError, Reason::ProtocolViolation, output),
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {}
         }
@@ -157,20 +158,21 @@ impl MqttGate {
         }
     }
 
-    /// Ends an open connection from this side.
+    /// Ends an open connection from this side [MQTT-4.13.1-1].
     fn end(&mut self, code: ReasonCode, reason: Reason, output: &mut Output) {
         self.disconnect(code, output);
         output.commands.push(Command::Lost(reason));
     }
 
-    /// DISCONNECT, if the client can read one, then nothing more.
+    /// DISCONNECT, if the client can read one, then nothing more [MQTT-3.14.4-2], [MQTT-4.13.2-1].
     fn disconnect(&mut self, code: ReasonCode, output: &mut Output) {
+        // [MQTT-3.14.0-1]: not before CONNACK.
         if self.version == Version::V5 && self.state == State::Open {
             let is_moving = code == ReasonCode::ServerShuttingDown;
             let properties = DisconnectProperties {
                 reason_string: Some(code.name()),
                 server_reference: self.settings.server_reference.as_deref().filter(|_| is_moving),
-                ..DisconnectProperties::default()
+                ..DisconnectProperties::default() // [MQTT-3.14.2-2]
             };
             // What does not fit even without words is left out: closing says enough [MQTT-3.14.2-3].
             let packet = Packet::Disconnect(Disconnect { reason: code, properties });
@@ -231,5 +233,44 @@ fn acknowledge(packet_id: std::num::NonZeroU16, step: AcknowledgeStep, output: &
     match output.commands.last_mut() {
         Some(Command::Acknowledge(steps)) => steps.push(acknowledgement),
         _ => output.commands.push(Command::Acknowledge(vec![acknowledgement])),
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    //! Gates at work, for the tests of this folder.
+    use super::*;
+    use crate::gate::Origin;
+    use crate::model::{Delivery, Limits, SessionId};
+
+    /// CONNECT of client `a` in 3.1.1, with a clean session.
+    pub const CONNECT_V4: &[u8] = b"\x10\x0D\0\x04MQTT\x04\x02\0\0\0\x01a";
+
+    /// The same in 5.0.
+    pub const CONNECT_V5: &[u8] = b"\x10\x0E\0\x04MQTT\x05\x02\0\0\0\0\x01a";
+
+    /// A gate that has been sent this CONNECT and waits for its realm.
+    pub fn connecting(connect: &[u8]) -> MqttGate {
+        let settings = Settings {
+            limits: Limits::default(),
+            default_realm: "realm1".into(),
+            listener_realm: None,
+            allow_anonymous: true,
+            refused_filters: Vec::new(),
+            server_reference: None,
+        };
+        let origin = Origin { peer: "127.0.0.1:1".into(), transport: "tcp", random: [1 << 40, 2] };
+        let (mut gate, mut output) = (MqttGate::new(Arc::new(settings), origin, 0), Output::default());
+        assert_eq!(gate.handle_bytes(connect, 0, &mut output), connect.len());
+        assert!(matches!(output.commands[..], [Command::Open(_)]), "{output:?}");
+        gate
+    }
+
+    /// A gate that is open after this CONNECT.
+    pub fn opened(connect: &[u8]) -> MqttGate {
+        let (mut gate, mut output) = (connecting(connect), Output::default());
+        gate.handle_delivery(Delivery::Opened { session: SessionId(1), session_present: false }, 0, &mut output);
+        assert!(output.bytes.starts_with(b"\x20") && !output.close, "{output:?}");
+        gate
     }
 }

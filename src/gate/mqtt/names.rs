@@ -3,7 +3,9 @@ use crate::model::command::CalleeForm;
 use crate::model::{Filter, InvocationId, Reason};
 use crate::wire::mqtt::{Error, PacketType, Peer, ReasonCode, UserProperties, Version};
 
-/// The MQTT 5 reason code of a refusal in `packet`: the one that says most among those that the packet may carry.
+/// The MQTT 5 reason code of a refusal in `packet`: the one that says most among those that the packet may carry
+/// ([MQTT-3.2.2-8], [MQTT-3.4.2-1], [MQTT-3.5.2-1], [MQTT-3.6.2-1], [MQTT-3.7.2-1], [MQTT-3.9.3-2], [MQTT-3.11.3-2],
+/// [MQTT-3.14.2-1]).
 pub fn code_of(reason: Reason, packet: PacketType) -> ReasonCode {
     let code = match (reason, packet) {
         (Reason::InvalidTopic, PacketType::SubAck | PacketType::UnsubAck) => ReasonCode::TopicFilterInvalid,
@@ -56,7 +58,7 @@ pub fn reason_of(error: Error) -> Reason {
     }
 }
 
-/// User properties, owned and in their order.
+/// User properties, owned and in their order [MQTT-3.3.2-18].
 pub fn user_properties(user: &UserProperties<'_>) -> Vec<(Box<str>, Box<str>)> {
     user.iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
@@ -124,6 +126,7 @@ mod tests {
 
     #[test]
     fn every_refusal_has_a_code_in_every_packet() {
+        // [MQTT-3.2.2-8], [MQTT-3.4.2-1], [MQTT-3.5.2-1], [MQTT-3.6.2-1], [MQTT-3.7.2-1], [MQTT-3.9.3-2], [MQTT-3.11.3-2], [MQTT-3.14.2-1]
         let packets = [
             PacketType::ConnAck,
             PacketType::PubAck,

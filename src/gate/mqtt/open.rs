@@ -35,8 +35,9 @@ impl MqttGate {
     }
 
     fn open(&mut self, connect: &Connect<'_>) -> Result<Open, Reason> {
+        // [MQTT-3.1.4-2]
         if connect.properties.authentication_method.is_some() {
-            return Err(Reason::BadAuthenticationMethod);
+            return Err(Reason::BadAuthenticationMethod); // [MQTT-4.12.0-1]
         }
         if !self.settings.allow_anonymous {
             return Err(Reason::NotAuthenticated);
@@ -62,21 +63,24 @@ impl MqttGate {
             client_id: Some(client_id),
             clean_start: connect.clean_start,
             expiry_s: self.expiry_s,
+            // [MQTT-4.9.0-1]
             receive_maximum: connect.properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get),
             will,
             features: Features::default(),
         })
     }
 
-    /// [MQTT-3.1.3-6]: a client without a name gets one, if its session need not be found again by it.
+    /// [MQTT-3.1.3-6]: a client without a name gets one, if its session need not be found again by it. Any other name is
+    /// accepted [MQTT-3.1.3-5].
     fn client_id(&mut self, connect: &Connect<'_>) -> Result<Box<str>, Reason> {
         if !connect.client_id.is_empty() {
             return Ok(connect.client_id.into());
         }
-        // [MQTT-3.1.3-8] of 3.1.1; 3.1 wants 1 to 23 characters always.
+        // 3.1.1: [MQTT-3.1.3-7], [MQTT-3.1.3-8]; 3.1 wants 1 to 23 characters always.
         if connect.version == Version::V31 || (connect.version == Version::V311 && !connect.clean_start) {
             return Err(Reason::ClientIdNotValid);
         }
+        // Random, so that no other session has it [MQTT-3.2.2-16].
         let [high, low] = self.origin.random;
         let random = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
         let assigned: Box<str> = uuid::Builder::from_random_bytes(random).into_uuid().simple().to_string().into();
@@ -84,7 +88,7 @@ impl MqttGate {
         Ok(assigned)
     }
 
-    /// The client's keep-alive, or the longest that is allowed [MQTT-3.1.2-22], [MQTT-3.2.2-21].
+    /// The client's keep-alive [MQTT-3.2.2-22], or the longest that is allowed [MQTT-3.1.2-22], [MQTT-3.2.2-21].
     fn agree_on_keep_alive(&mut self, connect: &Connect<'_>) {
         let longest_s = self.settings.limits.max_keep_alive_s;
         let asked_s = connect.keep_alive_s;
@@ -103,18 +107,19 @@ impl MqttGate {
         }
     }
 
-    /// The realm has opened the session: CONNACK, and input is welcome.
+    /// The realm has opened the session: CONNACK [MQTT-3.1.4-5], and input is welcome.
     pub(super) fn handle_opened(&mut self, session_present: bool, now_ms: u64, output: &mut Output) {
         if self.state != State::Opening {
-            return;
+            return; // [MQTT-3.2.0-2]
         }
         self.state = State::Open;
         self.heard_ms = now_ms;
         let limits = &self.settings.limits;
         let properties = ConnAckProperties {
             session_expiry_s: self.greeting.session_expiry_s,
-            assigned_client_id: self.greeting.assigned_client_id.as_deref(),
+            assigned_client_id: self.greeting.assigned_client_id.as_deref(), // [MQTT-3.1.3-7]
             server_keep_alive_s: self.greeting.server_keep_alive_s,
+            // [MQTT-3.1.2-28]
             response_information: self.greeting.wants_response_information.then_some("$reply/"),
             topic_alias_maximum: Some(limits.topic_alias_maximum).filter(|maximum| *maximum > 0),
             receive_maximum: NonZeroU16::new(limits.receive_maximum),
@@ -129,15 +134,16 @@ impl MqttGate {
         });
         self.greeting = Greeting::default();
         if !has_fit {
-            // A client that cannot be told that it is connected is not.
+            // A client that cannot be told that it is connected is not, and is told nothing else [MQTT-3.14.0-1].
+            self.state = State::Opening;
             self.end(ReasonCode::PacketTooLarge, Reason::MessageTooLarge, output);
         }
     }
 
-    /// CONNACK with a refusal, then the end [MQTT-3.2.2-7].
+    /// CONNACK with a refusal, then the end [MQTT-3.2.2-7], as for a refused client id [MQTT-3.1.3-8]; 3.1.1: [MQTT-3.1.3-9].
     pub(super) fn refuse_open(&mut self, reason: Reason, output: &mut Output) {
         self.send_refusal(names::code_of(reason, PacketType::ConnAck), &reason.to_string(), output);
-        self.state = State::Closed;
+        self.state = State::Closed; // [MQTT-3.1.4-6], [MQTT-4.13.2-1]
         output.close = true;
     }
 
@@ -147,7 +153,8 @@ impl MqttGate {
         connack.encode_within(self.version, self.max_packet_bytes, &mut output.bytes).ok();
     }
 
-    /// The first packet was no acceptable CONNECT: 5.0 says why, before it only an unknown version is answered [MQTT-3.1.2-2].
+    /// The first packet was no acceptable CONNECT: 5.0 says why [MQTT-3.1.4-1], [MQTT-3.1.2-2]; before it only an unknown
+    /// version is answered: 3.1.1: [MQTT-3.1.2-2], [MQTT-3.1.4-1].
     pub(super) fn refuse_newcomer(&mut self, error: Error, input: &[u8], output: &mut Output) {
         if matches!(error, Error::UnsupportedVersion(_)) {
             self.version = Version::V311;
@@ -191,10 +198,43 @@ fn will_of(will: &crate::wire::mqtt::Will<'_>) -> Result<Will, Reason> {
         payload_format: will.properties.payload_format,
         response_topic: will.properties.response_topic.map(Into::into),
         correlation_data: will.properties.correlation_data.map(|data| data.to_vec().into()),
-        user: names::user_properties(&will.properties.user),
+        user: names::user_properties(&will.properties.user), // [MQTT-3.1.3-10]
         passthru: None,
         outcome: None,
     };
     publication.properties = (properties != Properties::default()).then(|| Box::new(properties));
     Ok(Will { publication: Arc::new(publication), delay_s, expiry_s: will.properties.message_expiry_s })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::mqtt::tests::{CONNECT_V4, CONNECT_V5, connecting};
+    use crate::model::Delivery;
+
+    #[test]
+    fn a_client_id_that_the_realm_refuses_is_told_so() {
+        // [MQTT-3.1.3-8], [MQTT-3.2.2-7]; 3.1.1: [MQTT-3.1.3-9]
+        for (connect, head) in [(CONNECT_V4, &b"\x20\x02\0\x02"[..]), (CONNECT_V5, b"\x20")] {
+            let (mut gate, mut output) = (connecting(connect), Output::default());
+            gate.handle_delivery(Delivery::Refused(Reason::ClientIdNotValid), 0, &mut output);
+            assert!(output.bytes.starts_with(head) && output.close, "{output:?}");
+            assert!(connect == CONNECT_V4 || output.bytes[3] == 0x85, "{output:?}");
+            // Nothing behind it is looked at [MQTT-3.1.4-6].
+            let mut output = Output::default();
+            assert_eq!(gate.handle_bytes(b"\xC0\0", 0, &mut output), 2);
+            assert!(output.bytes.is_empty() && output.commands.is_empty(), "{output:?}");
+        }
+    }
+
+    #[test]
+    fn connack_is_said_once() {
+        // [MQTT-3.2.0-2]
+        let (mut gate, mut output) = (connecting(CONNECT_V4), Output::default());
+        for session in [1, 2] {
+            let opened = Delivery::Opened { session: SessionId(session), session_present: session == 2 };
+            gate.handle_delivery(opened, 0, &mut output);
+        }
+        assert_eq!(&output.bytes[..], b"\x20\x02\0\0");
+    }
 }

@@ -43,6 +43,10 @@ impl MqttGate {
 
     fn send_event(&mut self, event: &Event, now_ms: u64, output: &mut Output) {
         let publication = &*event.publication;
+        // It has waited too long for its receiver to read [MQTT-3.3.2-5]; what may have been sent before is sent again.
+        if publication.is_expired(now_ms) && !event.duplicate {
+            return skip(event, output);
+        }
         let outcome = publication.properties.as_ref().and_then(|properties| properties.outcome.as_ref());
         let (payload, body) = match (&publication.payload, outcome) {
             (payload, Some(Outcome::Error(error))) if self.version != Version::V5 => {
@@ -56,7 +60,7 @@ impl MqttGate {
             }
         };
         let mut publish = Publish {
-            dup: event.duplicate,
+            dup: event.duplicate, // [MQTT-3.3.1-3]
             qos: event.qos,
             retain: event.retain,
             topic: publication.topic.as_mqtt(),
@@ -79,15 +83,16 @@ impl MqttGate {
             pairs.push(("dropped", &dropped_text));
         }
         publish.properties = PublishProperties {
-            message_expiry_s: publication.remaining_s(now_ms),
+            message_expiry_s: publication.remaining_s(now_ms), // [MQTT-3.3.2-6]
             topic_alias: alias.map(|(alias, _)| alias),
             user: UserProperties::from_pairs(&pairs),
-            subscription_ids: SubscriptionIds::from_slice(&ids),
+            subscription_ids: SubscriptionIds::from_slice(&ids), // [MQTT-3.3.4-4]
             ..content(publication, body)
         };
         if alias.is_some_and(|(_, is_known)| is_known) {
             publish.topic = "";
         }
+        // [MQTT-3.1.2-24]
         if publish.encoded_len(Version::V5, payload.len()) > self.max_packet_bytes as usize
             || publish.encode_head(Version::V5, payload.len(), &mut output.bytes).is_err()
         {
@@ -98,7 +103,8 @@ impl MqttGate {
         output.bytes.extend_from_slice(payload);
     }
 
-    /// PUBACK or PUBREC. Before 5.0 there is no way to refuse but to close (quota) or to drop (rules) [MQTT-3.3.5-2].
+    /// PUBACK [MQTT-4.3.2-4] or PUBREC [MQTT-4.3.3-8], with the id of the PUBLISH [MQTT-2.2.1-5]. Before 5.0 there is no way to
+    /// refuse but to close (quota) or to drop (rules): 3.1.1: [MQTT-4.8.0-2], [MQTT-3.3.5-2].
     fn send_taken(&mut self, packet: PacketType, id: PacketId, taken: Result<Taken, Reason>, output: &mut Output) {
         let code = match taken {
             Ok(Taken { has_receivers: true }) => ReasonCode::Success,
@@ -130,28 +136,37 @@ impl MqttGate {
         wire::encode_ack(packet, id, code, self.version, &mut output.bytes).ok();
     }
 
+    /// SUBACK [MQTT-3.8.4-1]: a code for each filter [MQTT-3.8.4-6] in their order [MQTT-3.9.3-1].
     fn send_suback(&mut self, request: RequestId, results: &[Result<Granted, Reason>], output: &mut Output) {
-        let Some(packet_id) = packet_id(request) else { return };
+        let Some(packet_id) = packet_id(request) else { return }; // [MQTT-3.8.4-2]
         let codes: Vec<u8> = results
             .iter()
             .map(|result| match result {
-                Ok(Granted::Subscription(_, qos) | Granted::Registration(_, qos)) => qos.bits(),
+                Ok(Granted::Subscription(_, qos) | Granted::Registration(_, qos)) => qos.bits(), // [MQTT-3.8.4-7]
                 Err(_) if self.version != Version::V5 => 0x80,
-                Err(reason) => names::code_of(*reason, PacketType::SubAck).byte(),
+                Err(reason) => names::code_of(*reason, PacketType::SubAck).byte(), // [MQTT-3.9.3-2]
             })
             .collect();
         let why = results.iter().find_map(|result| result.err()).map(|reason| reason.to_string());
         let properties = self.problem(why.as_deref());
-        let packet = Packet::SubAck(SubAck { packet_id, properties, codes: &codes });
-        packet.encode_within(self.version, self.max_packet_bytes, &mut output.bytes).ok();
+        self.send_answer(&Packet::SubAck(SubAck { packet_id, properties, codes: &codes }), output);
     }
 
+    /// UNSUBACK [MQTT-3.10.4-4]: a code for each filter in their order [MQTT-3.11.3-1].
     fn send_unsuback(&mut self, request: RequestId, results: &[Result<(), Reason>], output: &mut Output) {
-        let Some(packet_id) = packet_id(request) else { return };
-        let code = |reason| names::code_of(reason, PacketType::UnsubAck);
-        let codes: Vec<u8> = results.iter().map(|result| result.err().map_or(ReasonCode::Success, code).byte()).collect();
-        let packet = Packet::UnsubAck(UnsubAck { packet_id, properties: AckProperties::default(), codes: &codes });
-        packet.encode(self.version, &mut output.bytes).ok();
+        let Some(packet_id) = packet_id(request) else { return }; // [MQTT-3.10.4-5], [MQTT-2.2.1-6]
+        let refusal = |reason| names::code_of(reason, PacketType::UnsubAck);
+        let code = |result: &Result<(), Reason>| result.err().map_or(ReasonCode::Success, refusal).byte();
+        let codes: Vec<u8> = results.iter().map(code).collect();
+        let properties = AckProperties::default();
+        self.send_answer(&Packet::UnsubAck(UnsubAck { packet_id, properties, codes: &codes }), output);
+    }
+
+    /// An answer that the client has a right to; one that has no room for it [MQTT-3.1.2-24] cannot be served.
+    fn send_answer(&mut self, answer: &Packet<'_>, output: &mut Output) {
+        if answer.encode_within(self.version, self.max_packet_bytes, &mut output.bytes).is_err() {
+            self.end(ReasonCode::PacketTooLarge, Reason::MessageTooLarge, output);
+        }
     }
 
     fn problem<'a>(&self, why: Option<&'a str>) -> AckProperties<'a> {
@@ -159,7 +174,7 @@ impl MqttGate {
     }
 }
 
-/// A packet too large for its receiver counts as delivered [MQTT-3.1.2-25].
+/// A packet too large for its receiver counts as delivered [MQTT-3.1.2-25], and so does one that has expired on its way.
 fn skip(event: &Event, output: &mut Output) {
     let Some(packet_id) = event.packet_id else { return };
     let step = if event.qos == Qos::ExactlyOnce { AcknowledgeStep::Rejected } else { AcknowledgeStep::Acknowledged };
@@ -219,4 +234,39 @@ fn content<'a>(publication: &'a Publication, body: Option<&Body>) -> PublishProp
         content.payload_format = content.payload_format.or(body.is_utf8.then_some(true));
     }
     content
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::gate::mqtt::tests::{CONNECT_V4, CONNECT_V5, opened};
+    use crate::model::Topic;
+
+    /// A message that lives for a second.
+    fn event(qos: Qos, duplicate: bool) -> Event {
+        let topic = Topic::from_mqtt("t").unwrap();
+        let publication = Publication::new(topic, Payload::Bytes("x".into()), qos);
+        let publication = Arc::new(Publication { expires_at_ms: Some(1_000), ..publication });
+        let packet_id = (qos != Qos::AtMostOnce).then(|| PacketId::new(7).unwrap());
+        Event { publication, qos, retain: false, duplicate, by_pattern: false, packet_id, subscriptions: SmallVec::new() }
+    }
+
+    #[test]
+    fn what_expires_before_it_is_sent_is_not_sent() {
+        // [MQTT-3.3.2-5]
+        for connect in [CONNECT_V4, CONNECT_V5] {
+            for qos in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
+                for (now_ms, duplicate, is_sent) in [(999, false, true), (1_000, false, false), (1_000, true, true)] {
+                    let (mut gate, mut output) = (opened(connect), Output::default());
+                    gate.handle_delivery(Delivery::Event(event(qos, duplicate)), now_ms, &mut output);
+                    assert_eq!(!output.bytes.is_empty(), is_sent, "{qos:?} at {now_ms}");
+                    // Its place in the window is free again.
+                    let is_freed = matches!(output.commands[..], [Command::Acknowledge(_)]);
+                    assert_eq!(is_freed, !is_sent && qos != Qos::AtMostOnce, "{qos:?} at {now_ms}: {output:?}");
+                }
+            }
+        }
+    }
 }
