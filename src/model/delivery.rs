@@ -24,7 +24,7 @@ pub enum Delivery {
     Refused(Reason),
     /// A publication, as one event per receiver (MQTT) or per subscription (WAMP).
     Event(Event),
-    /// PUBREL for a delivery that the receiver has said to have [MQTT-4.3.3-8], or `PacketIdNotFound`.
+    /// PUBREL for a delivery that the receiver has said to have [MQTT-4.3.3-4], or `PacketIdNotFound`.
     Release(PacketId, Result<(), Reason>),
     /// QoS 1 publication taken (PUBACK), or refused.
     Acknowledged(PacketId, Result<Taken, Reason>),

@@ -21,7 +21,7 @@ pub enum MatchPolicy {
 pub enum Filter {
     /// One topic. Kept apart so that the commonest case is one hash look-up.
     Exact(Topic),
-    /// MQTT spelling with `+` for one level and a last `#` for the parent and all below it [MQTT-4.7.1]. Without either only where
+    /// MQTT spelling with `+` for one level and a last `#` for the parent and all below it (4.7.1). Without either only where
     /// WAMP asked for `match: "wildcard"` on a whole name, which is another subscription than the exact one.
     Levels(Box<str>),
     /// A string prefix of the WAMP spelling; `emergency` covers `emergency-low`.

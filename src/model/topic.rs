@@ -15,7 +15,7 @@ pub const MAX_SPELLING_BYTES: usize = 65_535;
 pub struct Topic(Arc<Spellings>);
 
 struct Spellings {
-    /// The spelling that matching works on; escapes make it unique for a list of levels.
+    /// The spelling that matching works on, unaltered [MQTT-4.7.3-4]; escapes make it unique for a list of levels.
     mqtt: Box<str>,
     uri: OnceLock<Box<str>>,
 }

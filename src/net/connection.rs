@@ -218,6 +218,7 @@ impl<T: Transport> Connection<T> {
         }
         let unsent = self.output.bytes.len() + self.transport.unsent();
         let is_unread = unsent >= READ_STOP_BYTES || self.outbox.has_unread_answers();
+        // [MQTT-4.9.0-3]: a full window of deliveries is no reason.
         if !self.gate.wants_input() || is_unread || self.outbox.is_realm_behind() {
             return Poll::Pending;
         }

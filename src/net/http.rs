@@ -110,7 +110,7 @@ fn judge(request: &Request<Incoming>, entrance: &Entrance) -> Result<Accepted, (
 /// The first of the client's subprotocols that is ours decides, on any path.
 fn speech(offer: &str) -> Option<(&'static str, Speech)> {
     match offer {
-        "mqtt" => Some(("mqtt", Speech::Mqtt)),
+        "mqtt" => Some(("mqtt", Speech::Mqtt)), // [MQTT-6.0.0-3], [MQTT-6.0.0-4]
         "mqttv3.1" => Some(("mqttv3.1", Speech::Mqtt)),
         _ => {
             let subprotocol = Subprotocol::from_name(offer).filter(|subprotocol| !subprotocol.batched)?;

@@ -25,7 +25,7 @@ use crate::model::{ConnectionId, Limits};
 pub struct Speaks {
     /// HTTP, and WebSocket on it.
     pub http: bool,
-    /// MQTT over the bare stream.
+    /// MQTT over the bare stream [MQTT-4.2.0-1].
     pub mqtt: bool,
     /// WAMP RawSocket.
     pub rawsocket: bool,

@@ -165,7 +165,7 @@ impl<S> WebSocket<S> {
                 (Ok(Message::Binary(bytes)), Carries::Stream) => self.partial.extend_from_slice(&bytes),
                 (Ok(Message::Binary(bytes)), Carries::Binary) if !bytes.is_empty() => self.messages.push_back(bytes),
                 (Ok(Message::Text(text)), Carries::Text) if !text.is_empty() => self.messages.push_back(text.into()),
-                // An empty message is none, and a frame of the other kind is nobody's.
+                // An empty message is none, and a frame of the other kind is nobody's [MQTT-6.0.0-1].
                 (Ok(Message::Binary(_) | Message::Text(_)), _) => {
                     let frame = CloseFrame { code: CloseCode::Unsupported, reason: "wrong kind of frame".into() };
                     self.context.close(&mut ends, Some(frame)).ok();

@@ -46,6 +46,7 @@ fn frames_that_are_none() {
     assert_serves(&router);
 }
 
+/// [MQTT-6.0.0-1]
 #[test]
 fn frames_of_the_wrong_kind() {
     let router = Router::start("");

@@ -33,7 +33,7 @@ pub fn frame(input: &[u8], max_packet_size: u32, version: Version, from: Peer) -
     };
     let total = length.bytes + 1 + length.value;
     if u32::try_from(total).map_or(true, |total| total > max_packet_size) {
-        return Err(Error::TooLarge);
+        return Err(Error::TooLarge); // [MQTT-3.2.2-15]
     }
     if input.len() < total {
         return Ok(Frame::Incomplete { at_least: total });
@@ -115,15 +115,16 @@ fn check_sender(packet: PacketType, version: Version, from: Peer) -> Result<(), 
     }
 }
 
-/// The flags of the fixed header (2.1.3). 3.1 uses DUP on more packets than PUBLISH, and its CONNECT ignores the flags:
+/// The flags of the fixed header [MQTT-2.1.3-1]. 3.1 uses DUP on more packets than PUBLISH, and its CONNECT ignores the flags:
 /// those of CONNECT are therefore judged once its version is known.
 fn check_flags(packet: PacketType, flags: u8, version: Version) -> Result<(), Error> {
     let duplicate_ignored = if version == Version::V31 { flags & !0x08 } else { flags };
     let legal = match packet {
         PacketType::Connect => true,
         PacketType::Publish => return check_publish_flags(flags, version),
+        // [MQTT-3.6.1-1], [MQTT-3.8.1-1], [MQTT-3.10.1-1]
         PacketType::PubRel | PacketType::Subscribe | PacketType::Unsubscribe => duplicate_ignored == 0x02,
-        _ => flags == 0,
+        _ => flags == 0, // [MQTT-3.14.1-1], [MQTT-3.15.1-1] and all others
     };
     if legal { Ok(()) } else { Err(Error::FixedHeaderFlags(packet)) }
 }

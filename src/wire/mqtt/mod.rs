@@ -313,7 +313,8 @@ impl Packet<'_> {
     }
 
     /// Appends the packet if it has no more than `max_packet_size` bytes, leaving out the reason string and the user properties
-    /// if it needs to be shorter: they MUST NOT be sent where they do not fit ([MQTT-3.2.2-19], [MQTT-3.4.2-2], and alike).
+    /// if it needs to be shorter: they MUST NOT be sent where they do not fit ([MQTT-3.2.2-19], [MQTT-3.4.2-2], [MQTT-3.5.2-2],
+    /// [MQTT-3.9.2-1], [MQTT-3.14.2-3]), as no packet above the receiver's maximum may be [MQTT-3.1.2-24].
     /// Otherwise [`Error::TooLarge`], and the buffer is left as it was.
     pub fn encode_within(&self, version: Version, max_packet_size: u32, out: &mut BytesMut) -> Result<(), Error> {
         let fits = |packet: &Packet<'_>| u32::try_from(packet.encoded_len(version)).is_ok_and(|len| len <= max_packet_size);

@@ -83,7 +83,7 @@ impl<'a> Reader<'a> {
         NonZeroU16::new(self.u16()?).ok_or(Error::PacketIdZero(packet))
     }
 
-    /// The block of properties that starts here, without its length (2.2.2).
+    /// The block of properties that starts here, without its length, which is there even if it is 0 [MQTT-2.2.2-1].
     pub(super) fn property_block(&mut self) -> Result<Self, Error> {
         if let Some((0, rest)) = self.rest.split_first() {
             self.rest = rest;

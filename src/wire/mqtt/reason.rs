@@ -120,7 +120,8 @@ impl ReasonCode {
         }
     }
 
-    /// Whether this packet may carry it, sent by `from` (the tables of 3.2.2.2, 3.4.2.1 to 3.7.2.1, 3.9.3, 3.11.3, 3.14.2.1, 3.15.2.1).
+    /// Whether this packet may carry it, sent by `from`: the tables of [MQTT-3.2.2-8], [MQTT-3.4.2-1], [MQTT-3.5.2-1],
+    /// [MQTT-3.6.2-1], [MQTT-3.7.2-1], [MQTT-3.9.3-2], [MQTT-3.11.3-2], [MQTT-3.14.2-1] and 3.15.2.1.
     #[must_use]
     pub fn is_legal_in(self, packet: PacketType, version: Version, from: Peer) -> bool {
         match packet {

@@ -27,6 +27,7 @@ fn any_word(bytes: &[u8], test: impl Fn(u64) -> bool) -> bool {
 }
 
 /// The bytes as a string [MQTT-1.5.4-1] without U+0000 [MQTT-1.5.4-2] and, where asked, without discouraged characters.
+/// A byte order mark is a character like any other [MQTT-1.5.4-3].
 pub(super) fn text(bytes: &[u8], characters: Characters) -> Result<&str, Error> {
     let text = std::str::from_utf8(bytes).map_err(|_| Error::Utf8)?;
     if any_word(bytes, has_zero) {

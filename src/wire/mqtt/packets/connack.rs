@@ -91,6 +91,7 @@ impl<'a> ConnAck<'a> {
     }
 
     pub(in crate::wire::mqtt) fn write(&self, version: Version, out: &mut BytesMut) -> Result<(), Error> {
+        // The other bits are 0 [MQTT-3.2.2-1]; a refusal has no session [MQTT-3.2.2-6].
         let session_present = self.session_present && !self.reason.is_error() && version != Version::V31;
         out.put_u8(u8::from(session_present));
         if version != Version::V5 {

@@ -99,7 +99,7 @@ pub(in crate::wire::mqtt) fn decode_version(body: &mut Reader<'_>) -> Result<Ver
         (b"MQTT", 4) => Ok(Version::V311),
         (b"MQTT", 5) => Ok(Version::V5),
         (b"MQIsdp" | b"MQTT", level) => Err(Error::UnsupportedVersion(level)),
-        _ => Err(Error::ProtocolName),
+        _ => Err(Error::ProtocolName), // [MQTT-3.1.2-1]
     }
 }
 
@@ -124,12 +124,13 @@ fn check_connect_flags(flags: u8, version: Version) -> Result<(), Error> {
     Ok(())
 }
 
+/// The will, whose fields are there if its flag is set [MQTT-3.1.2-9].
 fn decode_will<'a>(flags: u8, body: &mut Reader<'a>, version: Version) -> Result<Will<'a>, Error> {
     let properties = if version == Version::V5 { WillProperties::decode(body)? } else { WillProperties::default() };
     if let Some(response_topic) = properties.response_topic {
         topic::check_topic_name(response_topic).map_err(|_| Error::ResponseTopic)?;
     }
-    let topic = body.string()?;
+    let topic = body.string()?; // [MQTT-3.1.3-11]
     topic::check_topic_name(topic)?;
     Ok(Will {
         qos: Qos::from_bits(flags >> 3 & 0x03).ok_or(Error::WillFlags)?,
@@ -140,12 +141,15 @@ fn decode_will<'a>(flags: u8, body: &mut Reader<'a>, version: Version) -> Result
     })
 }
 
-/// Whether a credential follows. 3.1 lets the remaining length overrule the flags: where nothing is left, nothing was sent.
+/// Whether a credential follows, as its flag says ([MQTT-3.1.2-16], [MQTT-3.1.2-17], [MQTT-3.1.2-18],
+/// [MQTT-3.1.2-19]; bytes that no flag announced are left over). 3.1 lets the remaining length overrule the flags: where
+/// nothing is left, nothing was sent.
 fn credential_follows(flag: bool, body: &Reader<'_>, version: Version) -> bool {
     flag && !(version == Version::V31 && body.is_empty())
 }
 
 impl<'a> Connect<'a> {
+    /// The fields in their order [MQTT-3.1.3-1]; whatever is out of form is refused [MQTT-3.1.4-1].
     pub(in crate::wire::mqtt) fn decode(first: u8, mut body: Reader<'a>) -> Result<Self, Error> {
         let version = decode_version(&mut body)?;
         if version != Version::V31 && first & 0x0F != 0 {
@@ -159,9 +163,9 @@ impl<'a> Connect<'a> {
         if properties.authentication_data.is_some() && properties.authentication_method.is_none() {
             return Err(Error::AuthenticationDataWithoutMethod);
         }
-        let client_id = body.string()?;
+        let client_id = body.string()?; // [MQTT-3.1.3-3], [MQTT-3.1.3-4]
         let will = if flags & WILL != 0 { Some(decode_will(flags, &mut body, version)?) } else { None };
-        let username = if credential_follows(flags & USERNAME != 0, &body, version) { Some(body.string()?) } else { None };
+        let username = if credential_follows(flags & USERNAME != 0, &body, version) { Some(body.string()?) } else { None }; // [MQTT-3.1.3-12]
         let password = if credential_follows(flags & PASSWORD != 0, &body, version) { Some(body.binary()?) } else { None };
         body.finish()?;
         let clean_start = flags & CLEAN_START != 0;

@@ -44,8 +44,8 @@ impl<'a> PublishProperties<'a> {
             match rest.u8()? {
                 0x01 => properties::read_once(&mut set.payload_format, &mut rest)?,
                 0x02 => properties::read_once(&mut set.message_expiry_s, &mut rest)?,
-                0x03 => properties::read_once(&mut set.content_type, &mut rest)?,
-                0x08 => properties::read_once(&mut set.response_topic, &mut rest)?,
+                0x03 => properties::read_once(&mut set.content_type, &mut rest)?, // [MQTT-3.3.2-19]
+                0x08 => properties::read_once(&mut set.response_topic, &mut rest)?, // [MQTT-3.3.2-13]
                 0x09 => properties::read_once(&mut set.correlation_data, &mut rest)?,
                 properties::SUBSCRIPTION_ID => {
                     properties::read_once(&mut None::<properties::SubscriptionId>, &mut rest)?;
@@ -134,9 +134,9 @@ impl<'a> Publish<'a> {
     #[inline]
     pub(in crate::wire::mqtt) fn decode(first: u8, mut body: Reader<'a>, version: Version, from: Peer) -> Result<Self, Error> {
         let qos = Qos::from_bits(first >> 1 & 0x03).ok_or(Error::Qos3)?;
-        let topic = body.string()?;
+        let topic = body.string()?; // [MQTT-3.3.2-1]
         if utf8::has_wildcard(topic) {
-            return Err(Error::TopicWildcard); // [MQTT-3.3.2-2]
+            return Err(Error::TopicWildcard); // [MQTT-3.3.2-2], [MQTT-4.7.0-1]
         }
         let packet_id = if qos == Qos::AtMostOnce { None } else { Some(body.packet_id(PacketType::Publish)?) };
         let properties =
@@ -194,13 +194,13 @@ impl<'a> Publish<'a> {
     fn write_head(&self, version: Version, payload_len: usize, out: &mut BytesMut) -> Result<PublishHead, Error> {
         let at_most_once = self.qos == Qos::AtMostOnce;
         if at_most_once == self.packet_id.is_some() {
-            return Err(Error::PacketIdMismatch);
+            return Err(Error::PacketIdMismatch); // [MQTT-2.2.1-2]
         }
         let start = out.len();
         let content = self.properties.content_len();
         let body = self.head_body_len(version, content);
         out.reserve(5 + body);
-        let dup = if self.dup && !at_most_once { 0x08 } else { 0 };
+        let dup = if self.dup && !at_most_once { 0x08 } else { 0 }; // [MQTT-4.3.1-1]
         out.put_u8(0x30 | dup | self.qos.bits() << 1 | u8::from(self.retain));
         write::variable_byte_integer(body.saturating_add(payload_len), out)?;
         write::string(self.topic, out)?;

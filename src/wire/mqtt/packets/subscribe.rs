@@ -93,7 +93,7 @@ pub struct SubscriptionRequest<'a> {
 }
 
 fn decode_filter<'a>(body: &mut Reader<'a>, version: Version) -> Result<&'a str, Error> {
-    let filter = body.string()?;
+    let filter = body.string()?; // [MQTT-3.8.3-1], [MQTT-3.10.3-1]
     topic::check_topic_filter(filter)?;
     if version == Version::V5 {
         SharedFilter::split(filter)?;

@@ -260,7 +260,7 @@ macro_rules! property_set {
                 $(properties::optional_len(self.$field) +)* self.user.encoded_len()
             }
 
-            /// Appends the block, length included.
+            /// Appends the block, length included; no properties are a length of 0 [MQTT-2.2.2-1].
             pub(in crate::wire::mqtt) fn write(&self, out: &mut BytesMut) -> Result<(), Error> {
                 write::variable_byte_integer(self.content_len(), out)?;
                 $(properties::write_optional($id, self.$field, out)?;)*

@@ -103,7 +103,7 @@ fn spans(block: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Checks name and value of a user property.
+/// Checks name and value of a user property, which are UTF-8 both [MQTT-1.5.7-1].
 pub(in crate::wire::mqtt) fn check_user_property(from: &mut Reader<'_>) -> Result<(), Error> {
     from.string()?;
     from.string()?;

@@ -261,6 +261,7 @@ fn answers_are_as_short_as_they_can_be() {
     assert_eq!(encoded(&suback, Version::V5), hex("90 06 0001 00 00 01 87"));
 }
 
+/// [MQTT-3.2.2-1], [MQTT-3.2.2-6]
 #[test]
 fn connack_is_written_in_the_expected_order() {
     let properties =
@@ -323,6 +324,7 @@ fn failures_leave_the_buffer_alone() {
     assert_eq!(&out[..], b"kept");
 }
 
+/// [MQTT-3.2.2-19], [MQTT-3.4.2-2], [MQTT-3.5.2-2], [MQTT-3.9.2-1], [MQTT-3.14.2-3]
 #[test]
 fn diagnostics_give_way_to_the_maximum_packet_size() {
     let user = [("name", "value")];
