@@ -293,6 +293,7 @@ impl Choice<'_, '_> {
             (0, _) => Acknowledge::None,
             (_, Speaks::Wamp) => Acknowledge::Request(self.request()),
             (1, Speaks::Mqtt) => Acknowledge::AtLeastOnce(self.packet_id()),
+            (_, Speaks::Mqtt) if self.flag() => Acknowledge::ExactlyOnceAgain(self.packet_id()),
             (_, Speaks::Mqtt) => Acknowledge::ExactlyOnce(self.packet_id()),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use corsac::gate::{Gate, Origin};
-use corsac::model::{ConnectionId, Delivery, Encoding, Limits};
+use corsac::model::{ConnectionId, Delivery, Encoding, EventId, Limits};
 use corsac::router::{Effect, Router};
 use corsac::wire::mqtt::Version;
 use corsac::wire::wamp::{Message, decode, encode};
@@ -167,10 +167,14 @@ impl World {
             }
             while let Some(effect) = self.router.poll_effect() {
                 is_quiet = false;
-                #[allow(unreachable_patterns, reason = "effects that are no deliveries come with the store")]
                 let (id, delivery) = match effect {
                     Effect::Deliver(id, delivery) => (id, delivery),
-                    _ => continue,
+                    Effect::Append(ticket, draft) => {
+                        drop(draft);
+                        self.router.handle_appended(ticket, EventId::FIRST.plus(ticket.0), self.now_ms, false);
+                        continue;
+                    }
+                    Effect::Settled(_) => continue,
                 };
                 let client = self.clients.get_mut(&id).unwrap_or_else(|| panic!("a stranger is told {delivery:?}"));
                 match delivery {

@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use corsac::model::command::{Outcome, ReplyTo, SubscribeEntry};
+use corsac::model::record::Ticket;
 use corsac::model::{
-    Command, ConnectionId, Delivery, Filter, InvocationId, Limits, PacketId, Principal, Qos, RequestId, SessionId,
+    Command, ConnectionId, Delivery, EventId, Filter, InvocationId, Limits, PacketId, Principal, Qos, Reason, RequestId,
+    SessionId,
 };
 use corsac::router::{Effect, Router};
 use corsac_fuzz::choice::{Choice, NOW_MS, Speaks};
@@ -161,16 +163,29 @@ impl World {
     /// Takes the effects, and holds each to what its receiver may be told.
     fn look(&mut self) {
         while let Some(effect) = self.router.poll_effect() {
-            #[allow(unreachable_patterns, reason = "effects that are no deliveries come with the store")]
             let (connection, delivery) = match effect {
                 Effect::Deliver(connection, delivery) => (connection, delivery),
-                _ => continue,
+                Effect::Append(ticket, draft) => {
+                    drop(draft);
+                    self.append(ticket);
+                    continue;
+                }
+                Effect::Settled(_) => continue,
             };
             let client = self.clients.get_mut(&connection).unwrap_or_else(|| panic!("a stranger is told {delivery:?}"));
             assert!(client.is_open, "told behind the end: {delivery:?}");
             let filters = self.filters.get(&client.name).map(Vec::as_slice).unwrap_or_default();
             check(client, filters, &delivery);
         }
+    }
+
+    /// Every seventh is not stored, every fifth was there before.
+    fn append(&mut self, ticket: Ticket) {
+        if ticket.0 % 7 == 6 {
+            return self.router.handle_append_refused(ticket, Reason::NoSpace);
+        }
+        let id = EventId::FIRST.plus(ticket.0);
+        self.router.handle_appended(ticket, id, self.now_ms, ticket.0 % 5 == 4);
     }
 
     /// Everybody goes, nobody comes back, and all time passes.
@@ -182,7 +197,7 @@ impl World {
             let is_last = number + 1 == everybody.len() && is_caller(&self.clients, connection);
             let calls = self.clients.get(&connection).map_or(0, |client| client.calls.len());
             assert!(!is_last || calls == 0, "calls without a callee and without an answer");
-            self.tell(connection, Command::Lost(corsac::model::Reason::ConnectionLost));
+            self.tell(connection, Command::Lost(Reason::ConnectionLost));
             self.look();
         }
         // Sessions that never end are ended by a clean start of their client.
@@ -199,8 +214,9 @@ impl World {
             let connection = ConnectionId(self.clients.len() as u64);
             self.clients.insert(connection, Client::new(client_id.into(), true, 1));
             self.router.handle(connection, Command::Open(Box::new(open)), self.now_ms);
-            self.tell(connection, Command::Lost(corsac::model::Reason::ConnectionLost));
-            while self.router.poll_effect().is_some() {}
+            self.look();
+            self.tell(connection, Command::Lost(Reason::ConnectionLost));
+            self.look();
         }
         let census = self.router.census();
         assert_eq!((census.sessions, census.connected, census.subscriptions, census.registrations), (0, 0, 0, 0), "{census:?}");
