@@ -1,4 +1,5 @@
 //! One connection's protocol machine: bytes or messages in, commands out; deliveries in, bytes out. No socket, no clock.
+pub mod arguments;
 pub mod mqtt;
 pub mod wamp;
 

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::arguments::Arguments;
 use super::publication::Properties;
 use super::{
     ErrorUri, Filter, InvocationId, PacketId, Payload, Principal, Publication, Qos, Reason, RegistrationId, RequestId, SessionId,
@@ -371,6 +372,8 @@ pub struct Call {
     pub disclose_me: bool,
     /// Properties that travel with the call.
     pub properties: Option<Box<Properties>>,
+    /// The payload decoded, where the procedure is a name of the router's own; or why it cannot be.
+    pub arguments: Option<Result<Box<Arguments>, Reason>>,
 }
 
 /// Where the answer of a call goes.

@@ -1,4 +1,5 @@
 //! The nouns of the house: ids, topics, payloads, publications, commands and deliveries; no verbs, no input or output.
+pub mod arguments;
 pub mod command;
 pub mod delivery;
 pub mod event_id;

@@ -20,6 +20,7 @@ use crate::net::outbox::Outbox;
 use crate::net::{Input, Realm};
 use crate::router::effect::Draft;
 use crate::router::{Census, Counters, Effect, Router};
+use crate::store::Error;
 
 /// One thing for a realm to handle.
 enum Item {
@@ -71,20 +72,20 @@ struct Member {
 
 impl EventLoop {
     /// The realm called `name` as `history` left it, or an empty one, with a task that brings its timeouts until it is dropped.
-    pub fn start(limits: Limits, seed: u64, name: &str, history: Option<&Arc<History>>) -> Arc<Self> {
+    pub fn start(limits: Limits, seed: u64, name: &str, history: Option<&Arc<History>>) -> Result<Arc<Self>, Error> {
         let mut router = Router::new(limits, seed);
         let name: Arc<str> = name.into();
-        let beginning = history.map(|history| (history, history.beginning(&name)));
-        for record in beginning.iter().flat_map(|(_, beginning)| &beginning.retained) {
-            router.restore_retained(record);
-        }
+        let restored = match history {
+            Some(history) => Some((history, history.replay(&name, |record| router.handle_replayed(record))?)),
+            None => None,
+        };
         let event_loop = Arc::new_cyclic(|this: &Weak<EventLoop>| {
-            let line = beginning.map(|(history, beginning)| Line::start(this.clone(), name, history.clone(), beginning));
+            let line = restored.map(|(history, restored)| Line::start(this.clone(), name, history.clone(), restored));
             EventLoop::of(router, line)
         });
         event_loop.run();
         tokio::spawn(bring_timeouts(Arc::downgrade(&event_loop)));
-        event_loop
+        Ok(event_loop)
     }
 
     fn of(router: Router, line: Option<Line>) -> Self {
@@ -377,7 +378,7 @@ mod tests {
     /// Looking at a realm's figures takes its core for a moment: who brings input then must not be left waiting.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn input_is_handled_while_others_look() {
-        let realm = EventLoop::start(Limits::default(), 1, "realm1", None);
+        let realm = EventLoop::start(Limits::default(), 1, "realm1", None).unwrap();
         let (connection, outbox) = (ConnectionId(1), Arc::new(Outbox::new(1 << 20, now_ms())));
         realm.join(connection, outbox.clone());
         let open = Open {

@@ -1,13 +1,11 @@
 //! The history of this process: the log, the thread that writes it, and what a restart reads back.
 //!
 //! One thread writes for all realms: it takes what waits, writes it, syncs once, and says so; meanwhile the next batches gather.
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::config::Config;
@@ -15,9 +13,9 @@ use super::event_loop::EventLoop;
 use crate::cluster::segment::SyncToken;
 use crate::cluster::solo::{Restored, SoloLimits, Write};
 use crate::model::Record;
-use crate::model::record::Flags;
 use crate::store::disk::OsDisk;
 use crate::store::log::{self, Options, Reader};
+use crate::store::query::MAX_PAGE_RECORDS;
 use crate::store::{Error, Log, Query, Store};
 
 /// How often a full disk is looked at.
@@ -46,19 +44,10 @@ pub enum Written {
     Failed,
 }
 
-/// What a realm begins with.
-pub struct Beginning {
-    /// For its pipeline.
-    pub restored: Restored,
-    /// Its last record of each topic that retains.
-    pub retained: Vec<Record>,
-}
-
 /// The history of all realms.
 pub struct History {
     jobs: Sender<Job>,
     reader: Reader<OsDisk>,
-    beginnings: Mutex<HashMap<Arc<str>, Beginning>>,
 }
 
 /// What [`History::open`] opens.
@@ -76,12 +65,6 @@ impl History {
         let log = open_log(path, config).map_err(|error| format!("cannot open the history in {}: {error}", path.display()))?;
         tell_of_recovery(&log, path);
         let reader = log.reader().clone();
-        let mut beginnings = HashMap::new();
-        for realm in log.realms() {
-            let beginning = read_back(&reader, &realm)
-                .map_err(|error| format!("cannot read the history of realm {realm} in {}: {error}", path.display()))?;
-            beginnings.insert(realm, beginning);
-        }
         let (jobs, waiting) = channel();
         let (told, news) = unbounded_channel();
         let (failed, failure) = tokio::sync::oneshot::channel();
@@ -91,13 +74,38 @@ impl History {
             .spawn(move || writer.run(&waiting))
             .map_err(|error| format!("cannot start a thread: {error}; raise the limit of processes (ulimit -u)"))?;
         tokio::spawn(tell(news));
-        Ok(Opened { history: Arc::new(History { jobs, reader, beginnings: Mutex::new(beginnings) }), failure })
+        Ok(Opened { history: Arc::new(History { jobs, reader }), failure })
     }
 
-    /// What the realm called `name` begins with.
-    pub fn beginning(&self, name: &str) -> Beginning {
-        let known = self.beginnings.lock().remove(name);
-        known.unwrap_or_else(|| Beginning { restored: Restored::new(SoloLimits::default().seen), retained: Vec::new() })
+    /// The realms that have a history.
+    pub fn realms(&self) -> Vec<Arc<str>> {
+        self.reader.realms()
+    }
+
+    /// Hands every record of a realm to `handle`, in the order of ids; what its pipeline goes on from.
+    pub fn replay(&self, realm: &Arc<str>, mut handle: impl FnMut(&Record)) -> Result<Restored, Error> {
+        let mut restored = Restored::new(SoloLimits::default().seen);
+        let mut query = Query { limit: MAX_PAGE_RECORDS, ..Query::new(realm.clone()) };
+        let mut told = Instant::now();
+        loop {
+            let page = self.reader.read(&query)?;
+            for record in &page.records {
+                if restored.handle_record(record).is_err() {
+                    let file = format!("realm {realm}");
+                    return Err(Error::Corrupt { file, offset: record.id.value(), what: "a record is missing" });
+                }
+                handle(record);
+            }
+            if page.is_end {
+                return Ok(restored);
+            }
+            query = query.behind(&page);
+            if told.elapsed() > PROGRESS {
+                told = Instant::now();
+                let at = page.cursor.map_or(0, |id| id.value());
+                tracing::info!("reading the history of realm {realm}: {at} records");
+            }
+        }
     }
 
     /// A reader of everything that is durable, for any thread.
@@ -127,43 +135,6 @@ fn tell_of_recovery(log: &Log<OsDisk>, path: &Path) {
     }
     for file in &recovery.rebuilt {
         tracing::warn!(file, "made a damaged index anew in {}", path.display());
-    }
-}
-
-/// Reads all records of a realm, in their order.
-fn read_back(reader: &Reader<OsDisk>, realm: &Arc<str>) -> Result<Beginning, Error> {
-    let mut restored = Restored::new(SoloLimits::default().seen);
-    let mut retained = HashMap::new();
-    let mut query = Query { limit: crate::store::query::MAX_PAGE_RECORDS, ..Query::new(realm.clone()) };
-    let mut told = Instant::now();
-    loop {
-        let page = reader.read(&query)?;
-        for record in &page.records {
-            if restored.handle_record(record).is_err() {
-                return Err(Error::Corrupt {
-                    file: format!("realm {realm}"),
-                    offset: record.id.value(),
-                    what: "a record is missing",
-                });
-            }
-            if record.item.flags.has(Flags::RETAIN)
-                && let Some(topic) = record.item.indexed_topic()
-            {
-                match record.item.payload.is_empty() {
-                    true => retained.remove(topic),
-                    false => retained.insert(topic.clone(), record.clone()),
-                };
-            }
-        }
-        if page.is_end {
-            return Ok(Beginning { restored, retained: retained.into_values().collect() });
-        }
-        query = query.behind(&page);
-        if told.elapsed() > PROGRESS {
-            told = Instant::now();
-            let at = page.cursor.map_or(0, |id| id.value());
-            tracing::info!("reading the history of realm {realm}: {at} records");
-        }
     }
 }
 

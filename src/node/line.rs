@@ -3,8 +3,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use super::event_loop::EventLoop;
-use super::history::{Beginning, History, Written};
-use crate::cluster::solo::{Refusal, Solo, SoloEffect, SoloLimits};
+use super::history::{History, Written};
+use crate::cluster::solo::{Refusal, Restored, Solo, SoloEffect, SoloLimits};
 use crate::model::record::Ticket;
 use crate::model::{EventId, Item, Reason};
 use crate::router::effect::Draft;
@@ -45,10 +45,10 @@ pub struct Line {
 }
 
 impl Line {
-    /// The line of the realm called `name`, behind what it begins with.
-    pub fn start(realm: Weak<EventLoop>, name: Arc<str>, history: Arc<History>, beginning: Beginning) -> Self {
+    /// The line of the realm called `name`, behind what its history says.
+    pub fn start(realm: Weak<EventLoop>, name: Arc<str>, history: Arc<History>, restored: Restored) -> Self {
         Line {
-            solo: Solo::start(name.clone(), beginning.restored, SoloLimits::default()),
+            solo: Solo::start(name.clone(), restored, SoloLimits::default()),
             realm,
             name,
             history,

@@ -23,11 +23,16 @@ pub struct Realms {
 }
 
 impl Realms {
-    /// The realms called `names`; `creates`: others come into being on first use.
+    /// The realms called `names`, and those that `history` knows; `creates`: others come into being on first use.
     pub fn start(names: &[String], creates: bool, limits: Limits, history: Option<Arc<History>>) -> Result<Arc<Self>, String> {
-        let mut by_name = HashMap::new();
-        for name in names {
-            by_name.insert(name.as_str().into(), EventLoop::start(limits.clone(), seed()?, name, history.as_ref()));
+        let mut by_name: HashMap<Box<str>, Arc<EventLoop>> = HashMap::new();
+        let known = history.as_ref().filter(|_| creates).map(|history| history.realms()).unwrap_or_default();
+        for name in names.iter().map(String::as_str).chain(known.iter().map(|name| &**name)) {
+            if !by_name.contains_key(name) {
+                let realm = EventLoop::start(limits.clone(), seed()?, name, history.as_ref())
+                    .map_err(|error| format!("cannot read the history of realm {name}: {error}"))?;
+                by_name.insert(name.into(), realm);
+            }
         }
         Ok(Arc::new(Realms { limits, creates, history, configured: names.len(), by_name: Mutex::new(by_name) }))
     }
@@ -51,7 +56,8 @@ impl Realms {
         if by_name.len() >= self.configured + self.limits.max_auto_realms {
             return Err(Reason::QuotaExceeded);
         }
-        let realm = EventLoop::start(self.limits.clone(), seed().map_err(|_| Reason::Internal)?, name, self.history.as_ref());
+        let realm = EventLoop::start(self.limits.clone(), seed().map_err(|_| Reason::Internal)?, name, self.history.as_ref())
+            .map_err(|_| Reason::StorageFailed)?;
         by_name.insert(name.into(), realm.clone());
         Ok(realm)
     }

@@ -5,12 +5,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Router;
-use super::effect::{Draft, Effect};
+use super::effect::{Draft, DraftBody, Effect};
+use super::invocation::Caller;
 use super::retained::Author;
 use super::session::SessionKey;
 use crate::model::command::{Acknowledge, PublishOptions};
-use crate::model::record::{Flags, Ticket};
+use crate::model::record::{Flags, Kind, Ticket};
 use crate::model::{Command, ConnectionId, EventId, Publication, PublicationId, Qos, Reason, Record, SessionId};
 
 /// What a session has on its way into the history, and what waits behind it.
@@ -24,9 +27,15 @@ pub struct Owed {
     deferred: VecDeque<(ConnectionId, Command)>,
 }
 
-/// A publication that has no id yet.
+/// What has no id yet.
 #[derive(Debug)]
-struct Waiting {
+enum Waiting {
+    Publication(Published),
+    Change(Asked),
+}
+
+#[derive(Debug)]
+struct Published {
     from: Option<(SessionKey, SessionId)>,
     /// Who retains it, if it is retained.
     by: Option<Author>,
@@ -36,6 +45,24 @@ struct Waiting {
     options: Option<Box<PublishOptions>>,
     /// Unacknowledged publications that its session published after it.
     followers: Vec<Follower>,
+}
+
+/// A change of state that somebody, or the router itself, has asked for.
+#[derive(Debug)]
+struct Asked {
+    from: Option<(SessionKey, SessionId)>,
+    kind: Kind,
+    body: Bytes,
+    caller: Option<Caller>,
+}
+
+/// Where a change of state stands in the history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    /// In the order.
+    pub id: EventId,
+    /// In milliseconds since the Unix epoch: what is due at which time is decided by this, not by the clock.
+    pub time_ms: u64,
 }
 
 #[derive(Debug)]
@@ -84,8 +111,16 @@ impl Router {
     /// duplicate was there before, under this id: it is acknowledged and goes to nobody. Tickets come back in their order.
     pub fn handle_appended(&mut self, ticket: Ticket, id: EventId, time_ms: u64, is_duplicate: bool) {
         self.now_ms = self.now_ms.max(time_ms);
-        let Some(waiting) = self.appends.take(ticket) else { return };
-        let from = self.author(&waiting);
+        let waiting = match self.appends.take(ticket) {
+            Some(Waiting::Publication(waiting)) => waiting,
+            Some(Waiting::Change(Asked { from, kind, body, caller })) => {
+                let from = self.author(from);
+                self.apply_change(Place { id, time_ms }, kind, &body, from, caller);
+                return self.continue_shut_down();
+            }
+            None => return,
+        };
+        let from = self.author(waiting.from);
         let mut publication = waiting.publication;
         // The record that was made of it is gone: nobody else holds it.
         if let Some(publication) = Arc::get_mut(&mut publication) {
@@ -100,14 +135,28 @@ impl Router {
 
     /// What was asked for under this ticket could not be stored: nobody gets it, and its publisher is told why.
     pub fn handle_append_refused(&mut self, ticket: Ticket, reason: Reason) {
-        let Some(waiting) = self.appends.take(ticket) else { return };
-        let from = self.author(&waiting);
+        let waiting = match self.appends.take(ticket) {
+            Some(Waiting::Publication(waiting)) => waiting,
+            Some(Waiting::Change(Asked { caller, .. })) => {
+                if let Some(caller) = caller {
+                    self.reply(&caller, reason.into());
+                }
+                return self.continue_shut_down();
+            }
+            None => return,
+        };
+        let from = self.author(waiting.from);
         self.settle(waiting.connection, from, waiting.acknowledge, Err(reason), waiting.followers);
     }
 
-    /// A retained message that was there before this process. Which client set it is not on record: No Local does not see it.
-    pub fn restore_retained(&mut self, record: &Record) {
-        if let Some(publication) = record.to_publication() {
+    /// A record of the history that was there before this process: brings the realm's state to what it was behind it. Records
+    /// come in the order of ids, all of them, before any command. Which client retained a message is not on record: No Local does
+    /// not see it.
+    pub fn handle_replayed(&mut self, record: &Record) {
+        let flags = record.item.flags;
+        if flags.has(Flags::RETAIN)
+            && let Some(publication) = record.to_publication()
+        {
             self.retain(&Arc::new(publication), None);
         }
     }
@@ -119,8 +168,8 @@ impl Router {
     }
 
     /// Its publisher, if its session has not ended meanwhile.
-    fn author(&self, waiting: &Waiting) -> Option<SessionKey> {
-        let (key, id) = waiting.from?;
+    fn author(&self, from: Option<(SessionKey, SessionId)>) -> Option<SessionKey> {
+        let (key, id) = from?;
         self.sessions.at(key).is_some_and(|session| session.id == id).then_some(key)
     }
 
@@ -185,7 +234,7 @@ impl Router {
                     && !publication.topic.is_reserved() =>
             {
                 let last = owed.last;
-                if let Some(waiting) = self.appends.at_mut(last) {
+                if let Some(Waiting::Publication(waiting)) = self.appends.at_mut(last) {
                     waiting.followers.push(Follower { publication, options });
                 }
                 None
@@ -226,14 +275,25 @@ impl Router {
         }
         let author = from.and_then(|key| self.disclosed(key));
         let from_id = from.zip(author.as_ref().map(|author| author.session));
-        let draft = Draft { publication: publication.clone(), author, flags: flags_of(&publication, options.as_deref()) };
+        let flags = flags_of(&publication, options.as_deref());
+        let draft = Draft { body: DraftBody::Publication(publication.clone()), author, flags };
         let by = from.filter(|_| publication.retain).and_then(|key| self.author_of(key));
-        let waiting = Waiting { from: from_id, by, connection, publication, acknowledge, options, followers: Vec::new() };
-        let ticket = self.appends.push(waiting);
+        let waiting = Published { from: from_id, by, connection, publication, acknowledge, options, followers: Vec::new() };
+        let ticket = self.appends.push(Waiting::Publication(waiting));
         if let Some(session) = from.and_then(|key| self.sessions.at_mut(key)) {
             session.owed.tickets += 1;
             session.owed.last = ticket;
         }
+        self.effects.push_back(Effect::Append(ticket, draft));
+    }
+
+    /// Sends a change of state on its way into the history: [`Router::apply_change`] when it has its place. It does not hold up
+    /// other commands of the session; changes keep their order among each other and with publications.
+    pub(super) fn append_change(&mut self, from: Option<SessionKey>, kind: Kind, body: Bytes, caller: Option<Caller>) {
+        let author = from.and_then(|key| self.disclosed(key));
+        let from = from.zip(author.as_ref().map(|author| author.session));
+        let draft = Draft { body: DraftBody::Change(kind, body.clone()), author, flags: Flags::default() };
+        let ticket = self.appends.push(Waiting::Change(Asked { from, kind, body, caller }));
         self.effects.push_back(Effect::Append(ticket, draft));
     }
 }

@@ -1,9 +1,11 @@
 //! What a realm wants done outside of itself.
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::model::publication::Publisher;
-use crate::model::record::{Flags, Origin, Ticket};
-use crate::model::{ConnectionId, Delivery, Item, Publication};
+use crate::model::record::{Flags, Kind, Origin, Ticket};
+use crate::model::{ConnectionId, Delivery, Item, Payload, Publication};
 
 /// One effect, in order.
 #[derive(Debug)]
@@ -20,31 +22,39 @@ pub enum Effect {
 /// A record before it has its place.
 #[derive(Debug)]
 pub struct Draft {
-    /// What was published.
-    pub publication: Arc<Publication>,
-    /// Who published it.
+    /// What it is.
+    pub body: DraftBody,
+    /// Who caused it.
     pub author: Option<Publisher>,
     /// What readers and a restart have to know of it.
     pub flags: Flags,
 }
 
+/// What a record holds.
+#[derive(Debug)]
+pub enum DraftBody {
+    /// A publication.
+    Publication(Arc<Publication>),
+    /// A change of state, encoded by the part of the router that applies it.
+    Change(Kind, Bytes),
+}
+
 impl Draft {
     /// As a record of the realm called `realm`; its time is set where it gets its place.
     pub fn into_item(self, realm: Arc<str>) -> Item {
-        let Draft { publication, author, flags } = self;
-        let origin = author.map(|Publisher { session, principal }| Origin {
+        let item = match &self.body {
+            DraftBody::Change(kind, body) => Item::of_kind(*kind, realm, 0, Payload::Bytes(body.clone())),
+            DraftBody::Publication(publication) => {
+                let Publication { topic, payload, qos, expires_at_ms, properties, .. } = &**publication;
+                let item = Item::publication(realm, 0, topic.clone(), payload.clone());
+                Item { qos: *qos, expires_at_ms: *expires_at_ms, properties: properties.clone(), ..item }
+            }
+        };
+        let origin = self.author.map(|Publisher { session, principal }| Origin {
             session,
             authid: principal.authid.clone(),
             authrole: principal.authrole.clone(),
         });
-        let Publication { topic, payload, qos, expires_at_ms, properties, .. } = &*publication;
-        Item {
-            origin,
-            qos: *qos,
-            flags,
-            expires_at_ms: *expires_at_ms,
-            properties: properties.clone(),
-            ..Item::publication(realm, 0, topic.clone(), payload.clone())
-        }
+        Item { origin, flags: self.flags, ..item }
     }
 }

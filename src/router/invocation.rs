@@ -90,6 +90,10 @@ impl Router {
         }
         let reply = std::mem::replace(&mut call.reply, ReplyTo::Nobody);
         let caller = Caller { session: Some(key), reply, qos: qos_of(call.acknowledge) };
+        if call.procedure.is_reserved() {
+            self.call_own(key, &caller, &call);
+            return Ok(0);
+        }
         match self.choose(key, &caller, &call) {
             Ok(choice) => Ok(self.invoke(key, caller, call, choice)),
             // Nowhere else to say it.
@@ -354,7 +358,7 @@ impl Router {
     }
 
     /// Answers a caller; true if there is one.
-    fn answer(&mut self, caller: &Caller, message: Message) -> bool {
+    pub(super) fn answer(&mut self, caller: &Caller, message: Message) -> bool {
         let Some(key) = caller.session else { return false };
         let ReplyTo::Request(request) = caller.reply else { return self.publish_answer(key, caller, message) };
         let Some(connection) = self.sessions.at(key).and_then(|session| session.connection) else { return false };

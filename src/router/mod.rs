@@ -8,6 +8,7 @@ pub mod inflight;
 pub mod invocation;
 pub mod lifecycle;
 pub mod matcher;
+pub mod own;
 pub mod random;
 pub mod replay;
 pub mod retained;

@@ -333,6 +333,7 @@ pub fn wamp_call(request: u64, uri: &str) -> Call {
 /// A call with this reply address, QoS 0, without options.
 pub fn call_to(uri: &str, reply: ReplyTo) -> Call {
     Call {
+        arguments: None,
         reply,
         acknowledge: Acknowledge::None,
         procedure: Topic::from_uri(uri).unwrap(),

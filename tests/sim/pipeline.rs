@@ -308,7 +308,9 @@ impl World {
     }
 
     fn acknowledged(&mut self, ticket: Ticket, id: Option<EventId>) {
-        let Some(name) = self.tickets.get(&ticket).copied() else { return self.fail(format!("ANSWER: unknown ticket {ticket:?}")) };
+        let Some(name) = self.tickets.get(&ticket).copied() else {
+            return self.fail(format!("ANSWER: unknown ticket {ticket:?}"));
+        };
         let known = self.acknowledged.entry(name).or_default();
         *known = known.or(id);
         self.largest_acknowledged = self.largest_acknowledged.max(id);

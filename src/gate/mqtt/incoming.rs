@@ -6,6 +6,7 @@ use bytes::Bytes;
 use super::names::{self, Address, YieldKind};
 use super::{MqttGate, State};
 use crate::gate::Output;
+use crate::gate::arguments;
 use crate::model::command::{
     Acknowledge, Call, Close, InvokePolicy, Outcome, RegisterOptions, ReplyTo, RetainHandling, SubscribeEntry, SubscribeOptions,
     UnsubscribeEntry, Yield,
@@ -221,6 +222,7 @@ fn call(
     let receive_progress = option("corsac-receive-progress").is_some_and(is_true);
     let disclose_me = option("corsac-disclose-me").is_some_and(is_true);
     let procedure = Topic::from_mqtt(name)?;
+    let arguments = arguments::decode(&procedure, &payload, properties.as_deref());
     Ok(Command::Call(Box::new(Call {
         reply,
         acknowledge,
@@ -230,6 +232,7 @@ fn call(
         receive_progress,
         disclose_me,
         properties,
+        arguments,
     })))
 }
 

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use super::{State, WampGate};
 use crate::gate::Output;
+use crate::gate::arguments;
 use crate::model::command::{
     Acknowledge, Audience, Call, CancelMode, Close, FailedRequest, Outcome, PublishOptions, RegisterOptions, ReplyTo,
     RetainHandling, SubscribeEntry, SubscribeOptions, UnsubscribeEntry, Yield,
@@ -224,6 +225,8 @@ fn handle_call(request: RequestId, options: options::CallOptions, procedure: &st
         let reason = Reason::OptionNotAllowed;
         return output.commands.push(Command::Fail { kind: FailedRequest::Call, request, reason });
     }
+    let properties = properties(options.passthru, options.mqtt);
+    let arguments = arguments::decode(&procedure, &payload, properties.as_deref());
     output.commands.push(Command::Call(Box::new(Call {
         reply: ReplyTo::Request(request),
         acknowledge: Acknowledge::None,
@@ -232,7 +235,8 @@ fn handle_call(request: RequestId, options: options::CallOptions, procedure: &st
         timeout_ms: options.timeout.unwrap_or(0),
         receive_progress: options.receive_progress.unwrap_or(false),
         disclose_me: options.disclose_me.unwrap_or(false),
-        properties: properties(options.passthru, options.mqtt),
+        properties,
+        arguments,
     })));
 }
 

@@ -469,11 +469,13 @@ impl Choice<'_, '_> {
             (Speaks::Mqtt, 1) => ReplyTo::CallId(self.pick(&["1", "x"]).into()),
             (Speaks::Mqtt, _) => ReplyTo::Nobody,
         };
+        let (procedure, payload) = (self.topic(), self.payload());
         Call {
             reply,
             acknowledge: if speaks == Speaks::Mqtt { self.acknowledge(speaks) } else { Acknowledge::None },
-            procedure: self.topic(),
-            payload: self.payload(),
+            arguments: corsac::gate::arguments::decode(&procedure, &payload, None),
+            procedure,
+            payload,
             timeout_ms: u64::from(self.number()),
             receive_progress: self.flag(),
             disclose_me: self.flag(),

@@ -1,0 +1,51 @@
+//! Decodes the arguments of calls that the router itself answers; those of all others stay as they arrived.
+use serde_json::Value;
+
+use crate::model::arguments::Arguments;
+use crate::model::publication::Properties;
+use crate::model::{Encoding, Payload, Reason, Topic};
+use crate::wire::payload;
+
+/// The arguments of a call of `procedure`, if it is a name of the router's own.
+pub fn decode(procedure: &Topic, payload: &Payload, properties: Option<&Properties>) -> Option<Result<Box<Arguments>, Reason>> {
+    procedure.is_reserved().then(|| {
+        let Payload::Args { args, kwargs, .. } = payload::to_args(payload, properties, Encoding::Json) else {
+            return Err(Reason::InvalidArgument);
+        };
+        let list = match parse(&args)? {
+            Value::Array(list) => list,
+            _ => Vec::new(),
+        };
+        let named = match parse(&kwargs)? {
+            Value::Object(named) => named,
+            _ => serde_json::Map::new(),
+        };
+        Ok(Box::new(Arguments { list, named }))
+    })
+}
+
+fn parse(json: &[u8]) -> Result<Value, Reason> {
+    if json.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(json).map_err(|_| Reason::InvalidArgument) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_calls_of_the_router_are_decoded() {
+        let own = Topic::from_uri("corsac.lock.acquire").unwrap();
+        let payload = Payload::Bytes(r#"{"args":["a",{"ttl_ms":5}],"kwargs":{"wait_ms":7}}"#.into());
+        let arguments = decode(&own, &payload, None).unwrap().unwrap();
+        assert_eq!(arguments.list, [json!("a"), json!({"ttl_ms": 5})]);
+        assert_eq!(arguments.named["wait_ms"], 7);
+        let text = decode(&own, &Payload::Bytes("a lock".into()), None).unwrap().unwrap();
+        assert_eq!(text.list, [json!("a lock")]);
+        assert_eq!(decode(&own, &Payload::empty(), None).unwrap(), Ok(Box::default()));
+        let nested = decode(&own, &Payload::Bytes("[".repeat(10_000).into()), None).unwrap();
+        assert!(nested.is_ok_and(|arguments| arguments.list.len() == 1));
+        assert_eq!(decode(&Topic::from_uri("com.a").unwrap(), &payload, None), None);
+    }
+}

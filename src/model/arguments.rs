@@ -1,0 +1,81 @@
+//! Arguments of a call of one of the router's own procedures, decoded; where what is found, in both protocols.
+use serde_json::{Map, Value};
+
+use super::Reason;
+
+/// What such a procedure is called with. A value may be given by its name or in its place; options may also stand together in one
+/// object in the place of options. `null` counts as not given.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Arguments {
+    /// In order.
+    pub list: Vec<Value>,
+    /// By name.
+    pub named: Map<String, Value>,
+}
+
+impl Arguments {
+    /// The argument called `name`, or in this place.
+    pub fn find(&self, place: usize, name: &str) -> Option<&Value> {
+        self.named.get(name).or_else(|| self.list.get(place)).filter(|value| !value.is_null())
+    }
+
+    /// The option called `name`: an argument of that name, or a member of the object in this place.
+    pub fn option(&self, place: usize, name: &str) -> Option<&Value> {
+        let member = || self.list.get(place).and_then(|options| options.get(name));
+        self.named.get(name).or_else(member).filter(|value| !value.is_null())
+    }
+
+    /// An argument that must be there, as text.
+    pub fn text(&self, place: usize, name: &str) -> Result<&str, Reason> {
+        self.find(place, name).and_then(Value::as_str).ok_or(Reason::InvalidArgument)
+    }
+
+    /// An argument that must be there, as an integer from 0.
+    pub fn number(&self, place: usize, name: &str) -> Result<u64, Reason> {
+        self.find(place, name).and_then(Value::as_u64).ok_or(Reason::InvalidArgument)
+    }
+
+    /// An option as an integer from 0.
+    pub fn number_option(&self, place: usize, name: &str) -> Result<Option<u64>, Reason> {
+        self.option(place, name).map(|value| value.as_u64().ok_or(Reason::InvalidArgument)).transpose()
+    }
+
+    /// An option as text.
+    pub fn text_option(&self, place: usize, name: &str) -> Result<Option<&str>, Reason> {
+        self.option(place, name).map(|value| value.as_str().ok_or(Reason::InvalidArgument)).transpose()
+    }
+
+    /// An option as true or false; false if it is not given.
+    pub fn flag(&self, place: usize, name: &str) -> Result<bool, Reason> {
+        self.option(place, name).map_or(Ok(false), |value| value.as_bool().ok_or(Reason::InvalidArgument))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn arguments(list: Value, named: Value) -> Arguments {
+        match (list, named) {
+            (Value::Array(list), Value::Object(named)) => Arguments { list, named },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn values_are_found_by_place_by_name_and_among_options() {
+        let called = arguments(json!(["a", {"ttl_ms": 5, "wait": null}]), json!({"limit": 3}));
+        assert_eq!(called.text(0, "name"), Ok("a"));
+        assert_eq!(called.text(2, "name"), Err(Reason::InvalidArgument));
+        assert_eq!(called.number_option(1, "ttl_ms"), Ok(Some(5)));
+        assert_eq!(called.number_option(1, "wait"), Ok(None));
+        assert_eq!(called.number_option(1, "limit"), Ok(Some(3)));
+        assert_eq!(called.text_option(1, "ttl_ms"), Err(Reason::InvalidArgument));
+        assert_eq!(called.number(7, "limit"), Ok(3));
+        assert_eq!(called.flag(1, "reverse"), Ok(false));
+        assert_eq!(called.flag(1, "limit"), Err(Reason::InvalidArgument));
+        assert_eq!(arguments(json!([]), json!({"name": "b"})).text(0, "name"), Ok("b"));
+    }
+}

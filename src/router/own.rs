@@ -1,0 +1,76 @@
+//! Procedures of the router's own: which there are, and how they answer.
+use serde_json::Value;
+
+use super::Router;
+use super::append::Place;
+use super::invocation::{Caller, Message};
+use super::session::SessionKey;
+use crate::model::arguments::Arguments;
+use crate::model::command::{Call, Outcome};
+use crate::model::record::Kind;
+use crate::model::{Encoding, ErrorUri, Payload, Reason};
+
+/// How a procedure of the router's answers.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// With these arguments, now.
+    Now(Vec<Value>),
+    /// With this error, now.
+    Refused(ErrorUri),
+    /// By itself, when there is an answer: it has kept the caller.
+    Later,
+}
+
+impl From<Reason> for Reply {
+    fn from(reason: Reason) -> Self {
+        Reply::Refused(ErrorUri::Reason(reason))
+    }
+}
+
+impl Router {
+    /// A call of a name of the router's own.
+    pub(super) fn call_own(&mut self, key: SessionKey, caller: &Caller, call: &Call) {
+        let reply = match &call.arguments {
+            Some(Ok(arguments)) => self.choose_own(key, caller, call.procedure.as_uri(), arguments),
+            Some(Err(reason)) => (*reason).into(),
+            None => Reason::NoSuchProcedure.into(),
+        };
+        self.reply(caller, reply);
+    }
+
+    fn choose_own(&mut self, _key: SessionKey, _caller: &Caller, procedure: &str, _arguments: &Arguments) -> Reply {
+        match procedure {
+            _ => Reason::NoSuchProcedure.into(),
+        }
+    }
+
+    /// A change of state has its place, now or (`from` and `caller` are `None`) in the life of an earlier process.
+    pub(super) fn apply_change(
+        &mut self,
+        _place: Place,
+        kind: Kind,
+        _body: &[u8],
+        _from: Option<SessionKey>,
+        _caller: Option<Caller>,
+    ) {
+        match kind {
+            _ => {}
+        }
+    }
+
+    /// Answers a call of a procedure of the router's own.
+    pub(super) fn reply(&mut self, caller: &Caller, reply: Reply) {
+        let (outcome, payload) = match reply {
+            Reply::Now(values) => (Outcome::Result, args(&values)),
+            Reply::Refused(uri) => (Outcome::Error(uri), Payload::empty()),
+            Reply::Later => return,
+        };
+        self.answer(caller, Message { outcome, payload, properties: None });
+    }
+}
+
+/// Values as arguments.
+fn args(values: &[Value]) -> Payload {
+    let args = Value::from(values).to_string().into();
+    Payload::Args { encoding: Encoding::Json, args, kwargs: bytes::Bytes::new() }
+}
