@@ -6,12 +6,15 @@ pub mod event_id;
 pub mod filter;
 pub mod id;
 pub mod limits;
+pub mod pattern;
 pub mod payload;
 pub mod principal;
 pub mod publication;
 pub mod qos;
+pub mod query;
 pub mod reason;
 pub mod record;
+pub mod timestamp;
 pub mod topic;
 
 pub use command::Command;

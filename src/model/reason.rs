@@ -1,6 +1,8 @@
 //! Why something was refused: the closed list; `wire` turns it into a WAMP URI or an MQTT reason code.
 use std::fmt;
 
+use super::EventId;
+
 /// A refusal or an end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
@@ -85,6 +87,10 @@ pub enum Reason {
     NoSpace,
     /// The disk has failed: what it holds is known after a restart only.
     StorageFailed,
+    /// The router keeps no history.
+    NoHistory,
+    /// What was asked for is no longer kept: the oldest event that is.
+    HistoryTooOld(EventId),
     /// Something that should not happen, said without detail.
     Internal,
 }
@@ -92,6 +98,8 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Reason::HistoryTooOld(oldest) => return write!(f, "no longer kept; the oldest event that is has the id {oldest}"),
+            Reason::NoHistory => "there is no history; start the router without --memory",
             Reason::Malformed => "malformed message",
             Reason::ProtocolViolation => "protocol violation",
             Reason::InvalidTopic => "invalid topic or procedure name",

@@ -13,8 +13,10 @@ use tokio::sync::Notify;
 
 use super::history::{History, Written};
 use super::line::{Line, Settled};
+use super::reading::Reading;
+use crate::model::query::{Page, ReadTicket};
 use crate::model::record::Ticket;
-use crate::model::{ConnectionId, Delivery, EventId, Limits, Publication};
+use crate::model::{ConnectionId, Delivery, EventId, Limits, Publication, Reason};
 use crate::net::clock::{instant_of, now_ms};
 use crate::net::outbox::Outbox;
 use crate::net::{Input, Realm};
@@ -36,6 +38,8 @@ enum Item {
     ShutDown,
     /// The writer of the history has news.
     Written(Written),
+    /// A page of the history has been read.
+    Read(ReadTicket, Result<Page, Reason>),
 }
 
 /// A realm and the outboxes of its connections.
@@ -59,6 +63,8 @@ struct Core {
     overrun: Vec<(ConnectionId, u64)>,
     /// The way into the history; without one ids are given at once.
     line: Option<Line>,
+    /// The way back out of it.
+    reading: Option<Reading>,
     /// Without a line: the last id given.
     last_id: u64,
 }
@@ -76,19 +82,25 @@ impl EventLoop {
         let mut router = Router::new(limits, seed);
         let name: Arc<str> = name.into();
         let restored = match history {
-            Some(history) => Some((history, history.replay(&name, |record| router.handle_replayed(record))?)),
+            Some(history) => {
+                let restored = history.replay(&name, |record| router.handle_replayed(record))?;
+                router.finish_replay(now_ms());
+                Some((history, restored))
+            }
             None => None,
         };
         let event_loop = Arc::new_cyclic(|this: &Weak<EventLoop>| {
+            let reader = history.map(|history| history.reader().clone());
+            let reading = reader.map(|reader| Reading::start(this.clone(), name.clone(), reader));
             let line = restored.map(|(history, restored)| Line::start(this.clone(), name, history.clone(), restored));
-            EventLoop::of(router, line)
+            EventLoop::of(router, line, reading)
         });
         event_loop.run();
         tokio::spawn(bring_timeouts(Arc::downgrade(&event_loop)));
         Ok(event_loop)
     }
 
-    fn of(router: Router, line: Option<Line>) -> Self {
+    fn of(router: Router, line: Option<Line>, reading: Option<Reading>) -> Self {
         let core = Core {
             router,
             members: HashMap::default(),
@@ -96,6 +108,7 @@ impl EventLoop {
             dirty: Vec::new(),
             overrun: Vec::new(),
             line,
+            reading,
             last_id: 0,
         };
         EventLoop {
@@ -119,6 +132,11 @@ impl EventLoop {
     /// The writer of the history has news of what this realm wrote.
     pub fn tell_written(&self, written: Written) {
         self.put(Item::Written(written));
+    }
+
+    /// A page of this realm's history has been read.
+    pub fn tell_read(&self, ticket: ReadTicket, page: Result<Page, Reason>) {
+        self.put(Item::Read(ticket, page));
     }
 
     /// True if nothing waits for its place in the history.
@@ -256,6 +274,14 @@ impl Core {
                 }
                 self.settle(now_ms);
             }
+            Item::Read(ticket, page) => {
+                if let Some(reading) = &mut self.reading {
+                    reading.handle_read();
+                }
+                self.router.handle_history(ticket, page);
+                self.stage();
+                self.flush(None, now_ms);
+            }
             Item::ShutDown => {
                 self.router.shut_down(now_ms);
                 self.stage();
@@ -306,6 +332,10 @@ impl Core {
             match effect {
                 Effect::Deliver(connection, delivery) => self.stage_delivery(connection, delivery),
                 Effect::Append(ticket, draft) => self.append(ticket, draft),
+                Effect::Read(ticket, query, form) => match &mut self.reading {
+                    Some(reading) => reading.read(ticket, query, form),
+                    None => self.router.handle_history(ticket, Err(Reason::NoHistory)),
+                },
                 Effect::Settled(connection) => {
                     if let Some(member) = self.members.get_mut(&connection) {
                         member.settle();

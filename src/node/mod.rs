@@ -5,6 +5,7 @@ pub mod config;
 pub mod event_loop;
 pub mod history;
 pub mod line;
+pub mod reading;
 pub mod realms;
 pub mod sys;
 

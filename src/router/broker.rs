@@ -72,7 +72,9 @@ impl Plan {
 pub struct Broker {
     matcher: Matcher<u32>,
     subscriptions: Slab<Subscription>,
-    groups: Slab<Group>,
+    /// By a number that is never used again: deliveries remember it for longer than the group may last.
+    groups: HashMap<u32, Group, FixedState>,
+    last_group: u32,
     plans: HashMap<Topic, Arc<Plan>, RandomState>,
     planned: usize,
     by_id: HashMap<SubscriptionId, u32, FixedState>,
@@ -98,11 +100,11 @@ impl Broker {
             self.wildcards += usize::from(is_new && !matches!(filter, Filter::Exact(_)));
             return (id, is_new);
         };
-        let group_key = *subscription
-            .groups
-            .entry(share.into())
-            .or_insert_with(|| self.groups.insert(Group { members: Vec::new(), turn: 0 }) as u32);
-        let Some(group) = self.groups.get_mut(group_key as usize) else { return (id, false) };
+        let group_key = *subscription.groups.entry(share.into()).or_insert_with(|| {
+            self.last_group = self.last_group.wrapping_add(1);
+            self.last_group
+        });
+        let group = self.groups.entry(group_key).or_insert_with(|| Group { members: Vec::new(), turn: 0 });
         let place = group.members.iter_mut().find(|(member, _)| *member == session);
         let is_new = place.is_none();
         match place {
@@ -134,11 +136,11 @@ impl Broker {
             None => subscription.members.remove(&session).is_some(),
             Some(share) => match subscription.groups.get(share).copied() {
                 Some(group_key) => {
-                    let group = self.groups.get_mut(group_key as usize);
+                    let group = self.groups.get_mut(&group_key);
                     let (left, is_empty) = group.map_or((false, true), |group| group.leave(session));
                     if is_empty {
                         subscription.groups.remove(share);
-                        self.groups.try_remove(group_key as usize);
+                        self.groups.remove(&group_key);
                     }
                     left
                 }
@@ -178,9 +180,9 @@ impl Broker {
         self.subscriptions.is_empty()
     }
 
-    /// The share group at this place.
+    /// The share group with this number.
     pub fn group_mut(&mut self, key: u32) -> Option<&mut Group> {
-        self.groups.get_mut(key as usize)
+        self.groups.get_mut(&key)
     }
 
     /// Everybody who receives `topic`; made on first use, kept until a subscription that covers the topic changes.

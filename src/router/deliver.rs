@@ -5,14 +5,13 @@ use smallvec::SmallVec;
 
 use super::Router;
 use super::broker::Receiver;
-use super::effect::Effect;
 use super::inflight::Owed;
 use super::retained::Author;
 use super::session::{Session, SessionKey};
 use crate::model::command::{Audience, Protocol, PublishOptions, SubscribeOptions};
 use crate::model::delivery::Event;
 use crate::model::publication::Publisher;
-use crate::model::{Delivery, Filter, Publication, PublicationId, Qos, Reason, SubscriptionId};
+use crate::model::{Filter, Publication, PublicationId, Qos, Reason, SubscriptionId};
 
 /// Retained messages under `$` and the other roots of the router's.
 const MAX_OWN_RETAINED: usize = 1_000;
@@ -149,7 +148,12 @@ impl Router {
 
     /// To everybody whose filters match [MQTT-3.3.2-3], in the order in which publications come to the realm [MQTT-4.6.0-5],
     /// whatever their topic [MQTT-4.6.0-6]; 3.1.1: [MQTT-4.6.0-6].
-    fn route(&mut self, from: Option<SessionKey>, publication: &Arc<Publication>, options: Option<&PublishOptions>) -> usize {
+    pub(super) fn route(
+        &mut self,
+        from: Option<SessionKey>,
+        publication: &Arc<Publication>,
+        options: Option<&PublishOptions>,
+    ) -> usize {
         let plan = self.broker.plan(&publication.topic, &self.sessions);
         let publisher_is_wamp = from.and_then(|key| self.sessions.at(key)).is_some_and(|s| !s.protocol.is_mqtt());
         let exclude_me = options.map_or(publisher_is_wamp, |options| options.exclude_me);
@@ -211,11 +215,13 @@ impl Router {
             let publication = publication.clone();
             Some(Event { publication, qos, retain, duplicate: false, by_pattern, packet_id: None, subscriptions })
         } else {
-            let owed = Owed { publication: publication.clone(), qos, retain, subscriptions, share };
+            // At the start of the process: sessions whose client had not left may have been sent it.
+            let again = session.is_replayed && session.left_ms.is_none();
+            let owed = Owed { publication: publication.clone(), qos, retain, subscriptions, share, again };
             session.inflight.offer(owed, session.connection.is_some(), &self.limits)
         };
         if let (Some(event), Some(connection)) = (event, session.connection) {
-            self.effects.push_back(Effect::Deliver(connection, Delivery::Event(event)));
+            self.send_event(key, connection, event);
         }
     }
 

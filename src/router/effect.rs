@@ -4,7 +4,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::model::publication::Publisher;
-use crate::model::record::{Flags, Kind, Origin, Ticket};
+use crate::model::query::{Query, ReadTicket};
+use crate::model::record::{DedupKey, Flags, Kind, Origin, Ticket};
 use crate::model::{ConnectionId, Delivery, Item, Payload, Publication};
 
 /// One effect, in order.
@@ -15,8 +16,20 @@ pub enum Effect {
     /// Give this its place in the history, then call `Router::handle_appended` or `Router::handle_append_refused`: in the order of
     /// tickets, and after this effect has been dropped.
     Append(Ticket, Draft),
+    /// Read this page of the realm's history (the query leaves the realm to whoever reads), then call `Router::handle_history`:
+    /// without holding up anything else, in any order.
+    Read(ReadTicket, Query, ReadForm),
     /// Nothing that this connection sent waits for its place in the history any more.
     Settled(ConnectionId),
+}
+
+/// In which form a page is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReadForm {
+    /// As it is stored.
+    Stored,
+    /// With every payload converted to arguments in JSON; what came from MQTT has properties then, if only empty ones.
+    Json,
 }
 
 /// A record before it has its place.
@@ -28,6 +41,8 @@ pub struct Draft {
     pub author: Option<Publisher>,
     /// What readers and a restart have to know of it.
     pub flags: Flags,
+    /// What makes a repetition recognizable.
+    pub dedup: Option<DedupKey>,
 }
 
 /// What a record holds.
@@ -55,6 +70,6 @@ impl Draft {
             authid: principal.authid.clone(),
             authrole: principal.authrole.clone(),
         });
-        Item { origin, flags: self.flags, ..item }
+        Item { origin, flags: self.flags, dedup: self.dedup, ..item }
     }
 }

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use crate::model::command::{AcknowledgeStep, Acknowledgement};
 use crate::model::delivery::Event;
-use crate::model::{Limits, PacketId, Publication, Qos};
+use crate::model::{Limits, PacketId, Publication, PublicationId, Qos};
 
 /// A delivery that is owed until it is acknowledged.
 #[derive(Clone, Debug)]
@@ -21,13 +21,15 @@ pub struct Owed {
     pub subscriptions: SmallVec<[u64; 2]>,
     /// The shared subscription it came through: it goes to another member if this session ends.
     pub share: Option<u32>,
+    /// It may have been sent by an earlier process: DUP [MQTT-3.3.1-1].
+    pub again: bool,
 }
 
 /// What becomes of an acknowledgement.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Progress {
-    /// The delivery is over.
-    Done,
+    /// The delivery of this publication is over.
+    Done(PublicationId),
     /// PUBREL is owed for this id.
     Release(PacketId),
     /// No delivery with that id.
@@ -40,7 +42,7 @@ pub enum Progress {
 enum Slot {
     Free,
     Sent(Owed),
-    Released,
+    Released(PublicationId),
 }
 
 /// In-flight window with packet ids, and the queue of what does not fit into it.
@@ -135,7 +137,7 @@ impl Inflight {
                     // [MQTT-3.3.1-1]; what was sent does not expire [MQTT-4.3.3-7].
                     return Some(Next::Publish(event(owed, packet_id, true)));
                 }
-                Slot::Released => {
+                Slot::Released(_) => {
                     // [MQTT-4.3.3-6]
                     self.active += 1;
                     return Some(Next::Release(packet_id));
@@ -166,7 +168,7 @@ impl Inflight {
     /// `slots`, so that it is none of them [MQTT-2.2.1-4], [MQTT-4.3.2-1], [MQTT-4.3.3-1].
     fn send(&mut self, owed: Owed) -> Option<Event> {
         let packet_id = id_at(self.first, self.slots.len())?;
-        let event = event(&owed, packet_id, false);
+        let event = event(&owed, packet_id, owed.again);
         self.active += 1;
         self.active_bytes += owed.publication.weight();
         self.slots.push_back(Slot::Sent(owed));
@@ -187,23 +189,85 @@ impl Inflight {
             (Slot::Sent(owed), AcknowledgeStep::Received) if owed.qos == Qos::ExactlyOnce => {
                 // [MQTT-4.3.3-3]
                 self.active_bytes -= owed.publication.weight();
-                *slot = Slot::Released;
+                *slot = Slot::Released(owed.publication.id);
                 return Progress::Release(id);
             }
-            (Slot::Released, AcknowledgeStep::Received) => return Progress::Release(id),
+            (Slot::Released(_), AcknowledgeStep::Received) => return Progress::Release(id),
             (Slot::Sent(owed), AcknowledgeStep::Rejected) => owed.qos == Qos::ExactlyOnce,
-            (Slot::Released, AcknowledgeStep::Completed) => true, // [MQTT-4.3.3-5]
+            (Slot::Released(_), AcknowledgeStep::Completed) => true, // [MQTT-4.3.3-5]
             _ => false,
         };
         if !is_over {
             return Progress::Violation;
         }
-        if let Slot::Sent(owed) = std::mem::replace(slot, Slot::Free) {
-            self.active_bytes -= owed.publication.weight();
-        }
+        let publication = match std::mem::replace(slot, Slot::Free) {
+            Slot::Sent(owed) => {
+                self.active_bytes -= owed.publication.weight();
+                owed.publication.id
+            }
+            Slot::Released(id) => id,
+            Slot::Free => PublicationId(0),
+        };
         self.active -= 1;
         self.trim();
-        Progress::Done
+        Progress::Done(publication)
+    }
+
+    /// An earlier process sent what waits for this publication as QoS 2, under this packet id.
+    pub fn restore_sent(&mut self, packet_id: PacketId, publication: PublicationId) {
+        let Some(index) = self.queue.iter().position(|owed| owed.publication.id == publication) else { return };
+        let Some(owed) = self.queue.remove(index) else { return };
+        self.queue_bytes -= owed.publication.weight();
+        if self.slots.is_empty() {
+            self.first = packet_id.value();
+        }
+        let index = (usize::from(packet_id.value()) + IDS - usize::from(self.first)) % IDS;
+        while self.slots.len() <= index {
+            self.slots.push_back(Slot::Free);
+        }
+        if let Some(slot) = self.slots.get_mut(index) {
+            *slot = Slot::Sent(owed);
+        }
+    }
+
+    /// The client was connected to an earlier process: what waits may have been sent.
+    pub fn restore_connected(&mut self) {
+        self.queue.iter_mut().for_each(|owed| owed.again = true);
+    }
+
+    /// An earlier process heard that the QoS 2 delivery under this packet id was received.
+    pub fn restore_received(&mut self, packet_id: PacketId) {
+        let index = (usize::from(packet_id.value()) + IDS - usize::from(self.first)) % IDS;
+        if let Some(slot) = self.slots.get_mut(index)
+            && let Slot::Sent(owed) = &*slot
+        {
+            *slot = Slot::Released(owed.publication.id);
+        }
+    }
+
+    /// An earlier process heard that these deliveries are over.
+    pub fn restore_finished(&mut self, is_over: impl Fn(PublicationId) -> bool) {
+        self.forget_waiting(|publication| is_over(publication.id));
+        for slot in &mut self.slots {
+            let id = match slot {
+                Slot::Sent(owed) => owed.publication.id,
+                Slot::Released(id) => *id,
+                Slot::Free => continue,
+            };
+            if is_over(id) {
+                *slot = Slot::Free;
+            }
+        }
+        self.trim();
+    }
+
+    /// Drops what waits above the bounds, the oldest first.
+    pub fn trim_to(&mut self, limits: &Limits) {
+        while self.queue.len() > limits.max_session_queue || self.queue_bytes > limits.max_session_queue_bytes {
+            let Some(owed) = self.queue.pop_front() else { break };
+            self.queue_bytes -= owed.publication.weight();
+            self.dropped += 1;
+        }
     }
 
     fn trim(&mut self) {
@@ -257,7 +321,7 @@ mod tests {
     fn owed(qos: Qos) -> Owed {
         let topic = Topic::from_mqtt("t").unwrap();
         let publication = Arc::new(Publication::new(topic, Payload::empty(), qos));
-        Owed { publication, qos, retain: false, subscriptions: SmallVec::new(), share: None }
+        Owed { publication, qos, retain: false, subscriptions: SmallVec::new(), share: None, again: false }
     }
 
     fn id(next: Option<Next>) -> Option<u16> {
@@ -277,7 +341,7 @@ mod tests {
         let mut inflight = Inflight::new(2);
         let ids: Vec<_> = (0..4).map(|_| inflight.offer(owed(Qos::AtLeastOnce), true, &limits)).collect();
         assert_eq!(ids.iter().filter(|e| e.is_some()).count(), 2);
-        assert_eq!(inflight.handle_acknowledgement(step(2, AcknowledgeStep::Acknowledged)), Progress::Done);
+        assert_eq!(inflight.handle_acknowledgement(step(2, AcknowledgeStep::Acknowledged)), Progress::Done(PublicationId(0)));
         assert_eq!(id(inflight.poll_next(0, &limits)), Some(3));
         assert!(inflight.poll_next(0, &limits).is_none());
         assert_eq!(inflight.handle_acknowledgement(step(2, AcknowledgeStep::Acknowledged)), Progress::Unknown);
@@ -289,7 +353,7 @@ mod tests {
         for next in [3, 4] {
             assert_eq!(
                 inflight.handle_acknowledgement(step(next - 1 - u16::from(next == 3), AcknowledgeStep::Acknowledged)),
-                Progress::Done
+                Progress::Done(PublicationId(0))
             );
             assert_eq!(id(inflight.poll_next(0, &limits)), Some(next));
         }
@@ -307,7 +371,7 @@ mod tests {
         inflight.reconnect(10);
         assert!(matches!(inflight.poll_next(0, &limits), Some(Next::Release(_))));
         assert_eq!(inflight.handle_acknowledgement(step(1, AcknowledgeStep::Received)), Progress::Release(id));
-        assert_eq!(inflight.handle_acknowledgement(step(1, AcknowledgeStep::Completed)), Progress::Done);
+        assert_eq!(inflight.handle_acknowledgement(step(1, AcknowledgeStep::Completed)), Progress::Done(PublicationId(0)));
         assert_eq!(inflight.active(), 0);
     }
 
@@ -322,7 +386,10 @@ mod tests {
             seen.push(id.value());
             if seen.len() > 2 {
                 let oldest = seen.remove(0);
-                assert_eq!(inflight.handle_acknowledgement(step(oldest, AcknowledgeStep::Acknowledged)), Progress::Done);
+                assert_eq!(
+                    inflight.handle_acknowledgement(step(oldest, AcknowledgeStep::Acknowledged)),
+                    Progress::Done(PublicationId(0))
+                );
             }
             assert!(seen.iter().all(|id| *id != 0));
             assert_eq!(seen.iter().collect::<std::collections::HashSet<_>>().len(), seen.len());

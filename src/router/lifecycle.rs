@@ -15,6 +15,8 @@ pub enum Due {
     Expiry(SessionKey),
     /// The timeout of a call, by its place among those on their way.
     Call(u32),
+    /// A record of what was acknowledged.
+    Checkpoint,
 }
 
 /// Largest window towards a client, whatever it would take.
@@ -52,11 +54,13 @@ impl Router {
             return self.deliver(connection, Delivery::Refused(Reason::ServerBusy));
         }
         let window = open.receive_maximum.min(MAX_WINDOW);
-        let session = Session::new(&mut open, connection, window);
+        let mut session = Session::new(&mut open, connection, window);
+        session.is_recorded = session.is_durable();
         let id = session.id;
-        self.sessions.insert(session);
+        let key = self.sessions.insert(session);
         // [MQTT-3.2.2-2], [MQTT-3.2.2-3]
         self.deliver(connection, Delivery::Opened { session: id, session_present: false });
+        self.record_opened(key);
     }
 
     /// [MQTT-3.1.4-3]: the older connection of a client id ends; 3.1.1: [MQTT-3.1.4-2].
@@ -84,12 +88,14 @@ impl Router {
         session.features = open.features;
         session.expiry_s = open.expiry_s;
         session.will = open.will;
+        session.is_recorded |= session.is_durable();
         session.unreleased.values_mut().for_each(|repeats| repeats.count = 0);
         session.inflight.reconnect(open.receive_maximum.min(MAX_WINDOW));
         let id = session.id;
         self.effects.push_back(Effect::Deliver(connection, Delivery::Opened { session: id, session_present: true })); // [MQTT-3.2.2-3]
         self.continue_window(key, connection); // [MQTT-4.4.0-1], [MQTT-4.8.2-4]
         self.register_again(key);
+        self.record_opened(key);
     }
 
     /// DISCONNECT or GOODBYE: the will goes, unless asked for [MQTT-3.14.4-3].
@@ -112,12 +118,25 @@ impl Router {
         self.withdraw(key);
         let Some(session) = self.sessions.at_mut(key) else { return };
         session.replays.clear();
+        session.history_calls.clear();
+        session.call_read = None;
         if session.expiry_s == 0 {
             return self.end(key, reason);
         }
+        self.record_left(key);
+        let will_is_due = self.wait_for_client(key, self.now_ms);
+        if will_is_due {
+            self.publish_will(key);
+        }
+        self.bound_stored_sessions(key);
+    }
+
+    /// Sets what becomes of a session whose client left at `left_ms`; true if its will is due at once.
+    pub(super) fn wait_for_client(&mut self, key: SessionKey, left_ms: u64) -> bool {
+        let Some(session) = self.sessions.at_mut(key) else { return false };
         let expiry_ms = match session.expiry_s {
             u32::MAX => u64::MAX,
-            seconds => self.now_ms.saturating_add(u64::from(seconds) * 1_000),
+            seconds => left_ms.saturating_add(u64::from(seconds) * 1_000),
         };
         let will_ms = session.will.as_ref().map(|will| self.now_ms + u64::from(will.delay_s) * 1_000);
         let timers = [
@@ -127,10 +146,7 @@ impl Router {
             (expiry_ms < u64::MAX).then(|| self.timers.set(expiry_ms, Due::Expiry(key))),
         ];
         session.timers = timers;
-        if will_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
-            self.publish_will(key);
-        }
-        self.bound_stored_sessions(key);
+        will_ms.is_some_and(|at_ms| at_ms <= self.now_ms)
     }
 
     fn bound_stored_sessions(&mut self, key: SessionKey) {
@@ -146,6 +162,7 @@ impl Router {
         for key in connected {
             self.publish_will(key);
         }
+        self.checkpoint();
         self.is_stopping = true;
         self.continue_shut_down();
     }
@@ -173,6 +190,7 @@ impl Router {
             // [MQTT-4.1.0-2]
             Due::Expiry(key) => self.end(key, Reason::ConnectionLost),
             Due::Call(place) => self.time_out(place),
+            Due::Checkpoint => self.checkpoint(),
         }
     }
 
@@ -201,6 +219,7 @@ impl Router {
         self.clear_timers(key);
         self.publish_will(key);
         let Some(session) = self.sessions.remove(key) else { return };
+        self.record_ended(key, &session);
         for (filter, share) in session.subscriptions.keys() {
             self.broker.unsubscribe(key, filter, share.as_deref());
         }

@@ -3,13 +3,16 @@ pub mod append;
 pub mod broker;
 pub mod dealer;
 pub mod deliver;
+pub mod durable;
 pub mod effect;
+pub mod history;
 pub mod inflight;
 pub mod invocation;
 pub mod lifecycle;
 pub mod matcher;
 pub mod own;
 pub mod random;
+pub mod read;
 pub mod replay;
 pub mod retained;
 pub mod session;
@@ -40,10 +43,12 @@ use inflight::{Next, Progress};
 use invocation::Pending;
 use lifecycle::Due;
 use random::Random;
+use read::Reads;
 use retained::Retained;
 use session::{Repeats, SessionKey, Sessions};
 use slab::Slab;
-use timers::Timers;
+use smallvec::SmallVec;
+use timers::{TimerKey, Timers};
 
 /// What a realm counts; read by the status page and `$SYS`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,6 +84,10 @@ pub struct Router {
     /// Retained messages of the router's own (`$SYS`), which take no place from those of clients.
     own_retained: Retained,
     appends: Appends,
+    /// Sessions with acknowledgements that are not on record.
+    progressed: Vec<SessionKey>,
+    checkpoint_timer: Option<TimerKey>,
+    reads: Reads,
     timers: Timers<Due>,
     /// Every connection is told to end once nothing waits for its place in the history.
     is_stopping: bool,
@@ -100,6 +109,9 @@ impl Router {
             retained: Retained::default(),
             own_retained: Retained::default(),
             appends: Appends::default(),
+            progressed: Vec::new(),
+            checkpoint_timer: None,
+            reads: Reads::default(),
             timers: Timers::new(),
             is_stopping: false,
             effects: VecDeque::new(),
@@ -121,6 +133,13 @@ impl Router {
     }
 
     fn handle_command(&mut self, key: SessionKey, connection: ConnectionId, command: Command) {
+        match self.record_of(key, &command) {
+            Some((kind, body)) => self.append_command(key, connection, command, kind, body),
+            None => self.carry_out(key, connection, command),
+        }
+    }
+
+    fn carry_out(&mut self, key: SessionKey, connection: ConnectionId, command: Command) {
         match command {
             Command::Open(_) => {}
             Command::Publish { publication, acknowledge, options } => {
@@ -303,33 +322,36 @@ impl Router {
 
     fn handle_acknowledgements(&mut self, key: SessionKey, connection: ConnectionId, steps: &[Acknowledgement]) {
         let Some(session) = self.sessions.at_mut(key) else { return };
+        let (mut finished, mut released) = (SmallVec::<[PublicationId; 16]>::new(), SmallVec::<[_; 16]>::new());
         for step in steps {
             match session.inflight.handle_acknowledgement(*step) {
-                Progress::Done => {}
-                // [MQTT-4.3.3-4]
-                Progress::Release(id) => {
-                    self.effects.push_back(Effect::Deliver(connection, Delivery::Release(id, Ok(()))));
-                }
+                Progress::Done(id) => finished.push(id),
+                Progress::Release(id) => released.push((id, Ok(()))), // [MQTT-4.3.3-4]
                 Progress::Unknown if step.step == AcknowledgeStep::Received => {
-                    let delivery = Delivery::Release(step.packet_id, Err(Reason::PacketIdNotFound));
-                    self.effects.push_back(Effect::Deliver(connection, delivery));
+                    released.push((step.packet_id, Err(Reason::PacketIdNotFound)));
                 }
                 Progress::Unknown => {}
                 Progress::Violation => return self.end_connection(key, Reason::ProtocolViolation),
             }
+        }
+        for id in finished {
+            self.note_finished(key, id);
+        }
+        for (id, known) in released {
+            self.send_release(key, connection, id, known);
         }
         self.continue_window(key, connection);
     }
 
     /// Sends what is next in a session's window, as far as it has room.
     fn continue_window(&mut self, key: SessionKey, connection: ConnectionId) {
-        let Some(session) = self.sessions.at_mut(key) else { return };
-        while let Some(next) = session.inflight.poll_next(self.now_ms, &self.limits) {
-            let delivery = match next {
-                Next::Publish(event) => Delivery::Event(event),
-                Next::Release(packet_id) => Delivery::Release(packet_id, Ok(())),
-            };
-            self.effects.push_back(Effect::Deliver(connection, delivery));
+        while let Some(session) = self.sessions.at_mut(key)
+            && let Some(next) = session.inflight.poll_next(self.now_ms, &self.limits)
+        {
+            match next {
+                Next::Publish(event) => self.send_event(key, connection, event),
+                Next::Release(packet_id) => self.deliver(connection, Delivery::Release(packet_id, Ok(()))),
+            }
         }
     }
 }

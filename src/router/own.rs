@@ -14,6 +14,7 @@ use crate::model::{Encoding, ErrorUri, Payload, Reason};
 #[derive(Debug)]
 pub(super) enum Reply {
     /// With these arguments, now.
+    #[allow(dead_code, reason = "locks and queues answer so")]
     Now(Vec<Value>),
     /// With this error, now.
     Refused(ErrorUri),
@@ -38,8 +39,10 @@ impl Router {
         self.reply(caller, reply);
     }
 
-    fn choose_own(&mut self, _key: SessionKey, _caller: &Caller, procedure: &str, _arguments: &Arguments) -> Reply {
+    fn choose_own(&mut self, key: SessionKey, caller: &Caller, procedure: &str, arguments: &Arguments) -> Reply {
         match procedure {
+            "wamp.subscription.get_events" => self.call_get_events(key, caller, arguments),
+            "corsac.history.read" => self.call_read_history(key, caller, arguments),
             _ => Reason::NoSuchProcedure.into(),
         }
     }
@@ -48,20 +51,20 @@ impl Router {
     pub(super) fn apply_change(
         &mut self,
         _place: Place,
-        kind: Kind,
+        _kind: Kind,
         _body: &[u8],
         _from: Option<SessionKey>,
         _caller: Option<Caller>,
     ) {
-        match kind {
-            _ => {}
-        }
     }
 
     /// Answers a call of a procedure of the router's own.
     pub(super) fn reply(&mut self, caller: &Caller, reply: Reply) {
         let (outcome, payload) = match reply {
             Reply::Now(values) => (Outcome::Result, args(&values)),
+            Reply::Refused(ErrorUri::Reason(Reason::HistoryTooOld(oldest))) => {
+                (Outcome::Error(ErrorUri::Reason(Reason::HistoryTooOld(oldest))), args(&[oldest.value().into()]))
+            }
             Reply::Refused(uri) => (Outcome::Error(uri), Payload::empty()),
             Reply::Later => return,
         };

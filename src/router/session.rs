@@ -6,10 +6,13 @@ use foldhash::fast::{FixedState, RandomState};
 use slab::Slab;
 
 use super::append::Owed;
+use super::durable::Progress;
+use super::history::HistoryCall;
 use super::inflight::Inflight;
 use super::replay::Replay;
 use super::timers::TimerKey;
 use crate::model::command::{CalleeForm, Features, Open, Protocol, RegisterOptions, SubscribeOptions, Transport, Will};
+use crate::model::query::ReadTicket;
 use crate::model::{ConnectionId, Filter, InvocationId, PacketId, Principal, RequestId, SessionId};
 
 /// Where a session stands in the realm's table; reused after its end, so never kept past it.
@@ -60,10 +63,24 @@ pub struct Session {
     pub inflight: Inflight,
     /// Incoming QoS 2 ids that were published and not released [MQTT-4.3.3-10].
     pub unreleased: BTreeMap<PacketId, Repeats>,
+    /// It is on record: it outlives the process.
+    pub is_recorded: bool,
+    /// The records are being read, and it is in them.
+    pub is_replayed: bool,
+    /// While the records are read: when its client left; `None` if it had not.
+    pub left_ms: Option<u64>,
+    /// What its client has acknowledged since the last checkpoint.
+    pub progress: Progress,
+    /// How many incoming QoS 2 ids were used, ever.
+    pub uses: u64,
     /// What it has on its way into the history.
     pub owed: Owed,
     /// Retained messages still to be sent, one subscription after the other.
     pub replays: VecDeque<Replay>,
+    /// Calls that read the history, answered one after the other.
+    pub history_calls: VecDeque<HistoryCall>,
+    /// The read for the first of them.
+    pub call_read: Option<ReadTicket>,
     /// Calls of this session that wait for an answer.
     pub calls: HashMap<RequestId, u32, FixedState>,
     /// Calls by topic, which have no request id.
@@ -99,8 +116,15 @@ impl Session {
             private: Vec::new(),
             inflight: Inflight::new(window),
             unreleased: BTreeMap::new(),
+            is_recorded: false,
+            is_replayed: false,
+            left_ms: None,
+            progress: Progress::default(),
+            uses: 0,
             owed: Owed::default(),
             replays: VecDeque::new(),
+            history_calls: VecDeque::new(),
+            call_read: None,
             calls: HashMap::default(),
             topic_calls: BTreeSet::new(),
             reply_bytes: 0,

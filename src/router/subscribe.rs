@@ -33,7 +33,7 @@ impl Router {
         }
     }
 
-    fn subscribe_topic(
+    pub(super) fn subscribe_topic(
         &mut self,
         key: SessionKey,
         filter: Filter,
@@ -87,7 +87,7 @@ impl Router {
         self.deliver(connection, Delivery::Unsubscribed(request, results));
     }
 
-    fn unsubscribe_entry(&mut self, key: SessionKey, entry: &UnsubscribeEntry) -> Result<(), Reason> {
+    pub(super) fn unsubscribe_entry(&mut self, key: SessionKey, entry: &UnsubscribeEntry) -> Result<(), Reason> {
         match entry {
             UnsubscribeEntry::Topic { filter, share } => self.unsubscribe_topic(key, filter, share.as_deref()),
             UnsubscribeEntry::Subscription(id) => {

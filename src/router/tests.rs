@@ -2,16 +2,18 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::effect::{Draft, ReadForm};
 use super::{Effect, Router};
 use crate::model::command::{
     Acknowledge, Call, CalleeForm, CancelMode, Features, InvokePolicy, Open, Outcome, Protocol, RegisterOptions, ReplyTo,
     SubscribeEntry, SubscribeOptions, Transport, UnsubscribeEntry, Yield,
 };
 use crate::model::delivery::{Answer, Event, Granted, Invocation};
+use crate::model::query::{Page, Query, ReadTicket};
 use crate::model::record::Ticket;
 use crate::model::{
-    Command, ConnectionId, Delivery, ErrorUri, EventId, Filter, InvocationId, Limits, MatchPolicy, PacketId, Payload, Principal,
-    Publication, Qos, Reason, RequestId, SessionId, Topic,
+    Command, ConnectionId, Delivery, Encoding, ErrorUri, EventId, Filter, InvocationId, Item, Limits, MatchPolicy, PacketId,
+    Payload, Principal, Publication, Qos, Reason, Record, RequestId, SessionId, Topic,
 };
 
 /// One router with its clock and everything that its connections were told and have not looked at.
@@ -22,8 +24,19 @@ pub struct Realm {
     pub now_ms: u64,
     connections: u64,
     requests: u64,
-    appended: u64,
-    tickets: VecDeque<Ticket>,
+    /// What the realm has on its disk, in the order of ids; the records of changes of state too.
+    pub records: Vec<Record>,
+    /// Ids up to this one are not kept any more.
+    pub trimmed: u64,
+    /// There is no disk.
+    pub has_no_history: bool,
+    tickets: VecDeque<(Ticket, Item)>,
+    /// Pages that wait for `page`.
+    pub reads: VecDeque<(ReadTicket, Query, ReadForm)>,
+    /// Reads wait for `page`.
+    pub is_reader_slow: bool,
+    /// Records in a page at the most.
+    pub page_records: usize,
     /// Appends wait for `append`.
     pub is_disk_slow: bool,
     /// Connections of which nothing waits any more.
@@ -54,8 +67,13 @@ impl Realm {
             now_ms: 1_000_000,
             connections: 0,
             requests: 0,
-            appended: 0,
+            records: Vec::new(),
+            trimmed: 0,
+            has_no_history: false,
             tickets: VecDeque::new(),
+            reads: VecDeque::new(),
+            is_reader_slow: false,
+            page_records: usize::MAX,
             is_disk_slow: false,
             settled: Vec::new(),
             inboxes: BTreeMap::new(),
@@ -116,10 +134,15 @@ impl Realm {
             match effect {
                 Effect::Deliver(connection, delivery) => self.inboxes.entry(connection).or_default().push_back(delivery),
                 Effect::Append(ticket, draft) => {
-                    drop(draft);
-                    self.tickets.push_back(ticket);
+                    self.note(ticket, draft);
                     if !self.is_disk_slow {
                         self.append();
+                    }
+                }
+                Effect::Read(ticket, query, form) => {
+                    self.reads.push_back((ticket, query, form));
+                    if !self.is_reader_slow {
+                        self.page();
                     }
                 }
                 Effect::Settled(connection) => self.settled.push(connection),
@@ -127,17 +150,78 @@ impl Realm {
         }
     }
 
+    fn note(&mut self, ticket: Ticket, draft: Draft) {
+        self.tickets.push_back((ticket, draft.into_item("realm1".into())));
+    }
+
     /// The next thing on its way into the history has its place.
     pub fn append(&mut self) {
-        let ticket = self.tickets.pop_front().expect("nothing is on its way");
-        self.appended += 1;
-        self.router.handle_appended(ticket, EventId::new(self.appended).unwrap(), self.now_ms, false);
+        let (ticket, mut item) = self.tickets.pop_front().expect("nothing is on its way");
+        item.time_ms = self.now_ms;
+        let id = EventId::new(self.records.len() as u64 + 1).unwrap();
+        self.records.push(Record { id, item });
+        self.router.handle_appended(ticket, id, self.now_ms, false);
         self.collect();
+    }
+
+    /// Everything on its way into the history has its place.
+    pub fn append_all(&mut self) {
+        while !self.tickets.is_empty() {
+            self.append();
+        }
+    }
+
+    /// The next page that is waited for has been read.
+    pub fn page(&mut self) {
+        let (ticket, query, form) = self.reads.pop_front().expect("nothing is being read");
+        let page = self.read(&query, form);
+        self.router.handle_history(ticket, page);
+        self.collect();
+    }
+
+    /// What the outbox of this connection held has been sent.
+    pub fn drain(&mut self, connection: ConnectionId) {
+        self.router.handle_outbox_drained(connection);
+        self.collect();
+    }
+
+    /// What a log would answer, in few words.
+    fn read(&self, query: &Query, form: ReadForm) -> Result<Page, Reason> {
+        let after = query.after.map_or(0, EventId::value);
+        let before = query.before.map_or(u64::MAX, EventId::value);
+        if self.has_no_history {
+            return Err(Reason::NoHistory);
+        }
+        if (query.after.is_some() && after < self.trimmed) || before <= self.trimmed {
+            return Err(Reason::HistoryTooOld(EventId::new(self.trimmed + 1).unwrap()));
+        }
+        let is_within = |record: &&Record| {
+            let (id, time_ms) = (record.id.value(), record.item.time_ms);
+            let is_in_time = query.from_ms.is_none_or(|ms| time_ms >= ms) && query.until_ms.is_none_or(|ms| time_ms < ms);
+            id > after.max(self.trimmed) && id < before && is_in_time
+        };
+        let mut within: Vec<&Record> = self.records.iter().filter(is_within).collect();
+        if query.reverse {
+            within.reverse();
+        }
+        let mut page = Page { is_end: true, cursor: if query.reverse { query.before } else { query.after }, ..Page::default() };
+        for record in within {
+            if page.records.len() >= query.bounded_limit().min(self.page_records) {
+                page.is_end = false;
+                break;
+            }
+            page.cursor = Some(record.id);
+            let covers = |filter: &Filter| record.item.indexed_topic().is_some_and(|topic| filter.covers(topic));
+            if query.filter.as_ref().is_none_or(covers) {
+                page.records.push(in_form(record, form));
+            }
+        }
+        Ok(page)
     }
 
     /// The next thing on its way into the history cannot be stored.
     pub fn refuse_append(&mut self, reason: Reason) {
-        let ticket = self.tickets.pop_front().expect("nothing is on its way");
+        let (ticket, _) = self.tickets.pop_front().expect("nothing is on its way");
         self.router.handle_append_refused(ticket, reason);
         self.collect();
     }
@@ -302,6 +386,16 @@ impl Realm {
     pub fn pending(&self) -> usize {
         self.router.pending.len()
     }
+}
+
+fn in_form(record: &Record, form: ReadForm) -> Record {
+    let mut record = record.clone();
+    if let (ReadForm::Json, Payload::Bytes(bytes)) = (form, &record.item.payload) {
+        let args = format!("[{}]", serde_json::to_string(&String::from_utf8_lossy(bytes)).unwrap()).into();
+        record.item.payload = Payload::Args { encoding: Encoding::Json, args, kwargs: Default::default() };
+        record.item.properties.get_or_insert_default();
+    }
+    record
 }
 
 /// What opens a session of this protocol.

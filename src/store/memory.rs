@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::error::Error;
-use super::query::{MAX_EXAMINED, MAX_PAGE_BYTES, Page, Query, RealmState, Retention, Tally};
+use super::query::{MAX_EXAMINED, Page, Query, RealmState, Retention, Tally};
 use super::{Snapshot, Store, as_of, codec, is_later};
 use crate::model::{EventId, Item, Record};
 
@@ -150,7 +150,7 @@ impl Store for Memory {
                 bytes += weight(&record.item);
                 page.records.push(record.clone());
             }
-            if page.records.len() >= query.bounded_limit() || bytes >= MAX_PAGE_BYTES {
+            if page.records.len() >= query.bounded_limit() || bytes >= query.bounded_bytes() {
                 break;
             }
         }

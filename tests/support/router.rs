@@ -24,15 +24,25 @@ pub struct Router {
 }
 
 impl Router {
-    /// Starts it with a configuration file of these lines; both listeners and realms on demand are added.
+    /// Starts it in memory with a configuration file of these lines; both listeners and realms on demand are added.
     pub fn start(config: &str) -> Self {
+        Self::start_with(config, &["--memory"])
+    }
+
+    /// Starts it on this data directory. Dropping it is SIGKILL.
+    pub fn start_on(data: &std::path::Path) -> Self {
+        Self::start_with("", &["--data", data.to_str().unwrap()])
+    }
+
+    fn start_with(config: &str, flags: &[&str]) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let name = format!("corsac-test-{}-{}.toml", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         std::fs::write(&path, format!("auto_create_realms = true\n{config}")).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_corsac"))
-            .args(["run", "--memory", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--log", "error", "--config"])
+            .args(["run", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--log", "error", "--config"])
             .arg(&path)
+            .args(flags)
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -15,7 +15,7 @@ use super::segment::read_heads;
 use crate::model::{EventId, Filter, Record};
 use crate::store::disk::{Disk, DiskFile};
 use crate::store::error::Error;
-use crate::store::query::{MAX_EXAMINED, MAX_PAGE_BYTES, Page, Query, RealmState};
+use crate::store::query::{MAX_EXAMINED, Page, Query, RealmState};
 use crate::store::{AsOf, as_of, codec};
 
 /// Segments that one call looks into.
@@ -77,7 +77,7 @@ struct Gathered {
 
 impl Gathered {
     fn is_full(&self, query: &Query) -> bool {
-        self.records.len() >= query.bounded_limit() || self.bytes >= MAX_PAGE_BYTES || self.examined >= MAX_EXAMINED
+        self.records.len() >= query.bounded_limit() || self.bytes >= query.bounded_bytes() || self.examined >= MAX_EXAMINED
     }
 }
 

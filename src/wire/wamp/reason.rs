@@ -40,6 +40,8 @@ pub fn error_uri(reason: Reason) -> &'static str {
         Reason::ConnectionLost => "corsac.error.connection_lost",
         Reason::NoSpace => "corsac.error.no_space",
         Reason::StorageFailed => "corsac.error.storage_failed",
+        Reason::NoHistory => "corsac.error.no_history",
+        Reason::HistoryTooOld(_) => "corsac.error.history_too_old",
         Reason::ServerBusy => "corsac.error.server_busy",
         Reason::UnsupportedProtocolVersion | Reason::NotSupported => "wamp.error.feature_not_supported",
         Reason::Internal => "corsac.error.internal",

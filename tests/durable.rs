@@ -1,0 +1,184 @@
+//! What survives SIGKILL, seen by MQTT clients: retained values, sessions, what they are owed, and QoS 2 in the middle.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod support;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use support::router::Router;
+use support::wire::{Arrival, PATIENCE, Wire};
+use support::{bytes, packet};
+
+/// A data directory that goes with the test.
+struct Data(PathBuf);
+
+impl Data {
+    fn new() -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("corsac-durable-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        Data(std::env::temp_dir().join(name))
+    }
+
+    fn start(&self) -> Router {
+        Router::start_on(&self.0)
+    }
+}
+
+impl Drop for Data {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+struct Client(Wire);
+
+impl Client {
+    /// A session that stays; also whether it was there.
+    fn resume(router: &Router, id: &str) -> (Self, bool) {
+        let mut client = Client(Wire::tcp(router.mqtt));
+        let answer = client.ask(&format!("CONNECT v5 id={id} session_expiry=1000"));
+        assert!(answer.starts_with("CONNACK"), "{answer}");
+        let is_present = answer.contains("present");
+        (client, is_present)
+    }
+
+    fn send(&mut self, line: &str) {
+        self.0.send(&packet::encode(&bytes::words(line), 5)).unwrap();
+    }
+
+    fn receive(&mut self) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some((words, length)) = packet::decode(&self.0.arrived, 5).unwrap() {
+                self.0.arrived.drain(..length);
+                return words.join(" ");
+            }
+            assert!(matches!(self.0.receive(deadline), Arrival::Bytes), "nothing comes");
+        }
+    }
+
+    fn ask(&mut self, line: &str) -> String {
+        self.send(line);
+        self.receive()
+    }
+
+    /// Nothing came before the answer to this.
+    fn assert_nothing(&mut self) {
+        assert_eq!(self.ask("PINGREQ"), "PINGRESP");
+    }
+}
+
+#[test]
+fn a_session_is_owed_what_it_has_not_acknowledged() {
+    let data = Data::new();
+    let router = data.start();
+    let (mut subscriber, is_present) = Client::resume(&router, "s");
+    assert!(!is_present);
+    assert_eq!(subscriber.ask("SUBSCRIBE id=1 t/+:1 u:1"), "SUBACK id=1 01 01");
+    assert_eq!(subscriber.ask("UNSUBSCRIBE id=2 u"), "UNSUBACK id=2 00");
+    subscriber.send("DISCONNECT");
+    let (mut publisher, _) = Client::resume(&router, "p");
+    for number in 1..=4 {
+        publisher.ask(&format!("PUBLISH t/{number} x{number} q1 id={number}"));
+    }
+    publisher.ask("PUBLISH u no q1 id=9");
+    drop(router);
+
+    let router = data.start();
+    let (mut subscriber, is_present) = Client::resume(&router, "s");
+    assert!(is_present);
+    for number in 1..=4 {
+        assert_eq!(subscriber.receive(), format!("PUBLISH t/{number} x{number} q1 id={number}"));
+    }
+    subscriber.send("PUBACK id=1");
+    subscriber.send("PUBACK id=2");
+    // An orderly end writes what was acknowledged.
+    subscriber.assert_nothing();
+    router.terminate();
+    assert!(router.wait(PATIENCE).success());
+
+    let router = data.start();
+    let (mut subscriber, is_present) = Client::resume(&router, "s");
+    assert!(is_present);
+    assert_eq!(subscriber.receive(), "PUBLISH t/3 x3 q1 id=1 dup");
+    assert_eq!(subscriber.receive(), "PUBLISH t/4 x4 q1 id=2 dup");
+    subscriber.assert_nothing();
+}
+
+#[test]
+fn a_publication_that_is_sent_again_after_a_crash_is_one() {
+    let data = Data::new();
+    let router = data.start();
+    let (mut subscriber, _) = Client::resume(&router, "s");
+    subscriber.ask("SUBSCRIBE id=1 t:1");
+    subscriber.send("DISCONNECT");
+    let (mut publisher, _) = Client::resume(&router, "p");
+    assert!(publisher.ask("PUBLISH t once q2 id=7").starts_with("PUBREC id=7"));
+    drop(router);
+
+    let router = data.start();
+    let (mut publisher, is_present) = Client::resume(&router, "p");
+    assert!(is_present);
+    assert!(publisher.ask("PUBLISH t once q2 dup id=7").starts_with("PUBREC id=7"));
+    assert_eq!(publisher.ask("PUBREL id=7"), "PUBCOMP id=7 rc=00");
+    drop(router);
+
+    // The id is free: another message under it is another message.
+    let router = data.start();
+    let (mut publisher, _) = Client::resume(&router, "p");
+    assert!(publisher.ask("PUBLISH t twice q2 id=7").starts_with("PUBREC id=7"));
+    let (mut subscriber, _) = Client::resume(&router, "s");
+    assert_eq!(subscriber.receive(), "PUBLISH t once q1 id=1");
+    assert_eq!(subscriber.receive(), "PUBLISH t twice q1 id=2");
+    subscriber.assert_nothing();
+}
+
+#[test]
+fn a_delivery_of_qos_2_goes_on_where_it_was() {
+    let data = Data::new();
+    let router = data.start();
+    let (mut subscriber, _) = Client::resume(&router, "s");
+    subscriber.ask("SUBSCRIBE id=1 t:2");
+    let (mut publisher, _) = Client::resume(&router, "p");
+    publisher.ask("PUBLISH t b q2 id=2");
+    assert_eq!(subscriber.receive(), "PUBLISH t b q2 id=1");
+    drop(router);
+
+    let router = data.start();
+    let (mut subscriber, _) = Client::resume(&router, "s");
+    assert_eq!(subscriber.receive(), "PUBLISH t b q2 id=1 dup");
+    assert_eq!(subscriber.ask("PUBREC id=1"), "PUBREL id=1 rc=00");
+    drop(router);
+
+    let router = data.start();
+    let (mut subscriber, _) = Client::resume(&router, "s");
+    assert_eq!(subscriber.receive(), "PUBREL id=1 rc=00");
+    subscriber.send("PUBCOMP id=1");
+    subscriber.assert_nothing();
+}
+
+#[test]
+fn what_ended_stays_ended_and_what_is_retained_stays() {
+    let data = Data::new();
+    let router = data.start();
+    let (mut client, _) = Client::resume(&router, "s");
+    client.ask("SUBSCRIBE id=1 t:1");
+    client.send("PUBLISH kept value retain");
+    client.ask("PUBLISH gone value q1 retain id=2");
+    client.ask("PUBLISH gone '' q1 retain id=3");
+    client.send("DISCONNECT session_expiry=0");
+    assert!(client.0.await_end(PATIENCE));
+    let (mut other, _) = Client::resume(&router, "o");
+    other.assert_nothing();
+    router.terminate();
+    assert!(router.wait(PATIENCE).success());
+
+    let router = data.start();
+    let (mut client, is_present) = Client::resume(&router, "s");
+    assert!(!is_present);
+    client.send("SUBSCRIBE id=1 #:1");
+    assert_eq!(client.receive(), "SUBACK id=1 01");
+    assert_eq!(client.receive(), "PUBLISH kept value q0 retain");
+    client.assert_nothing();
+}
