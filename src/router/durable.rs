@@ -190,15 +190,16 @@ impl Router {
 
     /// Sends an event; the packet id of QoS 2 is on record before, so that no other process gives it to another event.
     pub(super) fn send_event(&mut self, key: SessionKey, connection: ConnectionId, event: Event) {
-        let session = self.sessions.at(key).filter(|session| session.is_recorded && session.protocol.is_mqtt());
-        let packet_id = event.packet_id.filter(|_| event.qos == Qos::ExactlyOnce && !event.duplicate);
-        let delivery = Delivery::Event(event);
-        match (session.and_then(|session| session.client_id.clone()), packet_id, &delivery) {
-            (Some(client), Some(PacketId(packet_id)), Delivery::Event(event)) => {
+        let session = self.sessions.at(key).filter(|session| session.is_recorded);
+        let Some(client) = session.and_then(|session| session.client_id.clone()) else {
+            return self.deliver(connection, Delivery::Event(event));
+        };
+        match event.packet_id.filter(|_| event.qos == Qos::ExactlyOnce && !event.duplicate) {
+            Some(PacketId(packet_id)) => {
                 let step = Handshake::Sent { client, packet_id, event: event.publication.id.0 };
-                self.append_delivery(key, connection, delivery, Kind::HANDSHAKE, encode(&step));
+                self.append_delivery(key, connection, Delivery::Event(event), Kind::HANDSHAKE, encode(&step));
             }
-            _ => self.say_behind(key, connection, delivery),
+            None => self.say_behind(key, connection, Delivery::Event(event)),
         }
     }
 
