@@ -26,6 +26,7 @@ fn settings() -> Arc<Settings> {
         allow_anonymous: true,
         refused_filters: Vec::new(),
         server_reference: None,
+        has_history: true,
     })
 }
 

@@ -1,6 +1,7 @@
 //! One connection's protocol machine: bytes or messages in, commands out; deliveries in, bytes out. No socket, no clock.
 pub mod arguments;
 pub mod mqtt;
+pub mod selection;
 pub mod wamp;
 
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub struct Settings {
     pub refused_filters: Vec<Box<str>>,
     /// Where clients are sent at shutdown (MQTT 5 server reference).
     pub server_reference: Option<Box<str>>,
+    /// The realms keep a history.
+    pub has_history: bool,
 }
 
 /// How and from where a connection came.

@@ -2,12 +2,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::arguments::Arguments;
 use super::publication::Properties;
 use super::{
-    ErrorUri, Filter, InvocationId, PacketId, Payload, Principal, Publication, Qos, Reason, RegistrationId, RequestId, SessionId,
-    SubscriptionId, Topic,
+    ErrorUri, EventId, Filter, InvocationId, PacketId, Payload, Principal, Publication, Qos, Reason, RegistrationId, RequestId,
+    SessionId, SubscriptionId, Topic,
 };
 
 /// One request of a connection; the gate has validated its form, the router decides.
@@ -116,6 +117,13 @@ pub struct PublishOptions {
     pub exclude: Option<Audience>,
 }
 
+impl PublishOptions {
+    /// True if not everybody may receive it.
+    pub fn is_restricted(&self) -> bool {
+        self.eligible.is_some() || self.exclude.is_some()
+    }
+}
+
 impl Default for PublishOptions {
     fn default() -> Self {
         PublishOptions { exclude_me: true, disclose_me: false, eligible: None, exclude: None }
@@ -221,6 +229,15 @@ pub enum SubscribeEntry {
         /// How to deliver.
         options: SubscribeOptions,
     },
+    /// Events of topics: past ones too, or some only.
+    Selected {
+        /// Which topics.
+        filter: Filter,
+        /// How to deliver.
+        options: SubscribeOptions,
+        /// Which events.
+        selection: Box<Selection>,
+    },
     /// Invocations of procedures.
     Procedure {
         /// Which procedures.
@@ -247,6 +264,26 @@ pub struct SubscribeOptions {
     pub identifier: Option<u32>,
     /// Only changes of retained state, no passing events (`retained: true`, fox-wamp's meaning).
     pub retained_only: bool,
+}
+
+/// What few subscriptions ask for (MAPPING.md, SUBSCRIBE options).
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Selection {
+    /// Of the history, first: each event once, and without a gap to the live ones. No retained messages then.
+    pub past: Option<Past>,
+    /// What there is, then the subscription ends.
+    pub is_snapshot: bool,
+    /// Only events whose body fits this pattern.
+    pub pattern: Option<Value>,
+}
+
+/// How far back a subscription begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Past {
+    /// Behind this event; `None` = from the oldest that is kept.
+    After(Option<EventId>),
+    /// With so many of the last events.
+    Last(u64),
 }
 
 /// MQTT 5 retain handling.

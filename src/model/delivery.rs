@@ -40,6 +40,8 @@ pub enum Delivery {
     Subscribed(RequestId, Vec<Result<Granted, Reason>>),
     /// Answer to `Command::Unsubscribe`, entry by entry.
     Unsubscribed(RequestId, Vec<Result<(), Reason>>),
+    /// The router has ended a subscription: it was a snapshot and is complete, or why else.
+    Revoked(SubscriptionId, Result<(), Reason>),
     /// A call for a WAMP callee.
     Invocation(Box<Invocation>),
     /// The callee should stop.

@@ -1,6 +1,12 @@
 //! What a message carries: the bytes that arrived and how they are encoded; converted only at the receiver's gate.
 use bytes::Bytes;
 
+use super::publication::Properties;
+
+/// A payload, with the properties of the message that carried it, as arguments in an encoding (`wire::payload::to_args`): handed to
+/// floors that may not know the way themselves.
+pub type ToArgs = fn(&Payload, Option<&Properties>, Encoding) -> Payload;
+
 /// A WAMP serialization.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Encoding {

@@ -48,6 +48,8 @@ impl Flags {
     pub const CONDITIONAL: Flags = Flags(4);
     /// Published to some sessions only (WAMP: Subscriber Black- and Whitelisting): readers of history do not see it.
     pub const RESTRICTED: Flags = Flags(8);
+    /// Its publisher does not want to have it back (WAMP: Publisher Exclusion).
+    pub const NOT_TO_ITSELF: Flags = Flags(256);
 
     /// Both together.
     pub const fn with(self, other: Flags) -> Flags {

@@ -23,6 +23,7 @@ use crate::net::{Input, Realm};
 use crate::router::effect::Draft;
 use crate::router::{Census, Counters, Effect, Router};
 use crate::store::Error;
+use crate::wire::payload;
 
 /// One thing for a realm to handle.
 enum Item {
@@ -80,6 +81,7 @@ impl EventLoop {
     /// The realm called `name` as `history` left it, or an empty one, with a task that brings its timeouts until it is dropped.
     pub fn start(limits: Limits, seed: u64, name: &str, history: Option<&Arc<History>>) -> Result<Arc<Self>, Error> {
         let mut router = Router::new(limits, seed);
+        router.convert_with(payload::to_args);
         let name: Arc<str> = name.into();
         let restored = match history {
             Some(history) => {

@@ -99,6 +99,7 @@ fn settings(config: &Config, listener: &Listener) -> Settings {
         allow_anonymous: config.anonymous,
         refused_filters: config.refused_filters.iter().map(|filter| filter.as_str().into()).collect(),
         server_reference: config.server_reference.as_deref().map(Into::into),
+        has_history: !config.memory,
     }
 }
 

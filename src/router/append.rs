@@ -12,6 +12,7 @@ use super::effect::{Draft, DraftBody, Effect};
 use super::invocation::Caller;
 use super::retained::Author;
 use super::session::SessionKey;
+use super::subscribe::Probing;
 use crate::model::command::{Acknowledge, PublishOptions};
 use crate::model::record::{Flags, Kind, Ticket};
 use crate::model::{
@@ -25,6 +26,8 @@ pub struct Owed {
     tickets: usize,
     /// The last of them.
     last: Ticket,
+    /// A SUBSCRIBE that waits for the history, and holds up everything behind it.
+    pub(super) probing: Option<Box<Probing>>,
     /// Commands that wait for all of them, with the connection that sent them.
     deferred: VecDeque<(ConnectionId, Command)>,
     /// Tickets of deliveries that have not come back.
@@ -268,7 +271,7 @@ impl Router {
     }
 
     /// Commands that waited, as far as they need not wait again.
-    fn continue_deferred(&mut self, key: SessionKey) {
+    pub(super) fn continue_deferred(&mut self, key: SessionKey) {
         while let Some(session) = self.sessions.at_mut(key) {
             if session.owed.tickets > 0 {
                 return;
@@ -291,9 +294,14 @@ impl Router {
     pub(super) fn put_behind(&mut self, key: SessionKey, connection: ConnectionId, command: Command) -> Option<Command> {
         let owed = self.sessions.at(key).map(|session| &session.owed).filter(|owed| owed.tickets > 0);
         let Some(owed) = owed else { return Some(command) };
+        let is_probing = owed.probing.is_some();
         match command {
             // Progress of deliveries is nobody's business but the window's.
             Command::Acknowledge(_) => Some(command),
+            command if is_probing => {
+                self.defer(key, connection, command);
+                None
+            }
             Command::Publish { ref publication, acknowledge, .. }
                 if owed.deferred.is_empty() && self.can_be_stored(key, publication, acknowledge) =>
             {
@@ -315,12 +323,32 @@ impl Router {
                 None
             }
             command => {
-                if let Some(session) = self.sessions.at_mut(key) {
-                    session.owed.deferred.push_back((connection, command));
-                }
+                self.defer(key, connection, command);
                 None
             }
         }
+    }
+
+    fn defer(&mut self, key: SessionKey, connection: ConnectionId, command: Command) {
+        if let Some(session) = self.sessions.at_mut(key) {
+            session.owed.deferred.push_back((connection, command));
+        }
+    }
+
+    /// Has everything that the session sends from now on wait for the history's answer to a SUBSCRIBE.
+    pub(super) fn hold_up(&mut self, key: SessionKey, probing: Probing) {
+        if let Some(session) = self.sessions.at_mut(key) {
+            session.owed.tickets += 1;
+            session.owed.probing = Some(Box::new(probing));
+        }
+    }
+
+    /// Takes that SUBSCRIBE back out.
+    pub(super) fn let_go_on(&mut self, key: SessionKey) -> Option<Probing> {
+        let owed = &mut self.sessions.at_mut(key)?.owed;
+        let probing = owed.probing.take()?;
+        owed.tickets = owed.tickets.saturating_sub(1);
+        Some(*probing)
     }
 
     /// True for a publication that will be stored, without anything to be said about it before.
@@ -350,7 +378,7 @@ impl Router {
         }
         let author = from.and_then(|key| self.disclosed(key));
         let from_id = from.zip(author.as_ref().map(|author| author.session));
-        let flags = flags_of(&publication, options.as_deref());
+        let flags = self.flags_of(from, &publication, options.as_deref());
         let dedup = match (from, acknowledge) {
             (Some(key), Acknowledge::ExactlyOnce(id) | Acknowledge::ExactlyOnceAgain(id)) => self.handshake_key(key, id),
             _ => None,
@@ -425,6 +453,16 @@ impl Router {
         self.effects.push_back(Effect::Append(ticket, draft));
     }
 
+    fn flags_of(&self, from: Option<SessionKey>, publication: &Publication, options: Option<&PublishOptions>) -> Flags {
+        let flags = [
+            (publication.retain, Flags::RETAIN),
+            (publication.publisher.is_some(), Flags::DISCLOSED),
+            (options.is_some_and(PublishOptions::is_restricted), Flags::RESTRICTED),
+            (self.is_kept_from_publisher(from, options), Flags::NOT_TO_ITSELF),
+        ];
+        flags.into_iter().filter(|(is_set, _)| *is_set).fold(Flags::default(), |flags, (_, flag)| flags.with(flag))
+    }
+
     /// Sends a change of state on its way into the history: [`Router::apply_change`] when it has its place. It does not hold up
     /// other commands of the session; changes keep their order among each other and with publications.
     pub(super) fn append_change(&mut self, from: Option<SessionKey>, kind: Kind, body: Bytes, caller: Option<Caller>) {
@@ -441,15 +479,6 @@ impl Router {
 pub(super) fn is_stored(publication: &Publication, acknowledge: Acknowledge) -> bool {
     let is_wanted = acknowledge != Acknowledge::None || publication.qos > Qos::AtMostOnce || publication.retain;
     is_wanted && !publication.topic.is_reserved()
-}
-
-fn flags_of(publication: &Publication, options: Option<&PublishOptions>) -> Flags {
-    let flags = [
-        (publication.retain, Flags::RETAIN),
-        (publication.publisher.is_some(), Flags::DISCLOSED),
-        (options.is_some_and(|options| options.eligible.is_some() || options.exclude.is_some()), Flags::RESTRICTED),
-    ];
-    flags.into_iter().filter(|(is_set, _)| *is_set).fold(Flags::default(), |flags, (_, flag)| flags.with(flag))
 }
 
 #[cfg(test)]

@@ -14,12 +14,22 @@ use crate::model::{Filter, Qos, SubscriptionId, Topic};
 /// Bytes that the cache of plans may hold before it starts anew.
 const CACHED_BYTES: usize = 64 * 1024 * 1024;
 
+/// Where the realm keeps what a selective subscription selects; reused after its end.
+pub type SelectionKey = u32;
+
+/// Who has a subscription.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    options: SubscribeOptions,
+    selection: Option<SelectionKey>,
+}
+
 /// One subscription: everybody who asked for the same filter.
 #[derive(Debug)]
 struct Subscription {
     id: SubscriptionId,
     filter: Filter,
-    members: BTreeMap<SessionKey, SubscribeOptions>,
+    members: BTreeMap<SessionKey, Member>,
     groups: BTreeMap<Box<str>, u32>,
 }
 
@@ -45,6 +55,8 @@ pub struct Receiver {
     pub no_local: bool,
     /// All its subscriptions want changes of retained state only.
     pub retained_only: bool,
+    /// It selects what it gets; then through this subscription alone.
+    pub selection: Option<SelectionKey>,
     /// It subscribed by pattern.
     pub by_pattern: bool,
     /// WAMP: the subscription. MQTT: the subscription identifiers.
@@ -96,7 +108,7 @@ impl Broker {
         let Some(subscription) = self.subscriptions.get_mut(key as usize) else { return (SubscriptionId(0), false) };
         let id = subscription.id;
         let Some(share) = share else {
-            let is_new = subscription.members.insert(session, options).is_none();
+            let is_new = subscription.members.insert(session, Member { options, selection: None }).is_none();
             self.wildcards += usize::from(is_new && !matches!(filter, Filter::Exact(_)));
             return (id, is_new);
         };
@@ -159,6 +171,16 @@ impl Broker {
         was_member
     }
 
+    /// Makes a session's subscription to `filter` a selective one, or a plain one again.
+    pub fn select(&mut self, session: SessionKey, filter: &Filter, selection: Option<SelectionKey>) {
+        let Some(key) = self.matcher.find(filter) else { return };
+        let subscription = self.subscriptions.get_mut(key as usize);
+        if let Some(member) = subscription.and_then(|subscription| subscription.members.get_mut(&session)) {
+            member.selection = selection;
+            self.forget_plans(filter);
+        }
+    }
+
     /// The filter of the subscription with this id.
     pub fn filter_of(&self, id: SubscriptionId) -> Option<&Filter> {
         let key = self.by_id.get(&id)?;
@@ -207,9 +229,13 @@ impl Broker {
         self.matcher.match_topic(topic, |key| {
             let Some(subscription) = self.subscriptions.get(key as usize) else { return };
             plan.groups.extend(subscription.groups.values());
-            for (session, options) in &subscription.members {
+            for (session, member) in &subscription.members {
                 let is_mqtt = sessions.at(*session).is_some_and(|s| s.protocol.is_mqtt());
-                let receiver = receiver(*session, subscription, *options, is_mqtt);
+                let receiver = receiver(*session, subscription, *member, is_mqtt);
+                if receiver.selection.is_some() {
+                    plan.receivers.push(receiver);
+                    continue;
+                }
                 match merged.get(session).and_then(|index| plan.receivers.get_mut(*index)) {
                     Some(earlier) if is_mqtt => merge(earlier, receiver),
                     _ => {
@@ -246,7 +272,8 @@ impl Group {
     }
 }
 
-fn receiver(session: SessionKey, subscription: &Subscription, options: SubscribeOptions, is_mqtt: bool) -> Receiver {
+fn receiver(session: SessionKey, subscription: &Subscription, member: Member, is_mqtt: bool) -> Receiver {
+    let Member { options, selection } = member;
     let mut subscriptions = SmallVec::new();
     match (is_mqtt, options.identifier) {
         (true, Some(identifier)) => subscriptions.push(u64::from(identifier)),
@@ -259,6 +286,7 @@ fn receiver(session: SessionKey, subscription: &Subscription, options: Subscribe
         retain_as_published: options.retain_as_published,
         no_local: options.no_local,
         retained_only: options.retained_only,
+        selection,
         by_pattern: !matches!(subscription.filter, Filter::Exact(_)),
         subscriptions,
     }

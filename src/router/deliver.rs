@@ -7,6 +7,7 @@ use super::Router;
 use super::broker::Receiver;
 use super::inflight::Owed;
 use super::retained::Author;
+use super::selected::Body;
 use super::session::{Session, SessionKey};
 use crate::model::command::{Audience, Protocol, PublishOptions, SubscribeOptions};
 use crate::model::delivery::Event;
@@ -155,12 +156,15 @@ impl Router {
         options: Option<&PublishOptions>,
     ) -> usize {
         let plan = self.broker.plan(&publication.topic, &self.sessions);
-        let publisher_is_wamp = from.and_then(|key| self.sessions.at(key)).is_some_and(|s| !s.protocol.is_mqtt());
-        let exclude_me = options.map_or(publisher_is_wamp, |options| options.exclude_me);
-        let mut reached = 0;
+        let exclude_me = self.is_kept_from_publisher(from, options);
+        let is_restricted = options.is_some_and(PublishOptions::is_restricted);
+        let (mut reached, mut body) = (0, Body::default());
         for receiver in &plan.receivers {
             if Some(receiver.session) == from {
                 if exclude_me {
+                    continue;
+                }
+                if receiver.no_local && receiver.selection.is_some() {
                     continue;
                 }
                 if receiver.no_local {
@@ -172,6 +176,10 @@ impl Router {
             if is_unwanted || options.is_some_and(|options| !self.admits(options, receiver.session)) {
                 continue;
             }
+            if let Some(selection) = receiver.selection {
+                reached += usize::from(self.deliver_selected(selection, publication, is_restricted, &mut body));
+                continue;
+            }
             reached += 1;
             self.deliver_to(receiver.session, publication, passage(receiver, publication));
         }
@@ -179,6 +187,12 @@ impl Router {
             reached += usize::from(self.deliver_shared(*group, publication));
         }
         reached
+    }
+
+    /// WAMP: Advanced, Publisher Exclusion; MQTT has No Local for it.
+    pub(super) fn is_kept_from_publisher(&self, from: Option<SessionKey>, options: Option<&PublishOptions>) -> bool {
+        let is_wamp = || from.and_then(|key| self.sessions.at(key)).is_some_and(|session| !session.protocol.is_mqtt());
+        options.map_or_else(is_wamp, |options| options.exclude_me)
     }
 
     /// A publisher that subscribes with No Local: only its other subscriptions count [MQTT-3.8.3-3].
@@ -189,7 +203,8 @@ impl Router {
         let Some(session) = self.sessions.at(key) else { return 0 };
         let mut merged: Option<Passage> = None;
         for ((filter, share), options) in &session.subscriptions {
-            if share.is_some() || options.no_local || !filter.covers(&publication.topic) {
+            let is_selected = session.selections.contains_key(filter);
+            if share.is_some() || is_selected || options.no_local || !filter.covers(&publication.topic) {
                 continue;
             }
             let more = Passage::of(*options, filter, session.protocol, SubscriptionId(0));

@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Router;
 use super::append::Place;
 use super::lifecycle::Due;
 use super::session::{Repeats, Session, SessionKey};
 use crate::model::command::{
-    CalleeForm, Features, InvokePolicy, Open, Protocol, RegisterOptions, RetainHandling, SubscribeEntry, SubscribeOptions,
-    Transport, UnsubscribeEntry,
+    CalleeForm, Features, InvokePolicy, Open, Protocol, RegisterOptions, RetainHandling, Selection, SubscribeEntry,
+    SubscribeOptions, Transport, UnsubscribeEntry,
 };
 use crate::model::delivery::Event;
 use crate::model::record::{DedupKey, Flags, Kind};
@@ -60,6 +61,9 @@ struct Entry {
     flags: u8,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     identifier: Option<u32>,
+    /// Only events whose body fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pattern: Option<Value>,
 }
 
 /// [`Kind::HANDSHAKE`]: the steps of QoS 2 that a packet id must not forget.
@@ -342,9 +346,12 @@ impl Router {
 
     fn replay_entry(&mut self, key: SessionKey, entry: SubscribeEntry) {
         match entry {
+            // What is retained was sent, or is owed no more: the client subscribed on an earlier connection.
             SubscribeEntry::Topic { filter, share, options } => {
-                // What is retained was sent, or is owed no more: the client subscribed on an earlier connection.
                 self.subscribe_topic(key, filter, share, options, &mut Vec::new()).ok();
+            }
+            SubscribeEntry::Selected { filter, options, selection } => {
+                self.subscribe_selected(key, filter, options, *selection, Ok(()), &mut Vec::new()).ok();
             }
             SubscribeEntry::Procedure { filter, options } => {
                 if let Some(session) = self.sessions.at_mut(key) {
@@ -425,11 +432,11 @@ fn protocol_of(level: u8) -> Protocol {
 impl Entry {
     fn of_subscribe(entry: &SubscribeEntry) -> Option<Entry> {
         match entry {
-            SubscribeEntry::Topic { filter, share, options } => {
-                let flags = [options.no_local, options.retain_as_published, options.retained_only];
-                let flags = flags.iter().rev().fold(0, |flags, is_set| flags << 1 | u8::from(*is_set));
-                let (qos, identifier) = (options.qos.bits(), options.identifier);
-                Some(Entry { filter: filter.as_mqtt()?.into(), share: share.clone(), form: 0, qos, flags, identifier })
+            SubscribeEntry::Topic { filter, share, options } => Entry::of_topic(filter, share.clone(), options, None),
+            // A snapshot ends by itself.
+            SubscribeEntry::Selected { selection, .. } if selection.is_snapshot => None,
+            SubscribeEntry::Selected { filter, options, selection } => {
+                Entry::of_topic(filter, None, options, selection.pattern.clone())
             }
             SubscribeEntry::Procedure { filter, options } => Some(Entry {
                 filter: filter.as_mqtt()?.into(),
@@ -438,9 +445,17 @@ impl Entry {
                 qos: options.qos.bits(),
                 flags: u8::from(options.invoke != InvokePolicy::Single),
                 identifier: options.identifier,
+                pattern: None,
             }),
             SubscribeEntry::Refused(_) => None,
         }
+    }
+
+    fn of_topic(filter: &Filter, share: Option<Box<str>>, options: &SubscribeOptions, pattern: Option<Value>) -> Option<Entry> {
+        let flags = [options.no_local, options.retain_as_published, options.retained_only];
+        let flags = flags.iter().rev().fold(0, |flags, is_set| flags << 1 | u8::from(*is_set));
+        let (qos, identifier) = (options.qos.bits(), options.identifier);
+        Some(Entry { filter: filter.as_mqtt()?.into(), share, form: 0, qos, flags, identifier, pattern })
     }
 
     fn of_unsubscribe(entry: &UnsubscribeEntry) -> Option<Entry> {
@@ -449,7 +464,7 @@ impl Entry {
             UnsubscribeEntry::Procedure { filter, form } => (filter, None, form_number(*form)),
             _ => return None,
         };
-        Some(Entry { filter: filter.as_mqtt()?.into(), share, form, qos: 0, flags: 0, identifier: None })
+        Some(Entry { filter: filter.as_mqtt()?.into(), share, form, qos: 0, flags: 0, identifier: None, pattern: None })
     }
 
     fn to_subscribe(&self) -> Option<SubscribeEntry> {
@@ -471,7 +486,13 @@ impl Entry {
                     retain_handling: RetainHandling::Never,
                     identifier,
                 };
-                SubscribeEntry::Topic { filter, share: self.share.clone(), options }
+                match self.pattern.clone() {
+                    None => SubscribeEntry::Topic { filter, share: self.share.clone(), options },
+                    pattern => {
+                        let selection = Box::new(Selection { pattern, ..Selection::default() });
+                        SubscribeEntry::Selected { filter, options, selection }
+                    }
+                }
             }
         })
     }

@@ -2,6 +2,7 @@
 use super::Router;
 use super::append::is_stored;
 use super::effect::Effect;
+use super::replay::Replay;
 use super::session::{Session, SessionKey};
 use crate::model::command::{Acknowledge, Close, Open};
 use crate::model::{ConnectionId, Delivery, Reason};
@@ -96,6 +97,7 @@ impl Router {
         self.continue_window(key, connection); // [MQTT-4.4.0-1], [MQTT-4.8.2-4]
         self.register_again(key);
         self.record_opened(key);
+        self.continue_replay(key);
     }
 
     /// DISCONNECT or GOODBYE: the will goes, unless asked for [MQTT-3.14.4-3].
@@ -117,7 +119,8 @@ impl Router {
         self.sessions.connect(key, None);
         self.withdraw(key);
         let Some(session) = self.sessions.at_mut(key) else { return };
-        session.replays.clear();
+        // Retained messages are asked for again; past events go on where they are.
+        session.replays.retain(Replay::is_lasting);
         session.history_calls.clear();
         session.call_read = None;
         if session.expiry_s == 0 {
@@ -220,6 +223,9 @@ impl Router {
         self.publish_will(key);
         let Some(session) = self.sessions.remove(key) else { return };
         self.record_ended(key, &session);
+        for selection in session.selections.values() {
+            self.selections.try_remove(*selection as usize);
+        }
         for (filter, share) in session.subscriptions.keys() {
             self.broker.unsubscribe(key, filter, share.as_deref());
         }

@@ -11,10 +11,12 @@ pub mod invocation;
 pub mod lifecycle;
 pub mod matcher;
 pub mod own;
+pub mod past;
 pub mod random;
 pub mod read;
 pub mod replay;
 pub mod retained;
+pub mod selected;
 pub mod session;
 pub mod subscribe;
 #[cfg(test)]
@@ -33,6 +35,7 @@ pub use effect::Effect;
 
 use crate::model::command::{Acknowledge, AcknowledgeStep, Acknowledgement, Protocol, PublishOptions};
 use crate::model::delivery::Taken;
+use crate::model::payload::ToArgs;
 use crate::model::{
     Command, ConnectionId, Delivery, Encoding, Limits, PacketId, Payload, Publication, PublicationId, Qos, Reason, Topic,
 };
@@ -45,6 +48,7 @@ use lifecycle::Due;
 use random::Random;
 use read::Reads;
 use retained::Retained;
+use selected::Selected;
 use session::{Repeats, SessionKey, Sessions};
 use slab::Slab;
 use smallvec::SmallVec;
@@ -88,6 +92,8 @@ pub struct Router {
     progressed: Vec<SessionKey>,
     checkpoint_timer: Option<TimerKey>,
     reads: Reads,
+    selections: Slab<Selected>,
+    to_args: ToArgs,
     timers: Timers<Due>,
     /// Every connection is told to end once nothing waits for its place in the history.
     is_stopping: bool,
@@ -112,6 +118,8 @@ impl Router {
             progressed: Vec::new(),
             checkpoint_timer: None,
             reads: Reads::default(),
+            selections: Slab::new(),
+            to_args: |payload, _, _| payload.clone(),
             timers: Timers::new(),
             is_stopping: false,
             effects: VecDeque::new(),
@@ -352,6 +360,10 @@ impl Router {
                 Next::Publish(event) => self.send_event(key, connection, event),
                 Next::Release(packet_id) => self.deliver(connection, Delivery::Release(packet_id, Ok(()))),
             }
+        }
+        let Some(session) = self.sessions.at(key) else { return };
+        if session.inflight.waiting() == 0 && session.replays.front().is_some_and(|replay| replay.is_held_up) {
+            self.continue_replay(key);
         }
     }
 }

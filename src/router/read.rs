@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use foldhash::fast::FixedState;
 
 use super::Router;
+use super::broker::SelectionKey;
 use super::effect::{Effect, ReadForm};
 use super::session::SessionKey;
 use crate::model::query::{Page, Query, ReadTicket};
@@ -15,6 +16,10 @@ use crate::model::{EventId, Reason, Record, SessionId};
 pub(super) enum Purpose {
     /// The call at the head of the session's line.
     Call,
+    /// A subscription, which gets past events.
+    Past(SelectionKey),
+    /// To see whether what a SUBSCRIBE asks for is kept.
+    Probe,
 }
 
 /// Who waits for a page.
@@ -58,6 +63,8 @@ impl Router {
         }
         match purpose {
             Purpose::Call => self.handle_call_page(key, ticket, page),
+            Purpose::Past(selection) => self.handle_past_page(key, selection, ticket, page),
+            Purpose::Probe => self.handle_probe(key, page.map(|_| ())),
         }
     }
 

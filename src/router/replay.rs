@@ -1,26 +1,55 @@
-//! Retained messages for a new subscription: sent in pages, as fast as the receiver reads, each once.
+//! What there was before a new subscription: sent in pages, as fast as the receiver reads, each once; retained messages from here.
 use super::Router;
+use super::broker::SelectionKey;
 use super::deliver::Passage;
 use super::effect::Effect;
 use super::retained::{Author, Cursor, Retained, Wanted};
 use super::session::SessionKey;
 use crate::model::command::SubscribeOptions;
+use crate::model::query::ReadTicket;
 use crate::model::{Delivery, Filter, SubscriptionId};
 
 /// Retained messages looked at before the router turns to others.
 const PAGE_STEPS: usize = 256;
 
-/// Retained messages that a subscription is still to get.
+/// Retained messages or past events that a subscription is still to get.
 #[derive(Debug)]
 pub struct Replay {
     filter: Filter,
-    subscription: SubscriptionId,
-    options: SubscribeOptions,
-    cursor: Option<Cursor>,
-    /// Values set later than this came to the subscriber live.
-    until: u64,
+    source: Source,
+    /// The subscription selects what it gets.
+    selection: Option<SelectionKey>,
+    /// The page of the history that is being read for it.
+    pub(super) reading: Option<ReadTicket>,
+    /// It waits for room in its receiver's window.
+    pub(super) is_held_up: bool,
     /// Its subscription has ended; it only keeps the place of what follows until its page has left the outbox.
     is_over: bool,
+}
+
+/// Where it comes from.
+#[derive(Debug)]
+enum Source {
+    Retained {
+        subscription: SubscriptionId,
+        options: SubscribeOptions,
+        cursor: Option<Cursor>,
+        /// Values set later than this came to the subscriber live.
+        until: u64,
+    },
+    History(SelectionKey),
+}
+
+impl Replay {
+    /// True if its subscription has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// True if it goes on when its client comes back.
+    pub(super) fn is_lasting(&self) -> bool {
+        matches!(self.source, Source::History(_)) && !self.is_over
+    }
 }
 
 impl Router {
@@ -32,12 +61,26 @@ impl Router {
         subscription: SubscriptionId,
         options: SubscribeOptions,
     ) {
+        let selection = self.sessions.at(key).and_then(|session| session.selections.get(filter)).copied();
+        let selected = selection.and_then(|selection| self.selections.get(selection as usize));
         let store = self.retained_under(filter);
-        if store.is_empty() {
+        if store.is_empty() && selection.is_none() {
             return;
         }
-        let until = store.latest();
-        let replay = Replay { filter: filter.clone(), subscription, options, cursor: None, until, is_over: false };
+        // What is set while a snapshot is sent does not come otherwise.
+        let is_snapshot = selected.is_some_and(|selected| selected.is_snapshot());
+        let until = if is_snapshot { u64::MAX } else { store.latest() };
+        self.line_up(key, filter, selection, Source::Retained { subscription, options, cursor: None, until });
+    }
+
+    /// Begins to send the past events that a subscription has asked for.
+    pub(super) fn start_past(&mut self, key: SessionKey, filter: &Filter, selection: SelectionKey) {
+        self.line_up(key, filter, Some(selection), Source::History(selection));
+    }
+
+    fn line_up(&mut self, key: SessionKey, filter: &Filter, selection: Option<SelectionKey>, source: Source) {
+        let filter = filter.clone();
+        let replay = Replay { filter, source, selection, reading: None, is_held_up: false, is_over: false };
         let Some(session) = self.sessions.at_mut(key) else { return };
         session.replays.push_back(replay);
         if session.replays.len() == 1 {
@@ -75,26 +118,43 @@ impl Router {
             let Some(session) = self.sessions.at_mut(key) else { return };
             let Some(mut replay) = session.replays.pop_front() else { return };
             if replay.is_over {
-                continue;
+                // Only what is being read for it keeps its place.
+                match replay.reading {
+                    Some(_) => return session.replays.push_front(replay),
+                    None => continue,
+                }
             }
+            let (subscription, options, cursor, until) = match &mut replay.source {
+                Source::Retained { subscription, options, cursor, until } => (*subscription, *options, cursor, *until),
+                Source::History(selection) => {
+                    let selection = *selection;
+                    session.replays.push_front(replay);
+                    return self.continue_past(key, selection);
+                }
+            };
             let (protocol, connection) = (session.protocol, session.connection);
             // [MQTT-3.8.3-3]
-            let own = session.client_id.as_deref().filter(|_| replay.options.no_local).map(Author::of);
-            let wanted = Wanted { now_ms: self.now_ms, set_until: replay.until, not_by: own };
+            let own = session.client_id.as_deref().filter(|_| options.no_local).map(Author::of);
+            let wanted = Wanted { now_ms: self.now_ms, set_until: until, not_by: own };
             page.clear();
-            let after = replay.cursor.take();
+            let after = cursor.take();
             let store = self.retained_under(&replay.filter);
             let next = store.page(&replay.filter, after.as_ref(), PAGE_STEPS, wanted, &mut page);
+            page.retain(|publication| replay.selection.is_none_or(|selection| self.is_wanted(selection, publication)));
             for publication in &page {
-                let mut passage = Passage::of(replay.options, &replay.filter, protocol, replay.subscription);
+                let mut passage = Passage::of(options, &replay.filter, protocol, subscription);
                 passage.retain = true; // 3.1.1: [MQTT-3.3.1-8]
                 self.deliver_to(key, publication, passage);
             }
-            let Some(session) = self.sessions.at_mut(key) else { return };
-            if let Some(cursor) = next {
-                replay.cursor = Some(cursor);
-                session.replays.push_front(replay);
+            if next.is_some() {
+                *cursor = next;
+                if let Some(session) = self.sessions.at_mut(key) {
+                    session.replays.push_front(replay);
+                }
+            } else if let Some(selection) = replay.selection {
+                self.complete(selection);
             }
+            let Some(session) = self.sessions.at_mut(key) else { return };
             if session.replays.is_empty() {
                 return;
             }

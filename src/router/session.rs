@@ -6,6 +6,7 @@ use foldhash::fast::{FixedState, RandomState};
 use slab::Slab;
 
 use super::append::Owed;
+use super::broker::SelectionKey;
 use super::durable::Progress;
 use super::history::HistoryCall;
 use super::inflight::Inflight;
@@ -53,6 +54,8 @@ pub struct Session {
     pub features: Features,
     /// Subscriptions, by name; WAMP sessions too.
     pub subscriptions: HashMap<SubscriptionName, SubscribeOptions, RandomState>,
+    /// Those that select what they get.
+    pub selections: HashMap<Filter, SelectionKey, RandomState>,
     /// How many of them have wildcards.
     pub wildcards: usize,
     /// Procedures served; registered again when the session resumes.
@@ -75,7 +78,7 @@ pub struct Session {
     pub uses: u64,
     /// What it has on its way into the history.
     pub owed: Owed,
-    /// Retained messages still to be sent, one subscription after the other.
+    /// Retained messages and past events still to be sent, one subscription after the other.
     pub replays: VecDeque<Replay>,
     /// Calls that read the history, answered one after the other.
     pub history_calls: VecDeque<HistoryCall>,
@@ -111,6 +114,7 @@ impl Session {
             will: open.will.take(),
             features: open.features,
             subscriptions: HashMap::default(),
+            selections: HashMap::default(),
             wildcards: 0,
             procedures: HashMap::default(),
             private: Vec::new(),

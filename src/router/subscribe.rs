@@ -1,12 +1,28 @@
-//! SUBSCRIBE and UNSUBSCRIBE, entry by entry.
+//! SUBSCRIBE and UNSUBSCRIBE, entry by entry; one that asks for past events waits until it is known whether they are kept.
 use super::Router;
+use super::broker::SelectionKey;
+use super::effect::ReadForm;
+use super::read::Purpose;
 use super::session::SessionKey;
-use crate::model::command::{RetainHandling, SubscribeEntry, SubscribeOptions, UnsubscribeEntry};
+use crate::model::command::{Past, RetainHandling, Selection, SubscribeEntry, SubscribeOptions, UnsubscribeEntry};
 use crate::model::delivery::Granted;
-use crate::model::{ConnectionId, Delivery, Filter, Reason, RequestId, SubscriptionId};
+use crate::model::query::Query;
+use crate::model::{ConnectionId, Delivery, EventId, Filter, Reason, RequestId, SubscriptionId};
 
-/// A retained replay owed after the answer: SUBACK comes first.
-type OwedReplay = (Filter, SubscriptionId, SubscribeOptions);
+/// A replay owed after the answer: SUBACK comes first.
+#[derive(Debug)]
+pub(super) enum OwedReplay {
+    Retained(Filter, SubscriptionId, SubscribeOptions),
+    Past(Filter, SelectionKey),
+}
+
+/// A SUBSCRIBE that waits for the history.
+#[derive(Debug)]
+pub struct Probing {
+    connection: ConnectionId,
+    request: RequestId,
+    entries: Vec<SubscribeEntry>,
+}
 
 impl Router {
     pub(super) fn subscribe(
@@ -16,6 +32,33 @@ impl Router {
         request: RequestId,
         entries: Vec<SubscribeEntry>,
     ) {
+        let mut pasts = entries.iter().filter_map(past_of).peekable();
+        if pasts.peek().is_none() {
+            return self.subscribe_all(key, connection, request, entries, Ok(()));
+        }
+        // The oldest event that anybody asks for.
+        let after = pasts.filter_map(first_of).min();
+        self.hold_up(key, Probing { connection, request, entries });
+        self.read(key, Purpose::Probe, Query { after, limit: 1, ..Query::new("") }, ReadForm::Stored);
+    }
+
+    /// The history has answered: what a SUBSCRIBE asks for is there, or why not.
+    pub(super) fn handle_probe(&mut self, key: SessionKey, outcome: Result<(), Reason>) {
+        let Some(Probing { connection, request, entries }) = self.let_go_on(key) else { return };
+        if self.sessions.at(key).is_some_and(|session| session.connection == Some(connection)) {
+            self.subscribe_all(key, connection, request, entries, outcome);
+        }
+        self.continue_deferred(key);
+    }
+
+    fn subscribe_all(
+        &mut self,
+        key: SessionKey,
+        connection: ConnectionId,
+        request: RequestId,
+        entries: Vec<SubscribeEntry>,
+        history: Result<(), Reason>,
+    ) {
         let mut replays = Vec::new();
         let results = entries
             .into_iter()
@@ -23,14 +66,60 @@ impl Router {
                 SubscribeEntry::Topic { filter, share, options } => {
                     self.subscribe_topic(key, filter, share, options, &mut replays)
                 }
+                SubscribeEntry::Selected { filter, options, selection } => {
+                    self.subscribe_selected(key, filter, options, *selection, history, &mut replays)
+                }
                 SubscribeEntry::Procedure { filter, options } => self.register(key, filter, options),
                 SubscribeEntry::Refused(reason) => Err(reason),
             })
             .collect();
         self.deliver(connection, Delivery::Subscribed(request, results));
-        for (filter, subscription, options) in replays {
-            self.start_replay(key, &filter, subscription, options);
+        for replay in replays {
+            match replay {
+                OwedReplay::Retained(filter, subscription, options) => self.start_replay(key, &filter, subscription, options),
+                OwedReplay::Past(filter, selection) => self.start_past(key, &filter, selection),
+            }
         }
+    }
+
+    pub(super) fn subscribe_selected(
+        &mut self,
+        key: SessionKey,
+        filter: Filter,
+        mut options: SubscribeOptions,
+        selection: Selection,
+        history: Result<(), Reason>,
+        replays: &mut Vec<OwedReplay>,
+    ) -> Result<Granted, Reason> {
+        if is_private(&filter) {
+            return Err(Reason::InvalidArgument);
+        }
+        if let Some(past) = selection.past {
+            self.check_past(past, history)?;
+            options.retain_handling = RetainHandling::Never;
+        } else if selection.is_snapshot {
+            options.retain_handling = RetainHandling::Always;
+        }
+        let has_past = selection.past.is_some();
+        let mut retained = Vec::new();
+        let granted = self.subscribe_topic(key, filter.clone(), None, options, &mut retained)?;
+        if let Granted::Subscription(id, _) = granted {
+            let selection = self.select(key, id, &filter, options, selection);
+            replays.extend(has_past.then_some(OwedReplay::Past(filter, selection)));
+        }
+        replays.append(&mut retained);
+        Ok(granted)
+    }
+
+    /// What is asked for must be in the history, and not ahead of it: such an id is that of another realm, or of another time.
+    fn check_past(&self, past: Past, history: Result<(), Reason>) -> Result<(), Reason> {
+        let after = first_of(past);
+        match history {
+            // Others of the same SUBSCRIBE may ask for less.
+            Err(Reason::HistoryTooOld(oldest)) if after.is_none_or(|after| after.next() >= Some(oldest)) => {}
+            history => history?,
+        }
+        if after > self.reads.last_id() { Err(Reason::InvalidArgument) } else { Ok(()) }
     }
 
     pub(super) fn subscribe_topic(
@@ -60,6 +149,11 @@ impl Router {
             return Err(Reason::QuotaExceeded);
         }
         session.wildcards += usize::from(is_new && is_wildcard);
+        if name.1.is_none() && session.selections.contains_key(&name.0) {
+            self.stop_replays(key, &name.0);
+            self.forget_selection(key, &name.0);
+        }
+        let session = self.sessions.at_mut(key).ok_or(Reason::ConnectionLost)?;
         // In place of an earlier one [MQTT-3.8.4-3]; deliveries that wait are none of it [MQTT-3.8.4-4], 3.1.1: [MQTT-3.8.4-3].
         session.subscriptions.insert(name.clone(), options);
         let (filter, share) = name;
@@ -71,7 +165,7 @@ impl Router {
         };
         // 4.8.2 (non-normative): nothing retained on a shared subscription.
         if wants_retained && share.is_none() {
-            replays.push((filter, id, options));
+            replays.push(OwedReplay::Retained(filter, id, options));
         }
         Ok(Granted::Subscription(id, options.qos)) // [MQTT-3.8.4-7]
     }
@@ -117,8 +211,29 @@ impl Router {
         self.broker.unsubscribe(key, filter, share);
         if share.is_none() {
             self.stop_replays(key, filter);
+            self.forget_selection(key, filter);
         }
         Ok(())
+    }
+
+    /// Takes a subscription away that its session has not given up.
+    pub(super) fn drop_subscription(&mut self, key: SessionKey, filter: &Filter) {
+        self.unsubscribe_topic(key, filter, None).ok();
+    }
+}
+
+fn past_of(entry: &SubscribeEntry) -> Option<Past> {
+    match entry {
+        SubscribeEntry::Selected { selection, .. } => selection.past,
+        _ => None,
+    }
+}
+
+/// The event that is asked for first, where that is said.
+fn first_of(past: Past) -> Option<EventId> {
+    match past {
+        Past::After(after) => after,
+        Past::Last(_) => None,
     }
 }
 

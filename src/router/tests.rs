@@ -171,6 +171,11 @@ impl Realm {
         }
     }
 
+    /// How much is on its way into the history.
+    pub fn on_their_way(&self) -> usize {
+        self.tickets.len()
+    }
+
     /// The next page that is waited for has been read.
     pub fn page(&mut self) {
         let (ticket, query, form) = self.reads.pop_front().expect("nothing is being read");

@@ -7,6 +7,7 @@ use super::names::{self, Address, YieldKind};
 use super::{MqttGate, State};
 use crate::gate::Output;
 use crate::gate::arguments;
+use crate::gate::selection::{self, Asked};
 use crate::model::command::{
     Acknowledge, Call, Close, InvokePolicy, Outcome, RegisterOptions, ReplyTo, RetainHandling, SubscribeEntry, SubscribeOptions,
     UnsubscribeEntry, Yield,
@@ -91,13 +92,19 @@ impl MqttGate {
             return;
         }
         let identifier = subscribe.properties.subscription_id.map(|id| id.value());
+        let asked = selection::of_properties(subscribe.properties.user.iter());
         // [MQTT-3.8.4-5]
-        let entries = subscribe.requests.iter().map(|request| self.subscribe_entry(request, identifier)).collect();
+        let entries = subscribe.requests.iter().map(|request| self.subscribe_entry(request, identifier, &asked)).collect();
         let request = RequestId(u64::from(subscribe.packet_id.get()));
         output.commands.push(Command::Subscribe { request, entries });
     }
 
-    fn subscribe_entry(&self, request: wire::SubscriptionRequest<'_>, identifier: Option<u32>) -> SubscribeEntry {
+    fn subscribe_entry(
+        &self,
+        request: wire::SubscriptionRequest<'_>,
+        identifier: Option<u32>,
+        asked: &Result<Asked, Reason>,
+    ) -> SubscribeEntry {
         let (share, text) = match SharedFilter::split(request.filter) {
             Ok(Some(shared)) => (Some(shared.name), shared.filter),
             Ok(None) => (None, request.filter),
@@ -120,6 +127,10 @@ impl MqttGate {
                 Err(reason) => SubscribeEntry::Refused(reason),
             };
         }
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(reason) => return SubscribeEntry::Refused(*reason),
+        };
         let options = SubscribeOptions {
             qos,
             no_local: request.options.no_local,
@@ -130,11 +141,13 @@ impl MqttGate {
                 wire::RetainHandling::Never => RetainHandling::Never,
             },
             identifier,
-            retained_only: false,
+            retained_only: asked.retained_only,
         };
-        match Filter::from_mqtt(text) {
-            Ok(filter) => SubscribeEntry::Topic { filter, share: share.map(Into::into), options },
-            Err(reason) => SubscribeEntry::Refused(reason),
+        match (Filter::from_mqtt(text), asked.selection.clone(), share) {
+            (Err(reason), ..) => SubscribeEntry::Refused(reason),
+            (Ok(filter), None, share) => SubscribeEntry::Topic { filter, share: share.map(Into::into), options },
+            (Ok(filter), Some(selection), None) => SubscribeEntry::Selected { filter, options, selection: Box::new(selection) },
+            (Ok(_), Some(_), Some(_)) => SubscribeEntry::Refused(Reason::SharedSubscriptionInvalid),
         }
     }
 

@@ -67,7 +67,7 @@ impl WampGate {
         self.state = State::Open;
         let Some((realm, principal)) = self.joined.take() else { return };
         let details = WelcomeDetails {
-            roles: Some(Box::new(announced())),
+            roles: Some(Box::new(announced(self.settings.has_history))),
             agent: options::text(concat!("corsac/", env!("CARGO_PKG_VERSION"))),
             realm: Some(realm),
             authid: Some((&*principal.authid).into()),
@@ -81,13 +81,14 @@ impl WampGate {
 }
 
 /// What the router announces, and does.
-fn announced() -> Roles {
+fn announced(has_history: bool) -> Roles {
     let broker = options::Features {
         publisher_identification: Some(true),
         publisher_exclusion: Some(true),
         subscriber_blackwhite_listing: Some(true),
         pattern_based_subscription: Some(true),
         event_retention: Some(true),
+        event_history: has_history.then_some(true),
         payload_passthru_mode: Some(true),
         ..options::Features::default()
     };
@@ -102,7 +103,9 @@ fn announced() -> Roles {
         ..options::Features::default()
     };
     let role = |features| Some(Role { features: Some(Box::new(features)) });
-    Roles { broker: role(broker), dealer: role(dealer), ..Roles::default() }
+    // Who has event history serves procedures of its own (WAMP: Advanced, Event History).
+    let callee = has_history.then(Role::default);
+    Roles { broker: role(broker), dealer: role(dealer), callee, ..Roles::default() }
 }
 
 /// What the client announced and the router must respect.

@@ -3,15 +3,16 @@ use std::sync::Arc;
 
 use super::{State, WampGate};
 use crate::gate::Output;
-use crate::gate::arguments;
+use crate::gate::{arguments, selection};
 use crate::model::command::{
     Acknowledge, Audience, Call, CancelMode, Close, FailedRequest, Outcome, PublishOptions, RegisterOptions, ReplyTo,
-    RetainHandling, SubscribeEntry, SubscribeOptions, UnsubscribeEntry, Yield,
+    RetainHandling, Selection, SubscribeEntry, SubscribeOptions, UnsubscribeEntry, Yield,
 };
 use crate::model::publication::{Passthru, Properties};
 use crate::model::{Command, ErrorUri, Filter, Payload, Publication, Qos, Reason, RequestId, Topic};
 
 use crate::wire::wamp::options::{self, MqttDetails};
+use crate::wire::wamp::value::to_json;
 use crate::wire::wamp::{Message, RequestKind, reason};
 
 impl WampGate {
@@ -110,22 +111,22 @@ impl WampGate {
     }
 
     fn handle_subscribe(&mut self, request: RequestId, options: &options::SubscribeOptions, topic: &str, output: &mut Output) {
-        let is_unknown = options.after.is_some() || options.snapshot.is_some() || options.filter.is_some();
         let filter = match Filter::from_subscribed_uri(topic, options.policy.unwrap_or_default()) {
-            _ if is_unknown => Err(Reason::OptionNotAllowed),
             Ok(filter) if filter.level_count() > self.settings.limits.max_topic_levels => Err(Reason::InvalidFilter),
             filter => filter,
         };
         let retained_only = options.retained == Some(true);
         let wants_retained = retained_only || options.get_retained == Some(true) || options.retained_state == Some(true);
+        let selection = selection(options, wants_retained);
         let options = SubscribeOptions {
             retain_handling: if wants_retained { RetainHandling::Always } else { RetainHandling::Never },
             retained_only,
             ..SubscribeOptions::default()
         };
-        let entry = match filter {
-            Ok(filter) => SubscribeEntry::Topic { filter, share: None, options },
-            Err(reason) => SubscribeEntry::Refused(reason),
+        let entry = match (filter, selection) {
+            (Ok(filter), Ok(None)) => SubscribeEntry::Topic { filter, share: None, options },
+            (Ok(filter), Ok(Some(selection))) => SubscribeEntry::Selected { filter, options, selection: Box::new(selection) },
+            (Err(reason), _) | (_, Err(reason)) => SubscribeEntry::Refused(reason),
         };
         self.asked.push_back((request, RequestKind::Subscribe));
         output.commands.push(Command::Subscribe { request, entries: vec![entry] });
@@ -157,6 +158,17 @@ impl WampGate {
         self.send(&goodbye, output);
         self.close(output);
     }
+}
+
+/// What a subscription selects, if it does. Past events and retained ones exclude each other: the history has the latter too.
+fn selection(options: &options::SubscribeOptions, wants_retained: bool) -> Result<Option<Selection>, Reason> {
+    let past = selection::past(options.after, options.last)?;
+    if past.is_some() && wants_retained {
+        return Err(Reason::InvalidArgument);
+    }
+    let pattern = options.filter.as_deref().map(to_json);
+    let selection = Selection { past, is_snapshot: options.snapshot == Some(true), pattern };
+    Ok((selection != Selection::default()).then_some(selection))
 }
 
 /// Messages that carry a new request id of the client's.

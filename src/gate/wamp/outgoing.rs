@@ -4,11 +4,14 @@ use crate::gate::Output;
 use crate::model::command::{FailedRequest, Outcome};
 use crate::model::delivery::{Answer, Event, Granted, Invocation};
 use crate::model::publication::Properties;
-use crate::model::{Command, Delivery, ErrorUri, InvocationId, Payload, Publication, Reason, RequestId, SubscriptionId};
+use crate::model::{
+    Command, Delivery, Encoding, ErrorUri, InvocationId, Payload, Publication, Reason, RequestId, SubscriptionId,
+};
 use crate::wire::payload;
 
 use crate::wire::wamp::options::{
-    ErrorDetails, EventDetails, InterruptOptions, InvocationDetails, MqttDetails, ResultDetails, UserProperties,
+    ErrorDetails, EventDetails, InterruptOptions, InvocationDetails, MqttDetails, ResultDetails, UnsubscribedDetails,
+    UserProperties,
 };
 use crate::wire::wamp::{Message, RequestKind, encode_event, encode_invocation, encode_published, encode_result, reason};
 
@@ -27,6 +30,7 @@ impl WampGate {
             (_, Delivery::Published(request, Err(reason))) => self.send_error(RequestKind::Publish, request, reason, output),
             (_, Delivery::Subscribed(request, results)) => self.send_granted(request, &results, output),
             (_, Delivery::Unsubscribed(request, results)) => self.send_given_up(request, &results, output),
+            (_, Delivery::Revoked(subscription, outcome)) => self.send_revoked(subscription, outcome, output),
             (_, Delivery::Invocation(invocation)) => self.send_invocation(&invocation, output),
             (_, Delivery::Interrupt { invocation, mode, reason: why }) => {
                 let options = InterruptOptions { mode: Some(mode), reason: Some(reason::error_uri(why).into()) };
@@ -81,10 +85,24 @@ impl WampGate {
         }
     }
 
+    /// WAMP: Advanced, Subscription Revocation.
+    fn send_revoked(&self, subscription: SubscriptionId, outcome: Result<(), Reason>, output: &mut Output) {
+        let why = outcome.err().map_or(reason::SUBSCRIPTION_COMPLETE, reason::error_uri);
+        let details = UnsubscribedDetails { subscription: Some(subscription), reason: Some(why.into()) };
+        self.send(&Message::Unsubscribed { request: RequestId(0), details: Some(details) }, output);
+    }
+
     fn send_error(&self, kind: RequestKind, request: RequestId, why: Reason, output: &mut Output) {
         let details = ErrorDetails { message: Some(why.to_string().into()), ..ErrorDetails::default() };
         let error = reason::error_uri(why).into();
-        self.send(&Message::Error { kind, request, details, error, payload: Payload::empty() }, output);
+        let payload = match why {
+            Reason::HistoryTooOld(oldest) => {
+                let args = format!("[{oldest}]").into();
+                Payload::Args { encoding: Encoding::Json, args, kwargs: Default::default() }
+            }
+            _ => Payload::empty(),
+        };
+        self.send(&Message::Error { kind, request, details, error, payload }, output);
     }
 
     fn send_invocation(&self, invocation: &Invocation, output: &mut Output) {

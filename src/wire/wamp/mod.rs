@@ -16,6 +16,7 @@ pub mod rawsocket;
 pub mod reason;
 mod subprotocol;
 pub(super) mod token;
+pub mod value;
 
 pub use decode::{decode, message_code};
 pub use encode::{encode, encode_event, encode_invocation, encode_published, encode_result};

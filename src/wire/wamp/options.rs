@@ -303,6 +303,8 @@ dict! {
         forward_for: Vec<Forwarder> = "forward_for",
         /// Corsac: the history behind this event id first, then live.
         after: u64 = "after",
+        /// Corsac: so many of the last events first, then live.
+        last: u64 = "last",
         /// Corsac: values first, and then their changes only.
         retained: bool = "retained",
         /// Corsac: values first, and then everything.

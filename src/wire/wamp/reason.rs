@@ -3,6 +3,8 @@ use crate::model::{ErrorUri, Reason};
 
 /// The reason of a GOODBYE that answers a GOODBYE.
 pub const GOODBYE_AND_OUT: &str = "wamp.close.goodbye_and_out";
+/// The reason with which a snapshot ends its subscription.
+pub const SUBSCRIPTION_COMPLETE: &str = "corsac.subscription.complete";
 /// The reason of a client's ordinary GOODBYE.
 pub const CLOSE_REALM: &str = "wamp.close.close_realm";
 /// The reason of an ABORT for what breaks the protocol.

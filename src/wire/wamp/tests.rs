@@ -520,6 +520,7 @@ fn subscribe_options() -> BoxedStrategy<SubscribeOptions> {
             nkey,
             forward_for: None,
             after,
+            last: after,
             filter: filter.map(Box::new),
             qos,
         })

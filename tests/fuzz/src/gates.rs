@@ -24,6 +24,7 @@ pub fn settings(choice: u8) -> Arc<Settings> {
         allow_anonymous: choice & 24 != 24,
         refused_filters: vec!["test/nosubscribe".into()],
         server_reference: (choice & 32 != 0).then(|| "elsewhere".into()),
+        has_history: choice & 1 != 0,
     })
 }
 

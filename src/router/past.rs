@@ -1,0 +1,805 @@
+//! Past events for a new subscription, and the step from them to the live ones: each event once, none left out.
+//!
+//! The history is read up to the last event of the realm, page by page and as fast as the receiver reads. What is stored meanwhile
+//! is behind the end of that read: it is held back, a bounded number of events, and sent behind the last page, in one step with
+//! which the subscription becomes a live one. If more came than is held, that is let go and the history read on. What is not
+//! stored has no place in the order: it is sent at once all the time.
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Router;
+use super::broker::SelectionKey;
+use super::effect::{Effect, ReadForm};
+use super::read::Purpose;
+use super::session::SessionKey;
+use crate::model::query::{Page, Query, ReadTicket};
+use crate::model::record::Flags;
+use crate::model::{Delivery, EventId, Publication, Reason, Record};
+
+/// Events of a page, and as many live ones that are held behind it.
+const PAGE_EVENTS: usize = 256;
+/// Bytes of a page, and of live events that are held behind it.
+const PAGE_BYTES: usize = 256 * 1024;
+
+/// How far a subscription has come in the history.
+#[derive(Debug)]
+pub struct Catching {
+    /// Up to here it has everything.
+    cursor: Option<EventId>,
+    /// So many events are still to be found, from the last one backwards, before it begins.
+    to_find: Option<u64>,
+    /// From here on backwards.
+    find_before: Option<EventId>,
+    /// A read that goes up to this number (0: there is no event) is on its way.
+    until: Option<u64>,
+    held: VecDeque<Arc<Publication>>,
+    held_bytes: usize,
+    /// More came than is held.
+    is_overrun: bool,
+}
+
+/// When a live event is to be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Turn {
+    /// At once.
+    Now,
+    /// It has been held, or is found in the history.
+    Later,
+}
+
+impl Catching {
+    /// From behind this event on.
+    pub(super) fn after(after: Option<EventId>) -> Self {
+        Catching {
+            cursor: after,
+            to_find: None,
+            find_before: None,
+            until: None,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            is_overrun: false,
+        }
+    }
+
+    /// From the last `count` events on, counted from this one, which is the last now.
+    pub(super) fn last(count: u64, last: Option<EventId>) -> Self {
+        if count == 0 {
+            return Catching::after(last);
+        }
+        Catching { to_find: Some(count), find_before: last.and_then(EventId::next), ..Catching::after(None) }
+    }
+
+    /// Decides on a live event, and holds it if need be.
+    pub(super) fn turn_of(&mut self, publication: &Arc<Publication>) -> Turn {
+        // What is not stored has no event id.
+        let Some(id) = EventId::new(publication.id.0) else { return Turn::Now };
+        if Some(id) <= self.cursor {
+            // It was there before, and only now is it to be seen.
+            return Turn::Now;
+        }
+        if self.to_find.is_some() || self.until.is_none_or(|until| id.value() <= until) || self.is_overrun {
+            return Turn::Later;
+        }
+        self.held_bytes += publication.weight();
+        if self.held.len() >= PAGE_EVENTS || self.held_bytes > PAGE_BYTES {
+            self.let_go();
+            self.is_overrun = true;
+        } else {
+            self.held.push_back(publication.clone());
+        }
+        Turn::Later
+    }
+
+    fn let_go(&mut self) {
+        self.held = VecDeque::new();
+        self.held_bytes = 0;
+        self.is_overrun = false;
+    }
+}
+
+impl Router {
+    /// Reads the next page for the subscription whose turn it is, unless it has to wait: for the page before, for its client to
+    /// come back, or for room in its window.
+    pub(super) fn continue_past(&mut self, key: SessionKey, selection: SelectionKey) {
+        let last = self.reads.last_id();
+        let max_events = PAGE_EVENTS.min(self.limits.max_session_queue / 2).max(1);
+        let Some(session) = self.sessions.at_mut(key) else { return };
+        let Some(replay) = session.replays.front_mut().filter(|replay| replay.reading.is_none()) else { return };
+        replay.is_held_up = session.inflight.waiting() > 0;
+        if replay.is_held_up || session.connection.is_none() {
+            return;
+        }
+        let Some(selected) = self.selections.get_mut(selection as usize) else { return };
+        let Some(catching) = &mut selected.catching else { return };
+        let mut query = Query { filter: Some(selected.filter.clone()), max_bytes: PAGE_BYTES, ..Query::new("") };
+        if catching.to_find.is_some() {
+            query.before = catching.find_before;
+            query.reverse = true;
+        } else {
+            query.after = catching.cursor;
+            query.limit = max_events;
+            catching.let_go();
+            catching.until = Some(last.map_or(0, EventId::value));
+        }
+        let ticket = self.read(key, Purpose::Past(selection), query, ReadForm::Stored);
+        if let Some(replay) = self.sessions.at_mut(key).and_then(|session| session.replays.front_mut()) {
+            replay.reading = ticket;
+        }
+    }
+
+    /// A page has come for the subscription whose turn it is.
+    pub(super) fn handle_past_page(
+        &mut self,
+        key: SessionKey,
+        selection: SelectionKey,
+        ticket: ReadTicket,
+        page: Result<Page, Reason>,
+    ) {
+        let Some(session) = self.sessions.at_mut(key) else { return };
+        let Some(replay) = session.replays.front_mut().filter(|replay| replay.reading == Some(ticket)) else { return };
+        replay.reading = None;
+        if replay.is_over() || session.connection.is_none() {
+            return self.continue_replay(key);
+        }
+        let is_finding = self.catching_mut(selection).is_some_and(|catching| catching.to_find.is_some());
+        match page {
+            Ok(page) if is_finding => self.find_in(key, selection, &page),
+            Ok(page) => self.pass_page(key, selection, &page),
+            // Trimmed while it was looked through: the last ones are what is left.
+            Err(Reason::HistoryTooOld(_)) if is_finding => {
+                self.find_in(key, selection, &Page { is_end: true, ..Page::default() })
+            }
+            Err(reason) => {
+                self.pop_replay(key);
+                self.revoke(selection, Err(reason));
+                self.continue_replay(key);
+            }
+        }
+    }
+
+    fn catching_mut(&mut self, selection: SelectionKey) -> Option<&mut Catching> {
+        self.selections.get_mut(selection as usize)?.catching.as_mut()
+    }
+
+    /// Looks for the first of the last events.
+    fn find_in(&mut self, key: SessionKey, selection: SelectionKey, page: &Page) {
+        let wanted: Vec<EventId> = page
+            .records
+            .iter()
+            .filter(|record| self.past_event(key, selection, record).is_some())
+            .map(|record| record.id)
+            .collect();
+        let Some(catching) = self.catching_mut(selection) else { return };
+        let left = catching.to_find.unwrap_or(0);
+        let found = usize::try_from(left).ok().and_then(|left| wanted.get(left.checked_sub(1)?));
+        if let Some(first) = found {
+            catching.cursor = first.previous();
+            catching.to_find = None;
+        } else if page.is_end {
+            catching.cursor = None;
+            catching.to_find = None;
+        } else {
+            catching.find_before = page.cursor.or(catching.find_before);
+            catching.to_find = Some(left - wanted.len() as u64);
+        }
+        self.continue_past(key, selection);
+    }
+
+    /// Sends the events of a page, and becomes live if that was all.
+    fn pass_page(&mut self, key: SessionKey, selection: SelectionKey, page: &Page) {
+        let mut is_any = false;
+        for record in &page.records {
+            if let Some(publication) = self.past_event(key, selection, record) {
+                self.pass(selection, &Arc::new(publication));
+                is_any = true;
+            }
+        }
+        let last = self.reads.last_id();
+        let Some(catching) = self.catching_mut(selection) else { return };
+        let until = catching.until.take().and_then(EventId::new);
+        catching.cursor = if page.is_end { catching.cursor.max(until) } else { catching.cursor.max(page.cursor) };
+        let is_behind = !page.is_end || catching.is_overrun;
+        let held = std::mem::take(&mut catching.held);
+        catching.let_go();
+        if is_behind && catching.cursor < last {
+            return self.pause_replay(key, is_any);
+        }
+        for publication in held {
+            self.pass(selection, &publication);
+            is_any = true;
+        }
+        self.pop_replay(key);
+        self.complete(selection);
+        self.pause_replay(key, is_any);
+    }
+
+    /// What a reader gets of a record, if it does.
+    fn past_event(&self, key: SessionKey, selection: SelectionKey, record: &Record) -> Option<Publication> {
+        let session = self.sessions.at(key)?;
+        let selected = self.selections.get(selection as usize)?;
+        let is_own = record.item.origin.as_ref().is_some_and(|origin| origin.session == session.id);
+        let is_kept_from = is_own && (selected.options.no_local || record.item.flags.has(Flags::NOT_TO_ITSELF));
+        let is_unwanted = selected.options.retained_only && !record.item.flags.has(Flags::RETAIN);
+        if is_kept_from || is_unwanted || !self.is_visible(record) {
+            return None;
+        }
+        record.to_publication().filter(|event| !event.is_expired(self.now_ms) && self.is_wanted(selection, event))
+    }
+
+    /// Goes on when what was sent has left the outbox; at once if nothing was.
+    fn pause_replay(&mut self, key: SessionKey, is_any: bool) {
+        let Some(session) = self.sessions.at(key) else { return };
+        match session.connection.filter(|_| is_any && !session.replays.is_empty()) {
+            Some(connection) => self.effects.push_back(Effect::Deliver(connection, Delivery::Paused)),
+            None => self.continue_replay(key),
+        }
+    }
+
+    fn pop_replay(&mut self, key: SessionKey) {
+        if let Some(session) = self.sessions.at_mut(key) {
+            session.replays.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::command::{
+        Acknowledge, AcknowledgeStep, Acknowledgement, Past, PublishOptions, Selection, SubscribeEntry, SubscribeOptions,
+        UnsubscribeEntry,
+    };
+    use crate::model::delivery::Granted;
+    use crate::model::{Command, ConnectionId, Filter, Limits, Payload, PublicationId, Qos, RequestId, SessionId, Topic};
+    use crate::router::tests::Realm;
+
+    fn filter(mqtt: &str) -> Filter {
+        Filter::from_mqtt(mqtt).unwrap()
+    }
+
+    fn id(number: u64) -> Option<EventId> {
+        EventId::new(number)
+    }
+
+    fn publish_with(
+        realm: &mut Realm,
+        from: ConnectionId,
+        topic: &str,
+        text: &str,
+        acknowledge: Acknowledge,
+        options: Option<PublishOptions>,
+    ) {
+        let payload = Payload::Bytes(text.to_owned().into());
+        let qos = if acknowledge == Acknowledge::None { Qos::AtMostOnce } else { Qos::AtLeastOnce };
+        let publication = Arc::new(Publication::new(Topic::from_mqtt(topic).unwrap(), payload, qos));
+        realm.send(from, Command::Publish { publication, acknowledge, options: options.map(Box::new) });
+    }
+
+    /// What will be in the history.
+    fn store(realm: &mut Realm, from: ConnectionId, topic: &str, text: &str) {
+        publish_with(realm, from, topic, text, Acknowledge::Request(RequestId(1)), None);
+    }
+
+    fn selected(mqtt: &str, qos: Qos, selection: Selection) -> SubscribeEntry {
+        let options = SubscribeOptions { qos, ..SubscribeOptions::default() };
+        SubscribeEntry::Selected { filter: filter(mqtt), options, selection: Box::new(selection) }
+    }
+
+    fn after(after: Option<EventId>) -> Selection {
+        Selection { past: Some(Past::After(after)), ..Selection::default() }
+    }
+
+    fn last(count: u64) -> Selection {
+        Selection { past: Some(Past::Last(count)), ..Selection::default() }
+    }
+
+    /// What a connection was told, in short: events by their text, answers and ends by name.
+    fn told(realm: &mut Realm, connection: ConnectionId) -> Vec<String> {
+        let text = |delivery| match delivery {
+            Delivery::Event(event) => match &event.publication.payload {
+                Payload::Bytes(bytes) => Some(String::from_utf8(bytes.to_vec()).unwrap()),
+                other => panic!("{other:?}"),
+            },
+            Delivery::Revoked(_, outcome) => Some(outcome.map_or_else(|reason| reason.to_string(), |()| "complete".to_owned())),
+            Delivery::Subscribed(_, results) => Some(match results[0] {
+                Ok(_) => "subscribed".to_owned(),
+                Err(reason) => reason.to_string(),
+            }),
+            Delivery::Close(reason) => Some(format!("closed: {reason}")),
+            _ => None,
+        };
+        realm.inbox(connection).into_iter().filter_map(text).collect()
+    }
+
+    /// Everything that comes as the outbox is emptied again and again.
+    fn drained(realm: &mut Realm, connection: ConnectionId) -> Vec<String> {
+        let mut all = told(realm, connection);
+        loop {
+            realm.drain(connection);
+            let more = told(realm, connection);
+            if more.is_empty() {
+                return all;
+            }
+            all.extend(more);
+        }
+    }
+
+    fn numbers(range: std::ops::Range<u64>) -> Vec<String> {
+        range.map(|number| number.to_string()).collect()
+    }
+
+    /// A realm with the events `1`..`count` on `t`, each with the id that it says, its publisher and a subscriber.
+    fn realm_with(count: u64) -> (Realm, ConnectionId, ConnectionId) {
+        let mut realm = Realm::new();
+        let (publisher, subscriber) = (realm.wamp(), realm.wamp());
+        for number in 1..=count {
+            store(&mut realm, publisher, "t", &number.to_string());
+        }
+        (realm, publisher, subscriber)
+    }
+
+    #[test]
+    fn history_comes_first_and_live_events_follow() {
+        for page_records in [1, 3, 100] {
+            let (mut realm, publisher, subscriber) = realm_with(10);
+            realm.page_records = page_records;
+            assert!(realm.ask(subscriber, selected("t", Qos::AtMostOnce, after(id(4)))).is_ok());
+            assert_eq!(drained(&mut realm, subscriber), numbers(5..11));
+            store(&mut realm, publisher, "t", "11");
+            publish_with(&mut realm, publisher, "t", "fast", Acknowledge::None, None);
+            assert_eq!(told(&mut realm, subscriber), ["11", "fast"]);
+            // Nothing special is left of it.
+            assert!(realm.router.selections.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_last_events_come_first() {
+        for (count, expected) in [(0, 11..11), (1, 10..11), (4, 7..11), (10, 1..11), (99, 1..11), (u64::MAX, 1..11)] {
+            for page_records in [1, 3, 100] {
+                let (mut realm, publisher, subscriber) = realm_with(10);
+                realm.page_records = page_records;
+                realm.ask(subscriber, selected("t", Qos::AtMostOnce, last(count))).unwrap();
+                assert_eq!(drained(&mut realm, subscriber), numbers(expected.clone()), "{count}");
+                store(&mut realm, publisher, "t", "11");
+                assert_eq!(told(&mut realm, subscriber), ["11"]);
+            }
+        }
+        let (mut realm, publisher, subscriber) = realm_with(0);
+        realm.is_reader_slow = true;
+        realm.send(
+            subscriber,
+            Command::Subscribe { request: RequestId(1), entries: vec![selected("t", Qos::AtMostOnce, last(2))] },
+        );
+        realm.page();
+        store(&mut realm, publisher, "t", "1");
+        store(&mut realm, publisher, "t", "2");
+        store(&mut realm, publisher, "t", "3");
+        while !realm.reads.is_empty() {
+            realm.page();
+        }
+        // What came after it subscribed is live: there is no end of counting it.
+        assert_eq!(drained(&mut realm, subscriber), ["subscribed", "1", "2", "3"]);
+    }
+
+    #[test]
+    fn live_events_wait_behind_the_last_page_but_for_what_is_not_stored() {
+        let (mut realm, publisher, subscriber) = realm_with(3);
+        realm.is_reader_slow = true;
+        let entries = vec![selected("t", Qos::AtMostOnce, after(None))];
+        realm.send(subscriber, Command::Subscribe { request: RequestId(1), entries });
+        assert!(told(&mut realm, subscriber).is_empty());
+        realm.page();
+        assert_eq!(told(&mut realm, subscriber), ["subscribed"]);
+        store(&mut realm, publisher, "t", "4");
+        publish_with(&mut realm, publisher, "t", "fast", Acknowledge::None, None);
+        assert_eq!(told(&mut realm, subscriber), ["fast"]);
+        realm.page();
+        assert_eq!(told(&mut realm, subscriber), ["1", "2", "3", "4"]);
+        store(&mut realm, publisher, "t", "5");
+        assert_eq!(told(&mut realm, subscriber), ["5"]);
+        assert!(realm.reads.is_empty());
+    }
+
+    #[test]
+    fn more_than_is_held_is_read() {
+        let (mut realm, publisher, subscriber) = realm_with(3);
+        realm.ask(subscriber, selected("u", Qos::AtMostOnce, after(None))).unwrap();
+        realm.is_reader_slow = true;
+        let entries = vec![selected("t", Qos::AtMostOnce, after(None))];
+        realm.send(subscriber, Command::Subscribe { request: RequestId(1), entries });
+        realm.page();
+        let count = 3 + 3 * PAGE_EVENTS as u64;
+        for number in 4..=count {
+            store(&mut realm, publisher, "t", &number.to_string());
+            let held: usize = realm.router.selections.iter().map(|(_, s)| s.catching.as_ref().map_or(0, |c| c.held.len())).sum();
+            assert!(held <= PAGE_EVENTS);
+        }
+        let mut all = told(&mut realm, subscriber);
+        while !realm.reads.is_empty() {
+            realm.page();
+            all.extend(told(&mut realm, subscriber));
+            realm.drain(subscriber);
+        }
+        all.extend(told(&mut realm, subscriber));
+        assert_eq!(all[1..], numbers(1..count + 1));
+    }
+
+    #[test]
+    fn what_is_not_kept_is_refused_with_what_is() {
+        let (mut realm, _, subscriber) = realm_with(10);
+        realm.trimmed = 5;
+        let oldest = Reason::HistoryTooOld(EventId::new(6).unwrap());
+        assert_eq!(realm.ask(subscriber, selected("t", Qos::AtMostOnce, after(id(4)))), Err(oldest));
+        assert_eq!(realm.ask(subscriber, selected("t", Qos::AtMostOnce, after(id(11)))), Err(Reason::InvalidArgument));
+        assert_eq!(realm.router.broker.len(), 0);
+        let entries = vec![selected("t", Qos::AtMostOnce, after(id(5))), selected("u", Qos::AtMostOnce, after(id(2)))];
+        realm.send(subscriber, Command::Subscribe { request: RequestId(1), entries });
+        match realm.next(subscriber) {
+            Delivery::Subscribed(_, results) => assert!(matches!(results[..], [Ok(_), Err(reason)] if reason == oldest)),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(drained(&mut realm, subscriber), numbers(6..11));
+        for selection in [after(None), last(7)] {
+            let other = realm.wamp();
+            realm.ask(other, selected("t", Qos::AtMostOnce, selection)).unwrap();
+            assert_eq!(drained(&mut realm, other), numbers(6..11));
+        }
+        realm.has_no_history = true;
+        assert_eq!(realm.ask(subscriber, selected("t", Qos::AtMostOnce, last(1))), Err(Reason::NoHistory));
+    }
+
+    /// What is trimmed while a slow reader is at it cannot be sent: the reader must know.
+    #[test]
+    fn what_is_trimmed_on_the_way_ends_the_subscription() {
+        for is_mqtt in [false, true] {
+            let (mut realm, _, wamp) = realm_with(10);
+            let subscriber = if is_mqtt { realm.mqtt("s") } else { wamp };
+            realm.page_records = 2;
+            realm.ask(subscriber, selected("t", Qos::AtMostOnce, after(None))).unwrap();
+            assert_eq!(told(&mut realm, subscriber), ["1", "2"]);
+            realm.trimmed = 5;
+            realm.drain(subscriber);
+            let why = Reason::HistoryTooOld(EventId::new(6).unwrap());
+            let expected = if is_mqtt { format!("closed: {why}") } else { why.to_string() };
+            assert_eq!(told(&mut realm, subscriber), [expected]);
+            assert!(realm.router.broker.is_empty() && realm.router.selections.is_empty());
+        }
+    }
+
+    #[test]
+    fn commands_behind_a_subscribe_wait_for_it() {
+        let (mut realm, _, subscriber) = realm_with(2);
+        realm.is_reader_slow = true;
+        let entries = vec![selected("t", Qos::AtMostOnce, after(None))];
+        realm.send(subscriber, Command::Subscribe { request: RequestId(1), entries });
+        store(&mut realm, subscriber, "u", "stored");
+        publish_with(&mut realm, subscriber, "u", "fast", Acknowledge::None, None);
+        let plain = SubscribeEntry::Topic { filter: filter("u"), share: None, options: SubscribeOptions::default() };
+        realm.send(subscriber, Command::Subscribe { request: RequestId(2), entries: vec![plain] });
+        assert!(realm.router.is_owed(subscriber) && realm.inbox(subscriber).is_empty());
+        assert_eq!(realm.records.len(), 2);
+        realm.page();
+        let inbox = realm.inbox(subscriber);
+        assert!(matches!(
+            inbox[..],
+            [Delivery::Subscribed(RequestId(1), _), Delivery::Published(..), Delivery::Subscribed(RequestId(2), _)]
+        ));
+        assert!(realm.settled.contains(&subscriber));
+        realm.page();
+        assert_eq!(told(&mut realm, subscriber), ["1", "2"]);
+    }
+
+    #[test]
+    fn a_session_that_is_lost_meanwhile_leaves_nothing_behind() {
+        let (mut realm, publisher, subscriber) = realm_with(2);
+        realm.is_reader_slow = true;
+        let entries = || vec![selected("t", Qos::AtMostOnce, after(None))];
+        realm.send(subscriber, Command::Subscribe { request: RequestId(1), entries: entries() });
+        realm.lose(subscriber);
+        realm.page();
+        let other = realm.wamp();
+        realm.send(other, Command::Subscribe { request: RequestId(1), entries: entries() });
+        realm.page();
+        realm.lose(other);
+        while !realm.reads.is_empty() {
+            realm.page();
+        }
+        assert!(realm.router.selections.is_empty() && realm.router.broker.is_empty() && realm.reads.is_empty());
+        store(&mut realm, publisher, "t", "3");
+    }
+
+    #[test]
+    fn a_snapshot_ends_with_what_there_was() {
+        let (mut realm, publisher, subscriber) = realm_with(3);
+        realm.is_reader_slow = true;
+        let entries = vec![selected("t", Qos::AtMostOnce, Selection { is_snapshot: true, ..last(2) })];
+        realm.send(subscriber, Command::Subscribe { request: RequestId(1), entries });
+        realm.page();
+        publish_with(&mut realm, publisher, "t", "fast", Acknowledge::None, None);
+        store(&mut realm, publisher, "u", "other");
+        realm.page();
+        realm.page();
+        assert_eq!(told(&mut realm, subscriber), ["subscribed", "2", "3", "complete"]);
+        assert!(realm.router.broker.is_empty() && realm.router.selections.is_empty());
+    }
+
+    #[test]
+    fn a_snapshot_without_history_is_of_retained_values() {
+        let (mut realm, publisher, subscriber) = realm_with(0);
+        let snapshot = || Selection { is_snapshot: true, ..Selection::default() };
+        realm.ask(subscriber, selected("v/#", Qos::AtMostOnce, snapshot())).unwrap();
+        assert_eq!(told(&mut realm, subscriber), ["complete"]);
+        for number in 0..300 {
+            let topic = Topic::from_mqtt(&format!("v/{number}")).unwrap();
+            let payload = Payload::Bytes(number.to_string().into());
+            let publication = Arc::new(Publication { retain: true, ..Publication::new(topic, payload, Qos::AtMostOnce) });
+            realm.send(publisher, Command::Publish { publication, acknowledge: Acknowledge::None, options: None });
+        }
+        realm.ask(subscriber, selected("v/#", Qos::AtMostOnce, snapshot())).unwrap();
+        publish_with(&mut realm, publisher, "v/x", "live", Acknowledge::None, None);
+        let all = drained(&mut realm, subscriber);
+        assert_eq!((all.len(), all.last().map(String::as_str)), (301, Some("complete")));
+        assert!(!all.contains(&"live".to_owned()));
+        // Without history too.
+        realm.has_no_history = true;
+        realm.ask(subscriber, selected("v/7", Qos::AtMostOnce, snapshot())).unwrap();
+        assert_eq!(drained(&mut realm, subscriber), ["7", "complete"]);
+    }
+
+    fn json_args(payload: &Payload, _: Option<&crate::model::publication::Properties>, _: crate::model::Encoding) -> Payload {
+        let Payload::Bytes(bytes) = payload else { return payload.clone() };
+        let args = format!("[{}]", String::from_utf8_lossy(bytes)).into();
+        Payload::Args { encoding: crate::model::Encoding::Json, args, kwargs: Default::default() }
+    }
+
+    #[test]
+    fn a_pattern_chooses_among_past_retained_and_live_events() {
+        let (mut realm, publisher, subscriber) = realm_with(0);
+        realm.router.convert_with(json_args);
+        let pattern = |json: serde_json::Value| Some(json);
+        let big = format!("{{\"k\":1,\"x\":\"{}\"}}", "x".repeat(100_000));
+        for text in ["{\"k\":1,\"n\":1}", "{\"k\":2}", "no JSON", "{\"k\":1,\"n\":2}", &big] {
+            store(&mut realm, publisher, "t", text);
+        }
+        let k1 = serde_json::json!({"k": 1});
+        let selection = Selection { pattern: pattern(k1.clone()), ..last(1) };
+        realm.ask(subscriber, selected("t", Qos::AtMostOnce, selection)).unwrap();
+        assert_eq!(drained(&mut realm, subscriber), ["{\"k\":1,\"n\":2}"]);
+        for text in ["{\"k\":1.0}", "{\"k\":3}"] {
+            store(&mut realm, publisher, "t", text);
+            publish_with(&mut realm, publisher, "t", text, Acknowledge::None, None);
+        }
+        assert_eq!(told(&mut realm, subscriber), ["{\"k\":1.0}", "{\"k\":1.0}"]);
+        for (topic, text) in [("r/a", "{\"k\":1}"), ("r/b", "{\"k\":2}")] {
+            let payload = Payload::Bytes(text.into());
+            let topic = Topic::from_mqtt(topic).unwrap();
+            let publication = Arc::new(Publication { retain: true, ..Publication::new(topic, payload, Qos::AtMostOnce) });
+            realm.send(publisher, Command::Publish { publication, acknowledge: Acknowledge::None, options: None });
+        }
+        realm
+            .ask(subscriber, selected("r/+", Qos::AtMostOnce, Selection { pattern: pattern(k1), ..Selection::default() }))
+            .unwrap();
+        assert_eq!(drained(&mut realm, subscriber), ["{\"k\":1}"]);
+        let give_up = UnsubscribeEntry::Topic { filter: filter("t"), share: None };
+        realm.give_up(subscriber, give_up).unwrap();
+        store(&mut realm, publisher, "t", "{\"k\":1}");
+        realm.nothing(subscriber);
+    }
+
+    #[test]
+    fn an_overlapping_subscription_is_not_held_up() {
+        let (mut realm, publisher, _) = realm_with(2);
+        let subscriber = realm.mqtt("s");
+        realm.subscribe(subscriber, "#", Qos::AtMostOnce).unwrap();
+        realm.is_reader_slow = true;
+        let entries = vec![selected("t", Qos::AtMostOnce, after(id(1)))];
+        realm.send(subscriber, Command::Subscribe { request: RequestId(1), entries });
+        realm.page();
+        store(&mut realm, publisher, "t", "3");
+        assert_eq!(told(&mut realm, subscriber), ["subscribed", "3"]);
+        realm.page();
+        assert_eq!(told(&mut realm, subscriber), ["2", "3"]);
+        // From now on one copy for both.
+        store(&mut realm, publisher, "t", "4");
+        assert_eq!(told(&mut realm, subscriber), ["4"]);
+    }
+
+    #[test]
+    fn a_restricted_event_reaches_whom_it_is_for_while_the_history_hides_it() {
+        let (mut realm, publisher, subscriber) = realm_with(1);
+        realm.is_reader_slow = true;
+        let entries = vec![selected("t", Qos::AtMostOnce, after(None))];
+        realm.send(subscriber, Command::Subscribe { request: RequestId(1), entries });
+        realm.page();
+        for sessions in [vec![SessionId(1_002)], vec![SessionId(5)]] {
+            let eligible = Some(crate::model::command::Audience { sessions: Some(sessions), ..Default::default() });
+            let options = PublishOptions { eligible, ..PublishOptions::default() };
+            publish_with(&mut realm, publisher, "t", "secret", Acknowledge::Request(RequestId(1)), Some(options));
+        }
+        realm.page();
+        assert_eq!(told(&mut realm, subscriber), ["subscribed", "secret", "1"]);
+    }
+
+    #[test]
+    fn its_own_events_come_back_only_if_it_wants_them() {
+        let (mut realm, _, subscriber) = realm_with(0);
+        store(&mut realm, subscriber, "t", "not back");
+        let options = PublishOptions { exclude_me: false, ..PublishOptions::default() };
+        publish_with(&mut realm, subscriber, "t", "back", Acknowledge::Request(RequestId(1)), Some(options));
+        realm.inbox(subscriber);
+        realm.ask(subscriber, selected("t", Qos::AtMostOnce, after(None))).unwrap();
+        assert_eq!(drained(&mut realm, subscriber), ["back"]);
+        let other = realm.wamp();
+        realm.ask(other, selected("t", Qos::AtMostOnce, after(None))).unwrap();
+        assert_eq!(drained(&mut realm, other), ["not back", "back"]);
+    }
+
+    /// With acknowledged deliveries the reader's window sets the pace; a client that goes away is met again where it left.
+    #[test]
+    fn acknowledged_deliveries_are_paced_by_the_window_and_outlast_the_connection() {
+        let limits = Limits { max_session_queue: 20, ..Limits::default() };
+        let mut realm = Realm::with_limits(limits);
+        let publisher = realm.wamp();
+        for number in 1..=100 {
+            store(&mut realm, publisher, "t", &number.to_string());
+        }
+        let open = || crate::model::command::Open {
+            clean_start: false,
+            expiry_s: 3_600,
+            receive_maximum: 3,
+            ..crate::router::tests::mqtt_open(crate::model::command::Protocol::Mqtt5, "s")
+        };
+        let mut subscriber = realm.open(open());
+        let options = SubscribeOptions { qos: Qos::AtLeastOnce, ..SubscribeOptions::default() };
+        let entry = SubscribeEntry::Selected { filter: filter("t"), options, selection: Box::new(after(None)) };
+        assert!(matches!(realm.ask(subscriber, entry), Ok(Granted::Subscription(..))));
+        let mut seen: Vec<PublicationId> = Vec::new();
+        for round in 0..200 {
+            let mut steps = Vec::new();
+            for delivery in realm.inbox(subscriber) {
+                let Delivery::Event(event) = delivery else { continue };
+                steps.push(Acknowledgement { packet_id: event.packet_id.unwrap(), step: AcknowledgeStep::Acknowledged });
+                seen.extend((!event.duplicate).then_some(event.publication.id));
+            }
+            assert!(steps.len() <= 3);
+            if round == 20 || round == 40 {
+                // What is not acknowledged now comes again with the next connection.
+                realm.lose(subscriber);
+                store(&mut realm, publisher, "t", "more");
+                subscriber = realm.open(open());
+                continue;
+            }
+            realm.send(subscriber, Command::Acknowledge(steps));
+            if round % 3 == 0 {
+                realm.drain(subscriber);
+            }
+        }
+        let expected: Vec<PublicationId> = (1..=102).map(PublicationId).collect();
+        assert_eq!(seen, expected);
+        assert_eq!(realm.router.counters().dropped, 0);
+    }
+
+    /// One thing that happens while a subscriber catches up.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// So many stored events.
+        Publish(usize),
+        /// Stored on another topic.
+        Other,
+        Page,
+        Drain,
+        Append,
+        /// The client goes away and comes back.
+        Reconnect,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (1_usize..4).prop_map(Step::Publish),
+            1 => Just(Step::Publish(300)),
+            1 => Just(Step::Other),
+            4 => Just(Step::Page),
+            3 => Just(Step::Drain),
+            4 => Just(Step::Append),
+            1 => Just(Step::Reconnect),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+        /// Each event behind the cursor once and in order, wherever pages, publications, drained outboxes and lost connections fall.
+        #[test]
+        fn hand_over_has_no_gap_and_no_repeat(
+            before in 0_u64..30,
+            cursor in 0_u64..30,
+            is_last in any::<bool>(),
+            is_persistent in any::<bool>(),
+            page_records in 1_usize..8,
+            steps in proptest::collection::vec(step(), 0..60),
+        ) {
+            let mut realm = Realm::new();
+            realm.page_records = page_records;
+            let publisher = realm.mqtt("p");
+            let mut subscriber = if is_persistent { realm.persistent("s") } else { realm.wamp() };
+            for number in 0..before {
+                store(&mut realm, publisher, if number % 3 == 2 { "u" } else { "t" }, "x");
+            }
+            let cursor = cursor.min(before);
+            let is_on_t = |record: &&Record| record.item.topic.as_ref().is_some_and(|topic| topic.as_mqtt() == "t");
+            let (selection, first) = if is_last {
+                let on_t: Vec<_> = realm.records.iter().filter(is_on_t).collect();
+                let skipped = on_t.len().saturating_sub(cursor as usize);
+                (last(cursor), on_t.get(skipped).map_or(before + 1, |record| record.id.value()))
+            } else {
+                (after(id(cursor)), cursor + 1)
+            };
+            let qos = if is_persistent { Qos::AtLeastOnce } else { Qos::AtMostOnce };
+            realm.is_reader_slow = true;
+            realm.is_disk_slow = true;
+            realm.send(subscriber, Command::Subscribe { request: RequestId(1), entries: vec![selected("t", qos, selection)] });
+            realm.page();
+            let (mut seen, mut on_its_way) = (Vec::new(), 0_usize);
+            let mut look = |realm: &mut Realm, subscriber| {
+                let mut steps = Vec::new();
+                for delivery in realm.inbox(subscriber) {
+                    let Delivery::Event(event) = delivery else { continue };
+                    seen.extend((!event.duplicate).then_some(event.publication.id.0));
+                    let step = |packet_id| Acknowledgement { packet_id, step: AcknowledgeStep::Acknowledged };
+                    steps.extend(event.packet_id.map(step));
+                }
+                realm.send(subscriber, Command::Acknowledge(steps));
+            };
+            for step in steps {
+                match step {
+                    Step::Publish(count) => for _ in 0..count {
+                        store(&mut realm, publisher, "t", "x");
+                        on_its_way += 1;
+                    },
+                    Step::Other => {
+                        store(&mut realm, publisher, "u", "x");
+                        on_its_way += 1;
+                    }
+                    Step::Page if !realm.reads.is_empty() => realm.page(),
+                    Step::Append => for _ in 0..std::mem::take(&mut on_its_way).div_ceil(2) {
+                        realm.append();
+                    },
+                    Step::Drain => realm.drain(subscriber),
+                    Step::Reconnect if is_persistent => {
+                        look(&mut realm, subscriber);
+                        realm.lose(subscriber);
+                        subscriber = realm.persistent("s");
+                    }
+                    _ => {}
+                }
+                on_its_way = realm.on_their_way();
+                look(&mut realm, subscriber);
+            }
+            realm.is_disk_slow = false;
+            while realm.on_their_way() > 0 {
+                realm.append();
+            }
+            realm.is_reader_slow = false;
+            while !realm.reads.is_empty() {
+                realm.page();
+            }
+            store(&mut realm, publisher, "t", "the end");
+            // Pages of one record, on each of which the outbox is emptied.
+            for _ in 0..5_000 {
+                look(&mut realm, subscriber);
+                if realm.router.selections.is_empty() {
+                    break;
+                }
+                realm.drain(subscriber);
+            }
+            prop_assert!(realm.router.selections.is_empty(), "{:?}", realm.router.selections);
+            look(&mut realm, subscriber);
+            let expected: Vec<u64> =
+                realm.records.iter().filter(is_on_t).map(|record| record.id.value()).filter(|id| *id >= first).collect();
+            prop_assert_eq!(seen, expected);
+        }
+    }
+}
