@@ -21,7 +21,7 @@ impl Data {
     }
 
     fn start(&self) -> Router {
-        Router::start_on(&self.0)
+        Router::start_in(&self.0, "")
     }
 }
 

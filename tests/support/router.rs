@@ -1,7 +1,7 @@
 //! The real binary as a child process: started on free ports, asked for its figures, stopped.
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,15 +26,15 @@ pub struct Router {
 impl Router {
     /// Starts it in memory with a configuration file of these lines; both listeners and realms on demand are added.
     pub fn start(config: &str) -> Self {
-        Self::start_with(config, &["--memory"])
+        Self::start_with(&["--memory"], config)
     }
 
-    /// Starts it on this data directory. Dropping it is SIGKILL.
-    pub fn start_on(data: &std::path::Path) -> Self {
-        Self::start_with("", &["--data", data.to_str().unwrap()])
+    /// The same, with its history in this directory. Dropping it is SIGKILL.
+    pub fn start_in(data: &Path, config: &str) -> Self {
+        Self::start_with(&["--data", data.to_str().unwrap()], config)
     }
 
-    fn start_with(config: &str, flags: &[&str]) -> Self {
+    fn start_with(arguments: &[&str], config: &str) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let name = format!("corsac-test-{}-{}.toml", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
@@ -42,7 +42,7 @@ impl Router {
         let mut child = Command::new(env!("CARGO_BIN_EXE_corsac"))
             .args(["run", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--log", "error", "--config"])
             .arg(&path)
-            .args(flags)
+            .args(arguments)
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -1,0 +1,370 @@
+//! The history, read from both sides of a router that was killed: by calls, and by subscriptions that begin in the past.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod support;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::router::Router;
+use support::wire::{Arrival, PATIENCE, Wire};
+use support::{bytes, packet};
+
+/// A directory that goes with its test.
+struct Data(PathBuf);
+
+impl Data {
+    fn new() -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("corsac-history-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        Data(std::env::temp_dir().join(name))
+    }
+
+    fn start(&self) -> Router {
+        Router::start_in(&self.0, "")
+    }
+}
+
+impl Drop for Data {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// A WAMP client over a WebSocket in JSON.
+struct Wamp {
+    wire: Wire,
+    requests: u64,
+    welcome: Value,
+}
+
+impl Wamp {
+    fn open(router: &Router) -> Self {
+        let mut client = Wamp { wire: Wire::websocket(router.http, "/ws", "wamp.2.json"), requests: 0, welcome: Value::Null };
+        let hello = json!([1, "realm1", {"roles": {"caller": {}, "publisher": {}, "subscriber": {}}}]);
+        client.wire.send_text(&hello.to_string()).unwrap();
+        client.welcome = client.receive();
+        assert_eq!(client.welcome[0], 2);
+        client
+    }
+
+    fn receive(&mut self) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut messages = serde_json::Deserializer::from_slice(&self.wire.arrived).into_iter();
+            if let Some(Ok(message)) = messages.next() {
+                let length = messages.byte_offset();
+                self.wire.arrived.drain(..length);
+                return message;
+            }
+            let arrival = self.wire.receive(deadline);
+            assert!(matches!(arrival, Arrival::Bytes), "{arrival:?}: {}", String::from_utf8_lossy(&self.wire.arrived));
+        }
+    }
+
+    /// Sends a request with these elements behind its id.
+    fn request(&mut self, code: u64, rest: Value) -> u64 {
+        self.requests += 1;
+        let mut message = vec![code.into(), self.requests.into()];
+        message.extend(rest.as_array().unwrap().iter().cloned());
+        self.wire.send_text(&Value::from(message).to_string()).unwrap();
+        self.requests
+    }
+
+    fn ask(&mut self, code: u64, rest: Value) -> Value {
+        self.request(code, rest);
+        self.receive()
+    }
+
+    /// Publishes; the event's id.
+    fn publish(&mut self, topic: &str, args: Value, kwargs: Value) -> u64 {
+        let answer = self.ask(16, json!([{"acknowledge": true}, topic, args, kwargs]));
+        assert_eq!(answer[0], 17, "{answer}");
+        answer[2].as_u64().unwrap()
+    }
+
+    /// Subscribes; its id.
+    fn subscribe(&mut self, options: Value, topic: &str) -> u64 {
+        let answer = self.ask(32, json!([options, topic]));
+        assert_eq!(answer[0], 33, "{answer}");
+        answer[2].as_u64().unwrap()
+    }
+
+    /// Calls; args and kwargs of the result.
+    fn call(&mut self, procedure: &str, args: Value, kwargs: Value) -> (Value, Value) {
+        let answer = self.ask(48, json!([{}, procedure, args, kwargs]));
+        assert_eq!(answer[0], 50, "{answer}");
+        (answer[3].clone(), answer[4].clone())
+    }
+
+    /// The next message must be an event; its first argument.
+    fn event(&mut self) -> Value {
+        let event = self.receive();
+        assert_eq!(event[0], 36, "{event}");
+        event[4][0].clone()
+    }
+}
+
+/// An MQTT 5 client.
+struct Mqtt(Wire);
+
+impl Mqtt {
+    fn open(router: &Router, id: &str) -> Self {
+        let mut client = Mqtt(Wire::tcp(router.mqtt));
+        client.send(&format!("CONNECT v5 clean id={id}"));
+        assert_eq!(client.receive()[0], "CONNACK");
+        client
+    }
+
+    fn send(&mut self, line: &str) {
+        self.0.send(&packet::encode(&bytes::words(line), 5)).unwrap();
+    }
+
+    fn receive(&mut self) -> Vec<String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some((words, length)) = packet::decode(&self.0.arrived, 5).unwrap() {
+                self.0.arrived.drain(..length);
+                return words;
+            }
+            assert!(matches!(self.0.receive(deadline), Arrival::Bytes), "nothing comes");
+        }
+    }
+
+    /// Topic and payload of the next message.
+    fn message(&mut self) -> (String, String) {
+        let words = self.receive();
+        assert_eq!(words[0], "PUBLISH", "{words:?}");
+        let text = |word: &str| word.trim_matches('\'').to_owned();
+        let payload = words.get(2).filter(|word| word.starts_with('\'')).map_or(String::new(), |word| text(word));
+        (text(&words[1]), payload)
+    }
+
+    /// Calls; the result, and the URI if it is an error.
+    fn call(&mut self, procedure: &str, arguments: &Value) -> (Value, Option<String>) {
+        self.send("SUBSCRIBE id=9 $reply/#:0");
+        assert_eq!(self.receive()[0], "SUBACK");
+        self.send(&format!("PUBLISH $call/{procedure} '{arguments}' response_topic=$reply/a"));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // The answer's payload as it is: the lines of text quote it.
+            if let Some(answer) = self.answer() {
+                return answer;
+            }
+            assert!(matches!(self.0.receive(deadline), Arrival::Bytes), "nothing comes");
+        }
+    }
+
+    fn answer(&mut self) -> Option<(Value, Option<String>)> {
+        let (words, length) = packet::decode(&self.0.arrived, 5).unwrap()?;
+        let packet: Vec<u8> = self.0.arrived.drain(..length).collect();
+        let error =
+            words.iter().find_map(|word| word.strip_prefix("user=corsac-error:")).map(|uri| uri.trim_matches('\'').to_owned());
+        let start = packet.iter().position(|byte| matches!(byte, b'{' | b'['));
+        let body = start.map_or(Value::Null, |start| serde_json::from_slice(&packet[start..]).unwrap());
+        Some((body, error))
+    }
+}
+
+fn ids(events: &Value) -> Vec<u64> {
+    events.as_array().unwrap().iter().map(|event| event["id"].as_u64().unwrap()).collect()
+}
+
+/// Publishes from both sides; ends with a killed router and a new one that has its history.
+fn with_history(data: &Data) -> Router {
+    let router = data.start();
+    let (mut mqtt, mut wamp) = (Mqtt::open(&router, "p"), Wamp::open(&router));
+    for (number, payload) in ["'{\"k\":1,\"n\":1}'", "'plain text'", "x'00FF'"].into_iter().enumerate() {
+        let line = if payload.starts_with('x') {
+            format!("PUBLISH h/mqtt q1 id={}", number + 1)
+        } else {
+            format!("PUBLISH h/mqtt {payload} q1 id={}", number + 1)
+        };
+        mqtt.send(&line);
+        assert_eq!(mqtt.receive()[0], "PUBACK");
+    }
+    assert_eq!(wamp.publish("h.wamp", json!([4, "four"]), json!({"k": 1})), 4);
+    assert_eq!(wamp.publish("h.wamp", json!([{"k": 1, "n": 5}]), json!({})), 5);
+    mqtt.send("PUBLISH h/mqtt 'not stored'");
+    assert_eq!(wamp.publish("other", json!([6]), json!({})), 6);
+    drop(router); // SIGKILL
+    data.start()
+}
+
+#[test]
+fn what_was_acknowledged_is_read_by_calls_after_a_kill() {
+    let data = Data::new();
+    let router = with_history(&data);
+    let (mut wamp, mut mqtt) = (Wamp::open(&router), Mqtt::open(&router, "r"));
+    let roles = &wamp.welcome[2]["roles"];
+    assert_eq!((&roles["broker"]["features"]["event_history"], &roles["callee"]), (&json!(true), &json!({})));
+    let (args, _) = wamp.call("corsac.history.read", json!(["h.#"]), json!({}));
+    let events = &args[0]["events"];
+    assert_eq!((ids(events), &args[0]["is_end"]), (vec![1, 2, 3, 4, 5], &json!(true)));
+    let said: Vec<_> =
+        events.as_array().unwrap().iter().map(|event| json!([event["topic"], event["args"], event["kwargs"]])).collect();
+    assert_eq!(
+        json!(said),
+        json!([
+            ["h.mqtt", [{"k": 1, "n": 1}], {}],
+            ["h.mqtt", ["plain text"], {}],
+            ["h.mqtt", [], {}],
+            ["h.wamp", [4, "four"], {"k": 1}],
+            ["h.wamp", [{"k": 1, "n": 5}], {}],
+        ])
+    );
+    for (arguments, expected) in [
+        (json!({"args": ["h/+", {"limit": 2}], "kwargs": {}}), vec![1, 2]),
+        (json!({"args": ["h/mqtt"], "kwargs": {"after": 1}}), vec![2, 3]),
+        (json!({"args": ["h.wamp"], "kwargs": {"reverse": true}}), vec![5, 4]),
+        (json!("#"), vec![1, 2, 3, 4, 5, 6]),
+    ] {
+        let (body, error) = mqtt.call("corsac/history/read", &arguments);
+        assert_eq!((ids(&body["events"]), error), (expected, None), "{arguments}");
+    }
+    let subscription = wamp.subscribe(json!({"match": "prefix"}), "h");
+    let (args, kwargs) = wamp.call("wamp.subscription.get_events", json!([subscription]), json!({"reverse": true, "limit": 2}));
+    let publications: Vec<_> = args.as_array().unwrap().iter().map(|event| event["publication"].as_u64().unwrap()).collect();
+    assert_eq!((publications, &args[0]["subscription"], &kwargs["is_end"]), (vec![5, 4], &json!(subscription), &json!(false)));
+    assert_eq!(
+        (&args[1]["args"], &args[1]["kwargs"], &args[1]["details"]["topic"]),
+        (&json!([4, "four"]), &json!({"k": 1}), &json!("h.wamp"))
+    );
+    // Another session may name the subscription too, an MQTT client as well.
+    let (body, _) = mqtt.call("wamp/subscription/get_events", &json!({"args": [subscription], "kwargs": {"topic": "h.mqtt"}}));
+    assert_eq!(body["args"].as_array().unwrap().len(), 3);
+    let (_, error) = mqtt.call("wamp/subscription/get_events", &json!({"args": [99], "kwargs": {}}));
+    assert_eq!(error.as_deref(), Some("wamp.error.no_such_subscription"));
+}
+
+#[test]
+fn wamp_subscriptions_begin_in_the_past() {
+    let data = Data::new();
+    let router = with_history(&data);
+    let (mut publisher, mut wamp) = (Wamp::open(&router), Wamp::open(&router));
+    wamp.subscribe(json!({"after": 3, "match": "prefix"}), "h");
+    assert_eq!((wamp.event(), wamp.event()), (json!(4), json!({"k": 1, "n": 5})));
+    publisher.publish("h.wamp", json!(["live"]), json!({}));
+    assert_eq!(wamp.event(), "live");
+    let mut wamp = Wamp::open(&router);
+    let last = wamp.subscribe(json!({"last": 1, "snapshot": true}), "h.*");
+    assert_eq!(wamp.event(), "live");
+    let details = json!({"subscription": last, "reason": "corsac.subscription.complete"});
+    assert_eq!(wamp.receive(), json!([35, 0, details]));
+    wamp.subscribe(json!({"after": 0, "filter": {"k": 1}}), "h.*");
+    assert_eq!((wamp.event(), wamp.event()), (json!({"k": 1, "n": 1}), json!({"k": 1, "n": 5})));
+    publisher.publish("h.x", json!([{"k": 2}]), json!({}));
+    publisher.publish("h.x", json!([{"k": 1, "n": 9}]), json!({}));
+    assert_eq!(wamp.event(), json!({"k": 1, "n": 9}));
+    for (options, uri) in [
+        (json!({"after": 1_000}), "wamp.error.invalid_argument"),
+        (json!({"after": -1}), "wamp.error.invalid_argument"),
+        (json!({"after": "1"}), "wamp.error.invalid_argument"),
+        (json!({"after": 9_007_199_254_740_992_u64}), "wamp.error.invalid_argument"),
+        (json!({"after": 1, "last": 1}), "wamp.error.invalid_argument"),
+        (json!({"after": 1, "retained": true}), "wamp.error.invalid_argument"),
+    ] {
+        let answer = wamp.ask(32, json!([options, "h.y"]));
+        assert_eq!((&answer[0], &answer[1], &answer[4]), (&json!(8), &json!(32), &json!(uri)), "{options} {answer}");
+    }
+}
+
+#[test]
+fn mqtt_subscriptions_begin_in_the_past() {
+    let data = Data::new();
+    let router = with_history(&data);
+    let (mut publisher, mut mqtt) = (Wamp::open(&router), Mqtt::open(&router, "s"));
+    mqtt.send("SUBSCRIBE id=1 h/+:1 user=corsac-after:3");
+    assert_eq!(mqtt.receive(), ["SUBACK", "id=1", "01"]);
+    assert_eq!(mqtt.message(), ("h/wamp".to_owned(), "{\"args\":[4,\"four\"],\"kwargs\":{\"k\":1}}".to_owned()));
+    assert_eq!(mqtt.message(), ("h/wamp".to_owned(), "{\"k\":1,\"n\":5}".to_owned()));
+    publisher.publish("h.wamp", json!(["live"]), json!({}));
+    assert_eq!(mqtt.message().1, "\"live\"");
+    let mut mqtt = Mqtt::open(&router, "t");
+    mqtt.send("SUBSCRIBE id=1 h/+:0 user=corsac-last:2 user=corsac-snapshot:true user=corsac-filter:{\"k\":1}");
+    assert_eq!(mqtt.receive()[0], "SUBACK");
+    assert_eq!((mqtt.message().1.as_str(), mqtt.message().1.as_str()), ("{\"k\":1,\"n\":1}", "{\"k\":1,\"n\":5}"));
+    // The subscription has ended by itself.
+    publisher.publish("h.x", json!([{"k": 1}]), json!({}));
+    mqtt.send("UNSUBSCRIBE id=2 h/+");
+    assert_eq!(mqtt.receive(), ["UNSUBACK", "id=2", "11"]);
+    for property in ["corsac-after:1;DROP", "corsac-after:99", "corsac-last:-1", "corsac-filter:{", "corsac-snapshot:maybe"] {
+        mqtt.send(&format!("SUBSCRIBE id=3 h/+:0 user={property}"));
+        let answer = mqtt.receive();
+        assert!(answer.contains(&"83".to_owned()) && answer.iter().any(|word| word.contains("invalid")), "{property} {answer:?}");
+    }
+}
+
+#[test]
+fn without_a_history_that_is_said() {
+    let router = Router::start("");
+    let (mut wamp, mut mqtt) = (Wamp::open(&router), Mqtt::open(&router, "m"));
+    let roles = &wamp.welcome[2]["roles"];
+    assert!(roles["broker"]["features"].get("event_history").is_none() && roles.get("callee").is_none());
+    for (code, rest) in
+        [(48, json!([{}, "corsac.history.read", ["#"]])), (32, json!([{"after": 0}, "h.x"])), (32, json!([{"last": 1}, "h.x"]))]
+    {
+        let answer = wamp.ask(code, rest);
+        assert_eq!((&answer[0], &answer[4]), (&json!(8), &json!("corsac.error.no_history")), "{answer}");
+    }
+    mqtt.send("SUBSCRIBE id=1 h/+:0 user=corsac-after:0");
+    let answer = mqtt.receive();
+    assert!(answer.contains(&"83".to_owned()) && answer.iter().any(|word| word.contains("--memory")), "{answer:?}");
+    let (_, error) = mqtt.call("corsac/history/read", &json!("#"));
+    assert_eq!(error.as_deref(), Some("corsac.error.no_history"));
+    // Patterns and snapshots of values need none.
+    wamp.publish("h.x", json!([1]), json!({}));
+    let answer = wamp.ask(16, json!([{"acknowledge": true, "retain": true}, "h.kept", [{"k": 1}]]));
+    assert_eq!(answer[0], 17);
+    let mut other = Wamp::open(&router);
+    other.subscribe(json!({"snapshot": true, "filter": {"k": 1}}), "h.#");
+    assert_eq!(other.event(), json!({"k": 1}));
+    assert_eq!(other.receive()[0], 35);
+}
+
+/// Numbers on `n.x` while subscribers join from the beginning: each sees all of them, once and in order.
+#[test]
+fn subscribers_that_join_while_others_publish_miss_nothing() {
+    const COUNT: u64 = 6_000;
+    let data = Data::new();
+    let router = data.start();
+    let mut publisher = Wamp::open(&router);
+    std::thread::scope(|scope| {
+        let publishing = scope.spawn(move || {
+            for number in 0..COUNT {
+                publisher.request(16, json!([{"acknowledge": true, "exclude_me": false}, "n.x", [number]]));
+                // Bursts, so that some join between them.
+                if number % 100 == 99 {
+                    for _ in 0..100 {
+                        assert_eq!(publisher.receive()[0], 17);
+                    }
+                }
+            }
+        });
+        for joiner in 0..12 {
+            let router = &router;
+            scope.spawn(move || {
+                std::thread::park_timeout(Duration::from_millis(joiner * 30));
+                if joiner % 2 == 0 {
+                    let mut wamp = Wamp::open(router);
+                    wamp.subscribe(json!({"after": 0}), "n.x");
+                    (0..COUNT).for_each(|number| assert_eq!(wamp.event(), number, "joiner {joiner}"));
+                    return;
+                }
+                let mut mqtt = Mqtt::open(router, &format!("j{joiner}"));
+                let qos = joiner / 2 % 2;
+                mqtt.send(&format!("SUBSCRIBE id=1 n/#:{qos} user=corsac-after:0"));
+                assert_eq!(mqtt.receive()[0], "SUBACK");
+                for number in 0..COUNT {
+                    let words = mqtt.receive();
+                    assert_eq!(words[2], number.to_string(), "joiner {joiner}: {words:?}");
+                    if let Some(id) = words.iter().find(|word| word.starts_with("id=")) {
+                        mqtt.send(&format!("PUBACK {id}"));
+                    }
+                }
+            });
+        }
+        publishing.join().unwrap();
+    });
+}
