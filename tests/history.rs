@@ -1,11 +1,13 @@
 //! The history, read from both sides of a router that was killed: by calls, and by subscriptions that begin in the past.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod common;
 mod support;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use common::{Running, corsac};
 use serde_json::{Value, json};
 use support::router::Router;
 use support::wire::{Arrival, PATIENCE, Wire};
@@ -367,4 +369,56 @@ fn subscribers_that_join_while_others_publish_miss_nothing() {
         }
         publishing.join().unwrap();
     });
+}
+
+/// `corsac history` over both protocols: the same lines, and what is published while it follows.
+#[test]
+fn the_command_line_prints_and_follows_the_history() {
+    let data = Data::new();
+    let router = with_history(&data);
+    let mut publisher = Wamp::open(&router);
+    let urls = [format!("ws://{}/ws", router.http), format!("mqtt://{}", router.mqtt)];
+    let run = |url: &str, arguments: &[&str]| {
+        let mut command = corsac(&["history", "--url", url]);
+        command.args(arguments);
+        Running::start(command)
+    };
+    for url in &urls {
+        let (code, stdout, stderr) = run(url, &["h/#", "--after", "1"]).end();
+        assert_eq!((code, stderr.as_str()), (Some(0), ""));
+        let lines: Vec<Vec<&str>> = stdout.lines().map(|line| line.splitn(4, ' ').collect()).collect();
+        let said: Vec<_> = lines.iter().map(|line| (line[0], line[2], line.get(3).copied().unwrap_or_default())).collect();
+        assert_eq!(
+            said[..],
+            [
+                ("2", "h/mqtt", "plain text"),
+                ("3", "h/mqtt", ""),
+                ("4", "h/wamp", "{\"args\":[4,\"four\"],\"kwargs\":{\"k\":1}}"),
+                ("5", "h/wamp", "{\"k\":1,\"n\":5}"),
+            ]
+        );
+        assert!(lines.iter().all(|line| line[1].starts_with("20") && line[1].ends_with('Z')), "{stdout}");
+        let (_, stdout, _) = run(url, &["h.wamp", "--last", "1", "--json"]).end();
+        let event: Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!((&event["id"], &event["topic"], &event["args"]), (&json!(5), &json!("h.wamp"), &json!([{"k": 1, "n": 5}])));
+        let mut following = run(url, &["h/#", "--last", "2", "--follow"]);
+        assert!(following.line().starts_with("4 ") && following.line().starts_with("5 "));
+        following.signal("-INT");
+        assert_eq!(following.end().0, Some(0));
+        let (code, _, stderr) = run(url, &["h/#", "--after", "5", "--last", "1"]).end();
+        assert!(code == Some(2) && stderr.contains("--last"), "{stderr}");
+    }
+    let mut following: Vec<Running> = urls.iter().map(|url| run(url, &["f.#", "--follow"])).collect();
+    for number in 0..3 {
+        let id = publisher.publish("f.x", json!([number]), json!({}));
+        for (following, url) in following.iter_mut().zip(&urls) {
+            let line = following.line();
+            assert!(line.starts_with(&format!("{id} ")) && line.ends_with(&format!(" f.x {number}")), "{url} {line}");
+        }
+    }
+    drop(following);
+    let memory = Router::start("");
+    let (code, stdout, stderr) = run(&format!("ws://{}/ws", memory.http), &["#"]).end();
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert!(stderr.contains("corsac.error.no_history") && stderr.contains("without --memory"), "{stderr}");
 }

@@ -4,6 +4,7 @@ mod call;
 mod check;
 mod child;
 mod client;
+mod history;
 mod output;
 mod publish;
 mod register;
@@ -72,6 +73,17 @@ corsac.error.command_failed with what it said on standard error. A call that is 
 
 Exit code: 0 stopped by a signal, 1 the procedure cannot be served or the connection failed, 2 the command line is wrong.";
 
+const HISTORY_HELP: &str = "\
+A line is the event's id, its time, its topic and its payload: a text as it is, anything else as JSON. The id of the last line is
+where --after goes on.
+
+  corsac history 'demo/#' --last 10
+  corsac history demo.hello --after 4711 --follow
+  corsac history --json 'demo/+/state' | jq .args[0]
+
+Exit code: 0 everything was printed, or a signal or its reader stopped it, 1 there is no such history or the connection failed,
+2 the command line is wrong.";
+
 #[derive(Subcommand)]
 enum Command {
     /// Run the router (the default)
@@ -86,6 +98,9 @@ enum Command {
     /// Print the events of topics, a line each
     #[command(name = "sub", after_help = SUB_HELP)]
     Subscribe(subscribe::Subscribe),
+    /// Print what was published, a line each
+    #[command(after_help = HISTORY_HELP)]
+    History(history::History),
     /// Call a procedure and print its result
     #[command(after_help = CALL_HELP)]
     Call(call::Call),
@@ -104,6 +119,7 @@ impl CommandLine {
             Command::Check(flags) => check::check(&flags),
             Command::Publish(command) => run_client(publish::publish(&command)),
             Command::Subscribe(command) => run_client(subscribe::subscribe(&command)),
+            Command::History(command) => run_client(history::history(&command)),
             Command::Call(command) => run_client(call::call(&command)),
             Command::Register(command) => run_client(register::register(&command)),
             Command::Bench(bench) => bench::bench(&bench),

@@ -742,7 +742,7 @@ mod tests {
             realm.is_disk_slow = true;
             realm.send(subscriber, Command::Subscribe { request: RequestId(1), entries: vec![selected("t", qos, selection)] });
             realm.page();
-            let (mut seen, mut on_its_way) = (Vec::new(), 0_usize);
+            let mut seen = Vec::new();
             let mut look = |realm: &mut Realm, subscriber| {
                 let mut steps = Vec::new();
                 for delivery in realm.inbox(subscriber) {
@@ -757,14 +757,12 @@ mod tests {
                 match step {
                     Step::Publish(count) => for _ in 0..count {
                         store(&mut realm, publisher, "t", "x");
-                        on_its_way += 1;
                     },
                     Step::Other => {
                         store(&mut realm, publisher, "u", "x");
-                        on_its_way += 1;
                     }
                     Step::Page if !realm.reads.is_empty() => realm.page(),
-                    Step::Append => for _ in 0..std::mem::take(&mut on_its_way).div_ceil(2) {
+                    Step::Append => for _ in 0..realm.on_their_way().div_ceil(2) {
                         realm.append();
                     },
                     Step::Drain => realm.drain(subscriber),
@@ -775,7 +773,6 @@ mod tests {
                     }
                     _ => {}
                 }
-                on_its_way = realm.on_their_way();
                 look(&mut realm, subscriber);
             }
             realm.is_disk_slow = false;

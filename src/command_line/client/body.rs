@@ -60,6 +60,11 @@ impl Body {
         Body::of_args(&payload::to_args(payload, None, Encoding::Json))
     }
 
+    /// What an event of the history says.
+    pub fn of_parts(args: Vec<Box<RawValue>>, kwargs: Box<RawValue>) -> Self {
+        Body { args, kwargs: unless_empty(kwargs), text: None }
+    }
+
     /// Arguments in JSON.
     fn of_args(payload: &Payload) -> Self {
         let Payload::Args { args, kwargs, .. } = payload else { return Body::default() };

@@ -1,4 +1,4 @@
-//! A small client of either protocol, for `corsac pub | sub | call | register`.
+//! A small client of either protocol, for `corsac pub | sub | call | register | history`.
 pub mod body;
 mod incoming;
 mod mqtt;
@@ -14,6 +14,7 @@ use mqtt::MqttClient;
 use names::Spelling;
 use target::{Scheme, Target};
 use wamp::WampClient;
+pub use wamp::wamp_filter;
 
 /// The error of an invocation that its caller gave up.
 pub const CANCELED: &str = "wamp.error.canceled";
@@ -177,6 +178,8 @@ fn advice(uri: &str) -> &'static str {
         "wamp.error.invalid_uri" => "; check the name",
         "wamp.error.timeout" => "; give it longer with --timeout-ms, or look after whoever serves it",
         "wamp.error.no_available_callee" => "; is whoever serves it still connected?",
+        "corsac.error.no_history" => "; start the router without --memory",
+        "corsac.error.history_too_old" => ", the oldest event that is kept; begin with --after 0",
         "wamp.close.system_shutdown" => "; start it again with `corsac`",
         _ => "",
     }

@@ -74,6 +74,14 @@ fn refusal(text: &str) -> String {
     format!("{text:?} is not a filter; write it like demo/hello, demo/+/state or 'demo/#'")
 }
 
+/// The topic that an event names; its levels may be empty, which `Topic::from_uri` does not allow.
+pub fn event_topic(uri: &str) -> Option<Topic> {
+    match Filter::from_uri(uri, MatchPolicy::Exact) {
+        Ok(Filter::Exact(topic)) => Some(topic),
+        _ => Topic::from_mqtt(&uri.replace('.', "/")).ok(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,5 +110,11 @@ mod tests {
         assert_eq!(filter("demo/he", Some(Match::Prefix)).unwrap(), Filter::Prefix("demo.he".into()));
         assert!(filter("demo/+", Some(Match::Prefix)).unwrap_err().contains("--match"));
         assert!(filter("a#b", None).unwrap_err().contains("demo/#"));
+    }
+
+    #[test]
+    fn events_may_name_topics_with_empty_levels() {
+        assert_eq!(event_topic("demo.1%2E5").unwrap().as_mqtt(), "demo/1.5");
+        assert_eq!(event_topic("a..b").unwrap().as_mqtt(), "a//b");
     }
 }

@@ -11,6 +11,7 @@ use corsac::wire::wamp::{Message, RequestKind, decode, encode, reason};
 
 use super::body::Body;
 use super::incoming::{self, Answer, Incoming};
+use super::names;
 use super::target::Target;
 use super::transport::{CONNECT, Transport};
 use super::{Calling, Event, Outcome, Publishing, Work, refusal};
@@ -119,7 +120,7 @@ impl WampClient {
             if let Incoming::Event(subscription, event) = self.next().await? {
                 let incoming::Event { topic, body, is_retained, publication, qos } = *event;
                 let topic = match topic {
-                    Some(uri) => event_topic(&uri),
+                    Some(uri) => names::event_topic(&uri),
                     None => self.topics.get(&subscription).cloned(),
                 };
                 let Some(topic) = topic else { continue };
@@ -286,7 +287,7 @@ fn uri(topic: &Topic) -> Result<&str, String> {
 }
 
 /// How WAMP asks for a filter: a pattern that has no `match` of its own is an exact URI with `*` and `#` (MAPPING: Topics).
-fn wamp_filter(filter: &Filter) -> Result<(String, MatchPolicy), String> {
+pub fn wamp_filter(filter: &Filter) -> Result<(String, MatchPolicy), String> {
     let uri = filter.to_uri().into_owned();
     for policy in [filter.policy(), MatchPolicy::Exact] {
         if Filter::from_subscribed_uri(&uri, policy).as_ref() == Ok(filter) {
@@ -294,14 +295,6 @@ fn wamp_filter(filter: &Filter) -> Result<(String, MatchPolicy), String> {
         }
     }
     Err(format!("WAMP cannot ask for {:?}, which has an empty level; use an mqtt:// URL", filter.as_mqtt().unwrap_or(&uri)))
-}
-
-/// The topic that an event names; its levels may be empty, which `Topic::from_uri` does not allow.
-fn event_topic(uri: &str) -> Option<Topic> {
-    match Filter::from_uri(uri, MatchPolicy::Exact) {
-        Ok(Filter::Exact(topic)) => Some(topic),
-        _ => Topic::from_mqtt(&uri.replace('.', "/")).ok(),
-    }
 }
 
 #[cfg(test)]
@@ -325,11 +318,5 @@ mod tests {
         }
         let prefix = Filter::from_uri("demo.he", MatchPolicy::Prefix).unwrap();
         assert_eq!(wamp_filter(&prefix), Ok(("demo.he".to_owned(), MatchPolicy::Prefix)));
-    }
-
-    #[test]
-    fn events_may_name_topics_with_empty_levels() {
-        assert_eq!(event_topic("demo.1%2E5").unwrap().as_mqtt(), "demo/1.5");
-        assert_eq!(event_topic("a..b").unwrap().as_mqtt(), "a//b");
     }
 }
