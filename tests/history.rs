@@ -177,12 +177,8 @@ fn ids(events: &Value) -> Vec<u64> {
 fn with_history(data: &Data) -> Router {
     let router = data.start();
     let (mut mqtt, mut wamp) = (Mqtt::open(&router, "p"), Wamp::open(&router));
-    for (number, payload) in ["'{\"k\":1,\"n\":1}'", "'plain text'", "x'00FF'"].into_iter().enumerate() {
-        let line = if payload.starts_with('x') {
-            format!("PUBLISH h/mqtt q1 id={}", number + 1)
-        } else {
-            format!("PUBLISH h/mqtt {payload} q1 id={}", number + 1)
-        };
+    for (number, payload) in ["'{\"k\":1,\"n\":1}'", "'plain text'", "'\\x00\\xFF'"].into_iter().enumerate() {
+        let line = format!("PUBLISH h/mqtt {payload} q1 id={}", number + 1);
         mqtt.send(&line);
         assert_eq!(mqtt.receive()[0], "PUBACK");
     }
@@ -211,7 +207,7 @@ fn what_was_acknowledged_is_read_by_calls_after_a_kill() {
         json!([
             ["h.mqtt", [{"k": 1, "n": 1}], {}],
             ["h.mqtt", ["plain text"], {}],
-            ["h.mqtt", [], {}],
+            ["h.mqtt", ["\u{0}AP8="], {}],
             ["h.wamp", [4, "four"], {"k": 1}],
             ["h.wamp", [{"k": 1, "n": 5}], {}],
         ])
@@ -392,7 +388,7 @@ fn the_command_line_prints_and_follows_the_history() {
             said[..],
             [
                 ("2", "h/mqtt", "plain text"),
-                ("3", "h/mqtt", ""),
+                ("3", "h/mqtt", "\"\\u0000AP8=\""),
                 ("4", "h/wamp", "{\"args\":[4,\"four\"],\"kwargs\":{\"k\":1}}"),
                 ("5", "h/wamp", "{\"k\":1,\"n\":5}"),
             ]

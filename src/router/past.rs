@@ -708,6 +708,98 @@ mod tests {
         ]
     }
 
+    /// A realm with a subscriber that catches up, and what it has seen.
+    struct HandOver {
+        realm: Realm,
+        publisher: ConnectionId,
+        subscriber: ConnectionId,
+        is_persistent: bool,
+        /// The first event that it asked for.
+        first: u64,
+        seen: Vec<u64>,
+    }
+
+    fn is_on_t(record: &&Record) -> bool {
+        record.item.topic.as_ref().is_some_and(|topic| topic.as_mqtt() == "t")
+    }
+
+    impl HandOver {
+        /// Subscribed behind `cursor`, or with so many of the last events, in a realm that has `before` events.
+        fn start(before: u64, cursor: u64, is_last: bool, is_persistent: bool, page_records: usize) -> Self {
+            let mut realm = Realm::new();
+            realm.page_records = page_records;
+            let publisher = realm.mqtt("p");
+            let subscriber = if is_persistent { realm.persistent("s") } else { realm.wamp() };
+            for number in 0..before {
+                store(&mut realm, publisher, if number % 3 == 2 { "u" } else { "t" }, "x");
+            }
+            let cursor = cursor.min(before);
+            let (selection, first) = if is_last {
+                let on_t: Vec<_> = realm.records.iter().filter(is_on_t).collect();
+                let skipped = on_t.len().saturating_sub(cursor as usize);
+                (last(cursor), on_t.get(skipped).map_or(before + 1, |record| record.id.value()))
+            } else {
+                (after(id(cursor)), cursor + 1)
+            };
+            let qos = if is_persistent { Qos::AtLeastOnce } else { Qos::AtMostOnce };
+            (realm.is_reader_slow, realm.is_disk_slow) = (true, true);
+            let entries = vec![selected("t", qos, selection)];
+            realm.send(subscriber, Command::Subscribe { request: RequestId(1), entries });
+            realm.page();
+            HandOver { realm, publisher, subscriber, is_persistent, first, seen: Vec::new() }
+        }
+
+        fn look(&mut self) {
+            let mut steps = Vec::new();
+            for delivery in self.realm.inbox(self.subscriber) {
+                let Delivery::Event(event) = delivery else { continue };
+                self.seen.extend((!event.duplicate).then_some(event.publication.id.0));
+                let step = |packet_id| Acknowledgement { packet_id, step: AcknowledgeStep::Acknowledged };
+                steps.extend(event.packet_id.map(step));
+            }
+            self.realm.send(self.subscriber, Command::Acknowledge(steps));
+        }
+
+        fn take(&mut self, step: Step) {
+            match step {
+                Step::Publish(count) => (0..count).for_each(|_| store(&mut self.realm, self.publisher, "t", "x")),
+                Step::Other => store(&mut self.realm, self.publisher, "u", "x"),
+                Step::Page if !self.realm.reads.is_empty() => self.realm.page(),
+                Step::Append => (0..self.realm.on_their_way().div_ceil(2)).for_each(|_| self.realm.append()),
+                Step::Drain => self.realm.drain(self.subscriber),
+                Step::Reconnect if self.is_persistent => {
+                    self.look();
+                    self.realm.lose(self.subscriber);
+                    self.subscriber = self.realm.persistent("s");
+                }
+                Step::Page | Step::Reconnect => {}
+            }
+            self.look();
+        }
+
+        /// Lets everything come; true if the subscription is a plain one in the end.
+        fn finish(&mut self) -> bool {
+            (self.realm.is_reader_slow, self.realm.is_disk_slow) = (false, false);
+            while self.realm.on_their_way() > 0 {
+                self.realm.append();
+            }
+            while !self.realm.reads.is_empty() {
+                self.realm.page();
+            }
+            store(&mut self.realm, self.publisher, "t", "the end");
+            // Pages of one record, on each of which the outbox is emptied.
+            for _ in 0..30_000 {
+                self.look();
+                if self.realm.router.selections.is_empty() {
+                    break;
+                }
+                self.realm.drain(self.subscriber);
+            }
+            self.look();
+            self.realm.router.selections.is_empty()
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
@@ -721,82 +813,11 @@ mod tests {
             page_records in 1_usize..8,
             steps in proptest::collection::vec(step(), 0..60),
         ) {
-            let mut realm = Realm::new();
-            realm.page_records = page_records;
-            let publisher = realm.mqtt("p");
-            let mut subscriber = if is_persistent { realm.persistent("s") } else { realm.wamp() };
-            for number in 0..before {
-                store(&mut realm, publisher, if number % 3 == 2 { "u" } else { "t" }, "x");
-            }
-            let cursor = cursor.min(before);
-            let is_on_t = |record: &&Record| record.item.topic.as_ref().is_some_and(|topic| topic.as_mqtt() == "t");
-            let (selection, first) = if is_last {
-                let on_t: Vec<_> = realm.records.iter().filter(is_on_t).collect();
-                let skipped = on_t.len().saturating_sub(cursor as usize);
-                (last(cursor), on_t.get(skipped).map_or(before + 1, |record| record.id.value()))
-            } else {
-                (after(id(cursor)), cursor + 1)
-            };
-            let qos = if is_persistent { Qos::AtLeastOnce } else { Qos::AtMostOnce };
-            realm.is_reader_slow = true;
-            realm.is_disk_slow = true;
-            realm.send(subscriber, Command::Subscribe { request: RequestId(1), entries: vec![selected("t", qos, selection)] });
-            realm.page();
-            let mut seen = Vec::new();
-            let mut look = |realm: &mut Realm, subscriber| {
-                let mut steps = Vec::new();
-                for delivery in realm.inbox(subscriber) {
-                    let Delivery::Event(event) = delivery else { continue };
-                    seen.extend((!event.duplicate).then_some(event.publication.id.0));
-                    let step = |packet_id| Acknowledgement { packet_id, step: AcknowledgeStep::Acknowledged };
-                    steps.extend(event.packet_id.map(step));
-                }
-                realm.send(subscriber, Command::Acknowledge(steps));
-            };
-            for step in steps {
-                match step {
-                    Step::Publish(count) => for _ in 0..count {
-                        store(&mut realm, publisher, "t", "x");
-                    },
-                    Step::Other => {
-                        store(&mut realm, publisher, "u", "x");
-                    }
-                    Step::Page if !realm.reads.is_empty() => realm.page(),
-                    Step::Append => for _ in 0..realm.on_their_way().div_ceil(2) {
-                        realm.append();
-                    },
-                    Step::Drain => realm.drain(subscriber),
-                    Step::Reconnect if is_persistent => {
-                        look(&mut realm, subscriber);
-                        realm.lose(subscriber);
-                        subscriber = realm.persistent("s");
-                    }
-                    _ => {}
-                }
-                look(&mut realm, subscriber);
-            }
-            realm.is_disk_slow = false;
-            while realm.on_their_way() > 0 {
-                realm.append();
-            }
-            realm.is_reader_slow = false;
-            while !realm.reads.is_empty() {
-                realm.page();
-            }
-            store(&mut realm, publisher, "t", "the end");
-            // Pages of one record, on each of which the outbox is emptied.
-            for _ in 0..5_000 {
-                look(&mut realm, subscriber);
-                if realm.router.selections.is_empty() {
-                    break;
-                }
-                realm.drain(subscriber);
-            }
-            prop_assert!(realm.router.selections.is_empty(), "{:?}", realm.router.selections);
-            look(&mut realm, subscriber);
-            let expected: Vec<u64> =
-                realm.records.iter().filter(is_on_t).map(|record| record.id.value()).filter(|id| *id >= first).collect();
-            prop_assert_eq!(seen, expected);
+            let mut hand_over = HandOver::start(before, cursor, is_last, is_persistent, page_records);
+            steps.into_iter().for_each(|step| hand_over.take(step));
+            prop_assert!(hand_over.finish());
+            let ids = hand_over.realm.records.iter().filter(is_on_t).map(|record| record.id.value());
+            prop_assert_eq!(hand_over.seen, ids.filter(|id| *id >= hand_over.first).collect::<Vec<u64>>());
         }
     }
 }
