@@ -187,8 +187,10 @@ impl Router {
 
     /// Sends the events of a page, and becomes live if that was all.
     fn pass_page(&mut self, key: SessionKey, selection: SelectionKey, page: &Page) {
+        let records = together(&page.records);
+        let is_cut = records.len() < page.records.len();
         let mut is_any = false;
-        for record in &page.records {
+        for record in records {
             if let Some(publication) = self.past_event(key, selection, record) {
                 self.pass(selection, &Arc::new(publication));
                 is_any = true;
@@ -197,8 +199,13 @@ impl Router {
         let last = self.reads.last_id();
         let Some(catching) = self.catching_mut(selection) else { return };
         let until = catching.until.take().and_then(EventId::new);
-        catching.cursor = if page.is_end { catching.cursor.max(until) } else { catching.cursor.max(page.cursor) };
-        let is_behind = !page.is_end || catching.is_overrun;
+        let cursor = match records.last() {
+            Some(last) if is_cut => Some(last.id),
+            _ if page.is_end => until,
+            _ => page.cursor,
+        };
+        catching.cursor = catching.cursor.max(cursor);
+        let is_behind = is_cut || !page.is_end || catching.is_overrun;
         let held = std::mem::take(&mut catching.held);
         catching.let_go();
         if is_behind && catching.cursor < last {
@@ -240,6 +247,13 @@ impl Router {
             session.replays.pop_front();
         }
     }
+}
+
+/// As many of a page as go into an outbox together: one that is large by itself waits until that is empty.
+fn together(records: &[Record]) -> &[Record] {
+    let is_large = |record: &Record| record.item.weight_bytes() > PAGE_BYTES as u64;
+    let end = records.iter().skip(1).position(is_large).map_or(records.len(), |at| at + 1);
+    records.get(..end).unwrap_or(records)
 }
 
 #[cfg(test)]
@@ -382,6 +396,17 @@ mod tests {
         }
         // What came after it subscribed is live: there is no end of counting it.
         assert_eq!(drained(&mut realm, subscriber), ["subscribed", "1", "2", "3"]);
+    }
+
+    #[test]
+    fn a_large_event_has_an_outbox_to_itself() {
+        let (mut realm, publisher, subscriber) = realm_with(2);
+        let large = "x".repeat(PAGE_BYTES);
+        store(&mut realm, publisher, "t", &large);
+        store(&mut realm, publisher, "t", "4");
+        realm.ask(subscriber, selected("t", Qos::AtMostOnce, after(None))).unwrap();
+        assert_eq!(told(&mut realm, subscriber), ["1", "2"]);
+        assert_eq!(drained(&mut realm, subscriber), [&large, "4"]);
     }
 
     #[test]
@@ -692,8 +717,8 @@ mod tests {
         Page,
         Drain,
         Append,
-        /// The client goes away and comes back.
-        Reconnect,
+        /// The client goes away, or comes back.
+        Leave,
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -704,7 +729,7 @@ mod tests {
             4 => Just(Step::Page),
             3 => Just(Step::Drain),
             4 => Just(Step::Append),
-            1 => Just(Step::Reconnect),
+            2 => Just(Step::Leave),
         ]
     }
 
@@ -714,6 +739,7 @@ mod tests {
         publisher: ConnectionId,
         subscriber: ConnectionId,
         is_persistent: bool,
+        is_away: bool,
         /// The first event that it asked for.
         first: u64,
         seen: Vec<u64>,
@@ -746,7 +772,7 @@ mod tests {
             let entries = vec![selected("t", qos, selection)];
             realm.send(subscriber, Command::Subscribe { request: RequestId(1), entries });
             realm.page();
-            HandOver { realm, publisher, subscriber, is_persistent, first, seen: Vec::new() }
+            HandOver { realm, publisher, subscriber, is_persistent, is_away: false, first, seen: Vec::new() }
         }
 
         fn look(&mut self) {
@@ -767,18 +793,26 @@ mod tests {
                 Step::Page if !self.realm.reads.is_empty() => self.realm.page(),
                 Step::Append => (0..self.realm.on_their_way().div_ceil(2)).for_each(|_| self.realm.append()),
                 Step::Drain => self.realm.drain(self.subscriber),
-                Step::Reconnect if self.is_persistent => {
-                    self.look();
+                Step::Leave if self.is_away => self.come_back(),
+                Step::Leave if self.is_persistent => {
                     self.realm.lose(self.subscriber);
-                    self.subscriber = self.realm.persistent("s");
+                    self.is_away = true;
                 }
-                Step::Page | Step::Reconnect => {}
+                Step::Page | Step::Leave => {}
             }
             self.look();
         }
 
+        fn come_back(&mut self) {
+            self.subscriber = self.realm.persistent("s");
+            self.is_away = false;
+        }
+
         /// Lets everything come; true if the subscription is a plain one in the end.
         fn finish(&mut self) -> bool {
+            if self.is_away {
+                self.come_back();
+            }
             (self.realm.is_reader_slow, self.realm.is_disk_slow) = (false, false);
             while self.realm.on_their_way() > 0 {
                 self.realm.append();
