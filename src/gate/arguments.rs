@@ -6,8 +6,26 @@ use crate::model::publication::Properties;
 use crate::model::{Encoding, Payload, Reason, Topic};
 use crate::wire::payload;
 
+/// The procedure that has an argument which is not for the router: what is put into a queue stays as it arrived.
+const PUT: &str = "corsac.queue.put";
+
+/// The arguments of a call, decoded if `procedure` is a name of the router's own; and the payload that it carries on: of a put only
+/// what is put.
+pub fn take(procedure: &Topic, payload: Payload, properties: Option<&Properties>) -> (Option<Decoded>, Payload) {
+    if !procedure.is_reserved() || procedure.as_uri() != PUT {
+        return (decode(procedure, &payload, properties), payload);
+    }
+    let (body, rest) = payload::split(&payload, properties, 1, "body").unwrap_or((Payload::empty(), payload));
+    // What is left has the encoding of its own.
+    let properties = properties.filter(|_| matches!(rest, Payload::Bytes(_)));
+    (decode(procedure, &rest, properties), body)
+}
+
+/// Arguments, or why there are none.
+pub type Decoded = Result<Box<Arguments>, Reason>;
+
 /// The arguments of a call of `procedure`, if it is a name of the router's own.
-pub fn decode(procedure: &Topic, payload: &Payload, properties: Option<&Properties>) -> Option<Result<Box<Arguments>, Reason>> {
+fn decode(procedure: &Topic, payload: &Payload, properties: Option<&Properties>) -> Option<Decoded> {
     procedure.is_reserved().then(|| {
         let Payload::Args { args, kwargs, .. } = payload::to_args(payload, properties, Encoding::Json) else {
             return Err(Reason::InvalidArgument);

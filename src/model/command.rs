@@ -388,6 +388,8 @@ pub enum AcknowledgeStep {
     Rejected,
     /// PUBCOMP: QoS 2 is done.
     Completed,
+    /// PUBACK with an error, or the gate could not send it: QoS 1 is over, and an item of a queue is not done with.
+    Declined,
 }
 
 /// A call.
@@ -399,7 +401,7 @@ pub struct Call {
     pub acknowledge: Acknowledge,
     /// What is called.
     pub procedure: Topic,
-    /// With what.
+    /// With what; of `corsac.queue.put` only what is put, as its one argument.
     pub payload: Payload,
     /// Time limit in milliseconds; 0 = none.
     pub timeout_ms: u64,

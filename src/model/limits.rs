@@ -57,6 +57,14 @@ pub struct Limits {
     pub max_stored_sessions: usize,
     /// Longest session expiry, in seconds; `u32::MAX` = any.
     pub max_session_expiry_s: u32,
+    /// Queues of a realm that are declared, hold something, or have somebody waiting.
+    pub max_queues: usize,
+    /// Items in the queues of a realm.
+    pub max_queued: usize,
+    /// Bytes of items in the queues of a realm.
+    pub max_queued_bytes: usize,
+    /// Calls that wait for items of one queue.
+    pub max_queue_takers: usize,
     /// Realms created on first use.
     pub max_auto_realms: usize,
 }
@@ -91,6 +99,10 @@ impl Default for Limits {
             max_session_queue: 100_000,
             max_stored_sessions: 100_000,
             max_session_expiry_s: u32::MAX,
+            max_queues: 10_000,
+            max_queued: 1_000_000,
+            max_queued_bytes: 1024 * 1024 * 1024,
+            max_queue_takers: 10_000,
             max_auto_realms: 1_000,
         }
     }

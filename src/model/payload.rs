@@ -1,5 +1,8 @@
 //! What a message carries: the bytes that arrived and how they are encoded; converted only at the receiver's gate.
+use std::sync::Arc;
+
 use bytes::Bytes;
+use serde_json::{Map, Value};
 
 use super::publication::Properties;
 
@@ -32,6 +35,19 @@ pub enum Payload {
         /// One encoded dictionary, or no bytes.
         kwargs: Bytes,
     },
+    /// An answer of the router's own: one list of dictionaries, each with a payload as it arrived. It has no place in the history.
+    List(Arc<[Part]>),
+}
+
+/// A payload with what the router says about it: as a dictionary, `head` and, in `args` and `kwargs`, the payload.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// What the router says.
+    pub head: Map<String, Value>,
+    /// The payload.
+    pub payload: Payload,
+    /// The properties that it came with.
+    pub properties: Option<Arc<Properties>>,
 }
 
 impl Payload {
@@ -45,6 +61,7 @@ impl Payload {
         match self {
             Payload::Bytes(bytes) => bytes.len(),
             Payload::Args { args, kwargs, .. } => args.len() + kwargs.len(),
+            Payload::List(parts) => parts.iter().map(|part| part.payload.len()).sum(),
         }
     }
 
@@ -54,6 +71,7 @@ impl Payload {
         match self {
             Payload::Bytes(bytes) => bytes.is_empty(),
             Payload::Args { args, kwargs, .. } => is_empty_container(args) && is_empty_container(kwargs),
+            Payload::List(_) => false,
         }
     }
 }

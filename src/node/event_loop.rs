@@ -308,6 +308,7 @@ impl Core {
                 Settled::Appended { ticket, id, time_ms, is_duplicate } => {
                     self.router.handle_appended(ticket, id, time_ms, is_duplicate);
                 }
+                Settled::Gone { id, time_ms } => self.router.handle_gone(id, time_ms),
                 Settled::Refused { ticket, reason } => self.router.handle_append_refused(ticket, reason),
             }
             self.stage();

@@ -9,7 +9,7 @@ use crate::model::record::Ticket;
 use crate::model::{EventId, Item, Reason};
 use crate::router::effect::Draft;
 
-/// What became of one ticket.
+/// What became of one ticket, or of the process before this one.
 #[derive(Clone, Copy, Debug)]
 pub enum Settled {
     /// It has its place.
@@ -22,6 +22,13 @@ pub enum Settled {
         time_ms: u64,
         /// It was there before.
         is_duplicate: bool,
+    },
+    /// The process before this one ended here.
+    Gone {
+        /// The place of its end.
+        id: EventId,
+        /// The time of the place, in milliseconds since the Unix epoch.
+        time_ms: u64,
     },
     /// It was not stored.
     Refused {
@@ -132,7 +139,8 @@ impl Line {
                 SoloEffect::Refused { ticket, offset, count, reason } => {
                     self.refuse(Ticket(ticket.0 + offset as u64), count as u64, reason);
                 }
-                SoloEffect::Gone { .. } | SoloEffect::Joined(_) => {}
+                SoloEffect::Gone { id, dt_ms, .. } => self.settled.push_back(Settled::Gone { id, time_ms: dt_ms }),
+                SoloEffect::Joined(_) => {}
             }
         }
     }

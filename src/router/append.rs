@@ -10,6 +10,8 @@ use bytes::Bytes;
 use super::Router;
 use super::effect::{Draft, DraftBody, Effect};
 use super::invocation::Caller;
+use super::own::Reply;
+use super::queue::is_put;
 use super::retained::Author;
 use super::session::SessionKey;
 use super::subscribe::Probing;
@@ -40,6 +42,7 @@ pub struct Owed {
 #[derive(Debug)]
 enum Waiting {
     Publication(Published),
+    Put(Put),
     Change(Asked),
     Command(Held),
     Delivery(Said),
@@ -83,6 +86,14 @@ struct Asked {
     kind: Kind,
     body: Bytes,
     caller: Option<Caller>,
+}
+
+/// An item of a queue, put by a call.
+#[derive(Debug)]
+struct Put {
+    from: Option<(SessionKey, SessionId)>,
+    publication: Arc<Publication>,
+    caller: Caller,
 }
 
 /// Where a change of state stands in the history.
@@ -150,6 +161,13 @@ impl Router {
             }
             Some(Waiting::Command(held)) => return self.release_command(held, Ok(())),
             Some(Waiting::Delivery(said)) => return self.say(said),
+            Some(Waiting::Put(Put { from, publication, caller })) => {
+                let outcome = self.apply_put(Place { id, time_ms }, &publication);
+                if self.author(from).is_some() {
+                    self.reply(&caller, outcome.map_or_else(Reply::from, |()| Reply::Now(vec![id.value().into()])));
+                }
+                return self.continue_shut_down();
+            }
             None => return,
         };
         let from = self.author(waiting.from);
@@ -159,18 +177,29 @@ impl Router {
             publication.id = id.into();
         }
         let receivers = match is_duplicate {
-            true => 1,
-            false => self.publish_ordered(from, waiting.by, &publication, waiting.options.as_deref()),
+            true => Ok(1),
+            false if is_put(&publication) => self.apply_put(Place { id, time_ms }, &publication).map(|()| 1),
+            false => Ok(self.publish_ordered(from, waiting.by, &publication, waiting.options.as_deref())),
         };
-        self.settle(waiting.connection, from, waiting.acknowledge, Ok((id.into(), receivers)), waiting.followers);
+        let outcome = receivers.map(|receivers| (id.into(), receivers));
+        self.settle(waiting.connection, from, waiting.acknowledge, outcome, waiting.followers);
     }
 
     /// What was asked for under this ticket could not be stored: nobody gets it, and its publisher is told why.
     pub fn handle_append_refused(&mut self, ticket: Ticket, reason: Reason) {
         let waiting = match self.appends.take(ticket) {
             Some(Waiting::Publication(waiting)) => waiting,
-            Some(Waiting::Change(Asked { caller, .. })) => {
-                if let Some(caller) = caller {
+            Some(Waiting::Change(Asked { from, kind, body, caller })) => {
+                if kind == Kind::QUEUE {
+                    self.queue_change_refused(&body, caller.is_some());
+                }
+                if let Some(caller) = caller.filter(|_| self.author(from).is_some()) {
+                    self.reply(&caller, reason.into());
+                }
+                return self.continue_shut_down();
+            }
+            Some(Waiting::Put(Put { from, caller, .. })) => {
+                if self.author(from).is_some() {
                     self.reply(&caller, reason.into());
                 }
                 return self.continue_shut_down();
@@ -189,11 +218,15 @@ impl Router {
     /// not see it.
     pub fn handle_replayed(&mut self, record: &Record) {
         self.reads.note_last(record.id);
+        self.replay_packet_id(record);
         let Item { kind, flags, time_ms, payload, .. } = &record.item;
         match (*kind, payload) {
             (Kind::PUBLICATION, _) => self.replay_publication(record),
             (kind, Payload::Bytes(body)) => self.replay_change(Place { id: record.id, time_ms: *time_ms }, kind, body),
             _ => {}
+        }
+        if matches!(*kind, Kind::QUEUE | Kind::GONE) {
+            self.replay_queue_record(record);
         }
         if flags.has(Flags::RETAIN)
             && let Some(publication) = record.to_publication()
@@ -359,7 +392,9 @@ impl Router {
             }
             _ => false,
         };
-        is_stored(publication, acknowledge) && !is_repetition && !self.retained_is_full(publication)
+        let is_refused =
+            if is_put(publication) { self.check_put(publication).is_err() } else { self.retained_is_full(publication) };
+        is_stored(publication, acknowledge) && !is_repetition && !is_refused
     }
 
     /// Sends a publication on its way into the history.
@@ -463,6 +498,15 @@ impl Router {
         flags.into_iter().filter(|(is_set, _)| *is_set).fold(Flags::default(), |flags, (_, flag)| flags.with(flag))
     }
 
+    /// Sends an item that a call puts into a queue on its way into the history. It holds up nothing else of the session.
+    pub(super) fn append_put(&mut self, key: SessionKey, publication: Arc<Publication>, caller: Caller) {
+        let author = self.disclosed(key);
+        let from = author.as_ref().map(|author| (key, author.session));
+        let draft = Draft { body: DraftBody::Publication(publication.clone()), author, flags: Flags::default(), dedup: None };
+        let ticket = self.appends.push(Waiting::Put(Put { from, publication, caller }));
+        self.effects.push_back(Effect::Append(ticket, draft));
+    }
+
     /// Sends a change of state on its way into the history: [`Router::apply_change`] when it has its place. It does not hold up
     /// other commands of the session; changes keep their order among each other and with publications.
     pub(super) fn append_change(&mut self, from: Option<SessionKey>, kind: Kind, body: Bytes, caller: Option<Caller>) {
@@ -475,10 +519,10 @@ impl Router {
 }
 
 /// What is acknowledged is in the history before; what is retained is there too, whatever its QoS (MAPPING.md). Names of the
-/// router's own are not.
+/// router's own are not, but for items of queues, which always are.
 pub(super) fn is_stored(publication: &Publication, acknowledge: Acknowledge) -> bool {
     let is_wanted = acknowledge != Acknowledge::None || publication.qos > Qos::AtMostOnce || publication.retain;
-    is_wanted && !publication.topic.is_reserved()
+    (is_wanted && !publication.topic.is_reserved()) || is_put(publication)
 }
 
 #[cfg(test)]

@@ -190,6 +190,7 @@ impl Router {
         }
         self.abandon_invocations(key);
         self.abandon_calls(key);
+        self.leave_queues(key);
     }
 }
 

@@ -232,7 +232,7 @@ impl Router {
         } else {
             // At the start of the process: sessions whose client had not left may have been sent it.
             let again = session.is_replayed && session.left_ms.is_none();
-            let owed = Owed { publication: publication.clone(), qos, retain, subscriptions, share, again };
+            let owed = Owed { publication: publication.clone(), qos, retain, subscriptions, share, claim: None, again };
             session.inflight.offer(owed, session.connection.is_some(), &self.limits)
         };
         if let (Some(event), Some(connection)) = (event, session.connection) {

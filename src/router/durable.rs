@@ -362,14 +362,18 @@ impl Router {
         }
     }
 
-    /// A publication of an earlier process: what its subscribers are owed, and the QoS 2 id under which it came.
-    pub(super) fn replay_publication(&mut self, record: &Record) {
+    /// The QoS 2 id under which a publication or an item of a queue came, not released.
+    pub(super) fn replay_packet_id(&mut self, record: &Record) {
         if let Some((key, id)) = record.item.dedup.as_ref().and_then(|key| self.read_handshake_key(key))
             && let Some(session) = self.sessions.at_mut(key)
         {
             session.unreleased.insert(id.0, Repeats { fingerprint: 0, count: 0 });
             session.uses = session.uses.max(id.1);
         }
+    }
+
+    /// A publication of an earlier process: what its subscribers are owed.
+    pub(super) fn replay_publication(&mut self, record: &Record) {
         // Whom a restricted one was for is not on record.
         if record.item.qos == Qos::AtMostOnce || record.item.flags.has(Flags::RESTRICTED) {
             return;

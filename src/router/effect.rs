@@ -62,6 +62,9 @@ impl Draft {
             DraftBody::Publication(publication) => {
                 let Publication { topic, payload, qos, expires_at_ms, properties, .. } = &**publication;
                 let item = Item::publication(realm, 0, topic.clone(), payload.clone());
+                // What is put into a queue is no event for readers of history.
+                let kind = if super::queue::is_put(publication) { Kind::QUEUE } else { item.kind };
+                let item = Item { kind, ..item };
                 Item { qos: *qos, expires_at_ms: *expires_at_ms, properties: properties.clone(), ..item }
             }
         };

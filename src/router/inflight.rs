@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::queue::change::Token;
 use crate::model::command::{AcknowledgeStep, Acknowledgement};
 use crate::model::delivery::Event;
 use crate::model::{Limits, PacketId, Publication, PublicationId, Qos};
@@ -23,6 +24,8 @@ pub struct Owed {
     pub share: Option<u32>,
     /// It may have been sent by an earlier process: DUP [MQTT-3.3.1-1].
     pub again: bool,
+    /// The claim of the item of a queue that it is: it goes to somebody else if this connection ends.
+    pub claim: Option<Token>,
 }
 
 /// What becomes of an acknowledgement.
@@ -30,6 +33,8 @@ pub struct Owed {
 pub enum Progress {
     /// The delivery of this publication is over.
     Done(PublicationId),
+    /// The delivery of an item is over; true if its receiver is done with it.
+    Settled(Token, bool),
     /// PUBREL is owed for this id.
     Release(PacketId),
     /// No delivery with that id.
@@ -93,6 +98,11 @@ impl Inflight {
         self.sent = 0;
         self.active = 0;
         self.active_bytes = 0;
+    }
+
+    /// Deliveries that the client takes unacknowledged.
+    pub fn window(&self) -> u32 {
+        u32::try_from(self.window).unwrap_or(u32::MAX)
     }
 
     /// Deliveries sent and not over.
@@ -185,7 +195,7 @@ impl Inflight {
         let Some(slot) = slot else { return Progress::Unknown };
         let is_over = match (&*slot, acknowledgement.step) {
             // [MQTT-4.3.2-3]; refused or not [MQTT-4.4.0-2], it goes to nobody else [MQTT-4.8.2-6].
-            (Slot::Sent(owed), AcknowledgeStep::Acknowledged) => owed.qos == Qos::AtLeastOnce,
+            (Slot::Sent(owed), AcknowledgeStep::Acknowledged | AcknowledgeStep::Declined) => owed.qos == Qos::AtLeastOnce,
             (Slot::Sent(owed), AcknowledgeStep::Received) if owed.qos == Qos::ExactlyOnce => {
                 // [MQTT-4.3.3-3]
                 self.active_bytes -= owed.publication.weight();
@@ -200,9 +210,11 @@ impl Inflight {
         if !is_over {
             return Progress::Violation;
         }
+        let mut claim = None;
         let publication = match std::mem::replace(slot, Slot::Free) {
             Slot::Sent(owed) => {
                 self.active_bytes -= owed.publication.weight();
+                claim = owed.claim;
                 owed.publication.id
             }
             Slot::Released(id) => id,
@@ -210,7 +222,8 @@ impl Inflight {
         };
         self.active -= 1;
         self.trim();
-        Progress::Done(publication)
+        let is_done = acknowledgement.step != AcknowledgeStep::Declined;
+        claim.map_or(Progress::Done(publication), |claim| Progress::Settled(claim, is_done))
     }
 
     /// An earlier process sent what waits for this publication as QoS 2, under this packet id.
@@ -270,6 +283,22 @@ impl Inflight {
         }
     }
 
+    /// Items of queues are owed to a connection, not to its session: what was sent of them is not sent again, and what waits is
+    /// not sent at all.
+    pub fn forget_claims(&mut self) {
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let Slot::Sent(Owed { claim: Some(_), publication, .. }) = slot else { continue };
+            if index < self.sent {
+                self.active -= 1;
+                self.active_bytes -= publication.weight();
+            }
+            *slot = Slot::Free;
+        }
+        self.trim();
+        self.queue.retain(|owed| owed.claim.is_none());
+        self.queue_bytes = self.queue.iter().map(|owed| owed.publication.weight()).sum();
+    }
+
     fn trim(&mut self) {
         while matches!(self.slots.front(), Some(Slot::Free)) {
             self.slots.pop_front();
@@ -321,7 +350,7 @@ mod tests {
     fn owed(qos: Qos) -> Owed {
         let topic = Topic::from_mqtt("t").unwrap();
         let publication = Arc::new(Publication::new(topic, Payload::empty(), qos));
-        Owed { publication, qos, retain: false, subscriptions: SmallVec::new(), share: None, again: false }
+        Owed { publication, qos, retain: false, subscriptions: SmallVec::new(), share: None, claim: None, again: false }
     }
 
     fn id(next: Option<Next>) -> Option<u16> {

@@ -54,8 +54,13 @@ impl Message {
 }
 
 impl Caller {
+    /// The request, if it has one.
+    pub(super) fn request(&self) -> Option<RequestId> {
+        request_of(&self.reply)
+    }
+
     /// Bytes that its reply address holds while the call is on its way.
-    fn reply_bytes(&self) -> usize {
+    pub(super) fn reply_bytes(&self) -> usize {
         match &self.reply {
             ReplyTo::Request(_) | ReplyTo::Nobody => 0,
             ReplyTo::Topic { topic, correlation_data } => {
@@ -274,7 +279,9 @@ impl Router {
 
     /// WAMP: Advanced, Call Canceling. A call that is over, or never was, is not the caller's fault: answers and CANCEL may cross.
     pub(super) fn handle_cancel(&mut self, key: SessionKey, request: RequestId, mode: CancelMode) {
-        let Some(place) = self.sessions.at(key).and_then(|session| session.calls.get(&request).copied()) else { return };
+        let Some(place) = self.sessions.at(key).and_then(|session| session.calls.get(&request).copied()) else {
+            return self.cancel_take(key, request);
+        };
         let is_told = mode != CancelMode::Skip && self.interrupt_pending(place, mode, Reason::Canceled);
         if mode == CancelMode::Kill && is_told {
             return;

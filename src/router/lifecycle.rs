@@ -18,6 +18,8 @@ pub enum Due {
     Call(u32),
     /// A record of what was acknowledged.
     Checkpoint,
+    /// Something of the queues.
+    Queues,
 }
 
 /// Largest window towards a client, whatever it would take.
@@ -97,6 +99,7 @@ impl Router {
         self.continue_window(key, connection); // [MQTT-4.4.0-1], [MQTT-4.8.2-4]
         self.register_again(key);
         self.record_opened(key);
+        self.attach_again(key);
         self.continue_replay(key);
     }
 
@@ -194,6 +197,7 @@ impl Router {
             Due::Expiry(key) => self.end(key, Reason::ConnectionLost),
             Due::Call(place) => self.time_out(place),
             Due::Checkpoint => self.checkpoint(),
+            Due::Queues => self.handle_queues_due(),
         }
     }
 

@@ -12,6 +12,7 @@ pub mod lifecycle;
 pub mod matcher;
 pub mod own;
 pub mod past;
+pub mod queue;
 pub mod random;
 pub mod read;
 pub mod replay;
@@ -45,6 +46,7 @@ use dealer::Dealer;
 use inflight::{Next, Progress};
 use invocation::Pending;
 use lifecycle::Due;
+use queue::Desk;
 use random::Random;
 use read::Reads;
 use retained::Retained;
@@ -94,6 +96,7 @@ pub struct Router {
     reads: Reads,
     selections: Slab<Selected>,
     to_args: ToArgs,
+    queues: Desk,
     timers: Timers<Due>,
     /// Every connection is told to end once nothing waits for its place in the history.
     is_stopping: bool,
@@ -120,6 +123,7 @@ impl Router {
             reads: Reads::default(),
             selections: Slab::new(),
             to_args: |payload, _, _| payload.clone(),
+            queues: Desk::default(),
             timers: Timers::new(),
             is_stopping: false,
             effects: VecDeque::new(),
@@ -249,6 +253,9 @@ impl Router {
         if !self.accept(key, connection, acknowledge, fingerprint) {
             return;
         }
+        if queue::is_put(&publication) {
+            return self.put_published(key, connection, publication, acknowledge);
+        }
         let outcome = if publication.topic.is_reserved() && !is_bridge_state(&publication.topic) {
             Err(Reason::NotAuthorized)
         } else if !is_stored(&publication, acknowledge) {
@@ -331,15 +338,21 @@ impl Router {
     fn handle_acknowledgements(&mut self, key: SessionKey, connection: ConnectionId, steps: &[Acknowledgement]) {
         let Some(session) = self.sessions.at_mut(key) else { return };
         let (mut finished, mut released) = (SmallVec::<[PublicationId; 16]>::new(), SmallVec::<[_; 16]>::new());
+        let mut claims = Vec::new();
+        let mut is_violation = false;
         for step in steps {
             match session.inflight.handle_acknowledgement(*step) {
                 Progress::Done(id) => finished.push(id),
+                Progress::Settled(claim, is_done) => claims.push((claim, is_done)),
                 Progress::Release(id) => released.push((id, Ok(()))), // [MQTT-4.3.3-4]
                 Progress::Unknown if step.step == AcknowledgeStep::Received => {
                     released.push((step.packet_id, Err(Reason::PacketIdNotFound)));
                 }
                 Progress::Unknown => {}
-                Progress::Violation => return self.end_connection(key, Reason::ProtocolViolation),
+                Progress::Violation => {
+                    is_violation = true;
+                    break;
+                }
             }
         }
         for id in finished {
@@ -347,6 +360,10 @@ impl Router {
         }
         for (id, known) in released {
             self.send_release(key, connection, id, known);
+        }
+        self.settle_claims(claims);
+        if is_violation {
+            return self.end_connection(key, Reason::ProtocolViolation);
         }
         self.continue_window(key, connection);
     }

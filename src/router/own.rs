@@ -4,11 +4,12 @@ use serde_json::Value;
 use super::Router;
 use super::append::Place;
 use super::invocation::{Caller, Message};
+use super::queue::procedures::PUT;
 use super::session::SessionKey;
 use crate::model::arguments::Arguments;
 use crate::model::command::{Call, Outcome};
 use crate::model::record::Kind;
-use crate::model::{Encoding, ErrorUri, Payload, Reason};
+use crate::model::{Encoding, ErrorUri, EventId, Payload, Reason};
 
 /// How a procedure of the router's answers.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ impl Router {
     /// A call of a name of the router's own.
     pub(super) fn call_own(&mut self, key: SessionKey, caller: &Caller, call: &Call) {
         let reply = match &call.arguments {
+            Some(Ok(arguments)) if call.procedure.as_uri() == PUT => self.call_put(key, caller, call, arguments),
             Some(Ok(arguments)) => self.choose_own(key, caller, call.procedure.as_uri(), arguments),
             Some(Err(reason)) => (*reason).into(),
             None => Reason::NoSuchProcedure.into(),
@@ -40,6 +42,9 @@ impl Router {
     }
 
     fn choose_own(&mut self, key: SessionKey, caller: &Caller, procedure: &str, arguments: &Arguments) -> Reply {
+        if let Some(verb) = procedure.strip_prefix("corsac.queue.") {
+            return self.call_queue(key, caller, verb, arguments);
+        }
         match procedure {
             "wamp.subscription.get_events" => self.call_get_events(key, caller, arguments),
             "corsac.history.read" => self.call_read_history(key, caller, arguments),
@@ -50,12 +55,21 @@ impl Router {
     /// A change of state has its place, now or (`from` and `caller` are `None`) in the life of an earlier process.
     pub(super) fn apply_change(
         &mut self,
-        _place: Place,
-        _kind: Kind,
-        _body: &[u8],
-        _from: Option<SessionKey>,
-        _caller: Option<Caller>,
+        place: Place,
+        kind: Kind,
+        body: &[u8],
+        from: Option<SessionKey>,
+        caller: Option<Caller>,
     ) {
+        if kind == Kind::QUEUE {
+            self.apply_queue_change(place, body, from, caller);
+        }
+    }
+
+    /// The process before this one ended at this place in the history, and all its connections with it. Before anything that this
+    /// process asks for has its place.
+    pub fn handle_gone(&mut self, id: EventId, time_ms: u64) {
+        self.end_earlier_takers(Place { id, time_ms });
     }
 
     /// Answers a call of a procedure of the router's own.

@@ -14,7 +14,7 @@ use super::replay::Replay;
 use super::timers::TimerKey;
 use crate::model::command::{CalleeForm, Features, Open, Protocol, RegisterOptions, SubscribeOptions, Transport, Will};
 use crate::model::query::ReadTicket;
-use crate::model::{ConnectionId, Filter, InvocationId, PacketId, Principal, RequestId, SessionId};
+use crate::model::{ConnectionId, Filter, InvocationId, PacketId, Principal, RequestId, SessionId, Topic};
 
 /// Where a session stands in the realm's table; reused after its end, so never kept past it.
 pub type SessionKey = u32;
@@ -62,6 +62,10 @@ pub struct Session {
     pub procedures: HashMap<(Filter, CalleeForm), RegisterOptions, RandomState>,
     /// Subscriptions to `$reply/…` and `$cancel/…`, which reach only their own session.
     pub private: Vec<(Filter, SubscribeOptions)>,
+    /// Queues that it takes from.
+    pub queues: BTreeMap<Topic, SubscribeOptions>,
+    /// Its connection, once that has asked for items.
+    pub queue_user: Option<ConnectionId>,
     /// Outgoing QoS > 0.
     pub inflight: Inflight,
     /// Incoming QoS 2 ids that were published and not released [MQTT-4.3.3-10].
@@ -118,6 +122,8 @@ impl Session {
             wildcards: 0,
             procedures: HashMap::default(),
             private: Vec::new(),
+            queues: BTreeMap::new(),
+            queue_user: None,
             inflight: Inflight::new(window),
             unreleased: BTreeMap::new(),
             is_recorded: false,

@@ -2,6 +2,7 @@
 use super::Router;
 use super::broker::SelectionKey;
 use super::effect::ReadForm;
+use super::queue::connections::queue_named;
 use super::read::Purpose;
 use super::session::SessionKey;
 use crate::model::command::{Past, RetainHandling, Selection, SubscribeEntry, SubscribeOptions, UnsubscribeEntry};
@@ -141,6 +142,11 @@ impl Router {
             session.private.push((name.0, options));
             return Ok(Granted::Subscription(SubscriptionId(0), options.qos));
         }
+        if session.protocol.is_mqtt()
+            && let Some(queue) = queue_named(&name.0)
+        {
+            return self.subscribe_queue(key, queue?, name.1.is_some(), options);
+        }
         let is_new = !session.subscriptions.contains_key(&name);
         let is_full = session.subscriptions.len() >= self.limits.max_subscriptions_per_session
             || (is_wildcard && session.wildcards >= self.limits.max_wildcards_per_session)
@@ -200,6 +206,11 @@ impl Router {
             let before = session.private.len();
             session.private.retain(|(private, _)| private != filter);
             return if session.private.len() < before { Ok(()) } else { Err(Reason::NoSuchSubscription) };
+        }
+        if session.protocol.is_mqtt()
+            && let Some(queue) = queue_named(filter)
+        {
+            return self.unsubscribe_queue(key, queue?);
         }
         // [MQTT-3.10.4-1]
         let name = (filter.clone(), share.map(Into::into));

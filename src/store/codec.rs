@@ -41,7 +41,8 @@ pub struct Summary<'a> {
 
 /// Whether `item` can be written so that it is read back as it is.
 pub fn check(item: &Item) -> Result<(), Error> {
-    if item.properties.as_ref().is_some_and(|properties| properties.outcome.is_some()) {
+    let is_answer = item.properties.as_ref().is_some_and(|properties| properties.outcome.is_some());
+    if is_answer || matches!(item.payload, Payload::List(_)) {
         return Err(Error::Unstorable("the answer of a call"));
     }
     if item.realm.is_empty() {
@@ -91,6 +92,8 @@ fn encode_payload(payload: &Payload, out: &mut Vec<u8>) {
             out.push(0);
             put_bytes(out, bytes);
         }
+        // Refused by `check`.
+        Payload::List(_) => out.extend_from_slice(&[0, 0]),
         Payload::Args { encoding, args, kwargs } => {
             out.push(match encoding {
                 Encoding::Json => 1,

@@ -235,7 +235,7 @@ fn call(
     let receive_progress = option("corsac-receive-progress").is_some_and(is_true);
     let disclose_me = option("corsac-disclose-me").is_some_and(is_true);
     let procedure = Topic::from_mqtt(name)?;
-    let arguments = arguments::decode(&procedure, &payload, properties.as_deref());
+    let (arguments, payload) = arguments::take(&procedure, payload, properties.as_deref());
     Ok(Command::Call(Box::new(Call {
         reply,
         acknowledge,

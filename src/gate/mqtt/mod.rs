@@ -122,6 +122,7 @@ impl MqttGate {
         match packet {
             Packet::Connect(connect) => self.handle_connect(connect, output),
             Packet::Publish(publish) => return self.handle_publish(publish, now_ms, output),
+            Packet::PubAck(ack) if ack.reason.is_error() => acknowledge(ack.packet_id, AcknowledgeStep::Declined, output),
             Packet::PubAck(ack) => acknowledge(ack.packet_id, AcknowledgeStep::Acknowledged, output),
             Packet::PubRec(ack) if ack.reason.is_error() => acknowledge(ack.packet_id, AcknowledgeStep::Rejected, output), // [MQTT-4.4.0-2]
             Packet::PubRec(ack) => acknowledge(ack.packet_id, AcknowledgeStep::Received, output),

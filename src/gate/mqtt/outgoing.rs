@@ -54,7 +54,7 @@ impl MqttGate {
                 (&body.bytes, Some(body))
             }
             (Payload::Bytes(bytes), _) => (bytes, None),
-            (Payload::Args { .. }, _) => {
+            (Payload::Args { .. } | Payload::List(_), _) => {
                 let body = publication.conversions.body(|| payload::to_bytes(&publication.payload));
                 (&body.bytes, Some(body))
             }
@@ -177,7 +177,12 @@ impl MqttGate {
 /// A packet too large for its receiver counts as delivered [MQTT-3.1.2-25], and so does one that has expired on its way.
 fn skip(event: &Event, output: &mut Output) {
     let Some(packet_id) = event.packet_id else { return };
-    let step = if event.qos == Qos::ExactlyOnce { AcknowledgeStep::Rejected } else { AcknowledgeStep::Acknowledged };
+    let step = match event.qos {
+        Qos::ExactlyOnce => AcknowledgeStep::Rejected,
+        // An item of a queue that this client cannot be sent is for another one.
+        _ if event.publication.topic.as_mqtt().starts_with("$queue/") => AcknowledgeStep::Declined,
+        _ => AcknowledgeStep::Acknowledged,
+    };
     output.commands.push(Command::Acknowledge(vec![Acknowledgement { packet_id, step }]));
 }
 

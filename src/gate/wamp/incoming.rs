@@ -238,7 +238,7 @@ fn handle_call(request: RequestId, options: options::CallOptions, procedure: &st
         return output.commands.push(Command::Fail { kind: FailedRequest::Call, request, reason });
     }
     let properties = properties(options.passthru, options.mqtt);
-    let arguments = arguments::decode(&procedure, &payload, properties.as_deref());
+    let (arguments, payload) = arguments::take(&procedure, payload, properties.as_deref());
     output.commands.push(Command::Call(Box::new(Call {
         reply: ReplyTo::Request(request),
         acknowledge: Acknowledge::None,

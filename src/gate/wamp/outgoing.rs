@@ -51,7 +51,7 @@ impl WampGate {
             Payload::Args { encoding, args, kwargs } if *encoding == self.encoding => (args, kwargs),
             _ => match publication.conversions.args(self.encoding, convert) {
                 Payload::Args { args, kwargs, .. } => (args, kwargs),
-                Payload::Bytes(_) => return,
+                Payload::Bytes(_) | Payload::List(_) => return,
             },
         };
         let Some(subscription) = event.subscriptions.first().map(|id| SubscriptionId(*id)) else { return };

@@ -60,6 +60,10 @@ limits! {
         max_session_queue >= 0,
         max_stored_sessions >= 0,
         max_session_expiry_s >= 0,
+        max_queues >= 0,
+        max_queued >= 0,
+        max_queued_bytes >= 0,
+        max_queue_takers >= 0,
         max_auto_realms >= 0,
     }
     switches {

@@ -19,6 +19,7 @@
 //! | half a surrogate pair in JSON | as spelled | U+FFFD | U+FFFD |
 //!
 //! Nested deeper than [`MAX_DEPTH`]: binary of the encoded arguments.
+mod list;
 mod number;
 mod shape;
 mod sink;
@@ -26,9 +27,11 @@ mod sink;
 mod tests;
 mod transcode;
 
+use std::ops::Range;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
-use self::shape::{Shape, call_of, shape_of};
+use self::shape::{Shape, Sought, argument_of, call_of, shape_of};
 use self::transcode::{Unfit, append, check};
 use super::wamp::cbor::CborWriter;
 use super::wamp::json::JsonWriter;
@@ -83,8 +86,34 @@ pub fn to_args(payload: &Payload, properties: Option<&Properties>, target: Encod
     match payload {
         Payload::Bytes(bytes) => bytes_to_args(bytes, Form::of(properties), target),
         Payload::Args { encoding, .. } if *encoding == target => payload.clone(),
+        Payload::List(parts) => list::to_args(parts, target),
         Payload::Args { encoding, args, kwargs } => args_to_args(*encoding, args, kwargs, target),
     }
+}
+
+/// One argument, by its place or its name, as a payload of its own, still encoded as it is; and the payload without it (`null` stands
+/// in its place). `None` if it is not there.
+pub fn split(payload: &Payload, properties: Option<&Properties>, place: usize, name: &str) -> Option<(Payload, Payload)> {
+    let encoding = match (payload, Form::of(properties)) {
+        (Payload::Args { encoding, .. }, _) => *encoding,
+        (_, Form::Encoded(encoding)) => encoding,
+        _ => Encoding::Json,
+    };
+    let Payload::Args { args, kwargs, .. } = to_args(payload, properties, encoding) else { return None };
+    let cut = |part: &Bytes, range: Range<usize>| {
+        let mut rest = BytesMut::from(part.get(..range.start).unwrap_or_default());
+        with_writer(encoding, &mut rest, |writer| writer.null());
+        rest.extend_from_slice(part.get(range.end..).unwrap_or_default());
+        let value = single(encoding, |writer| writer.raw(part.get(range).unwrap_or_default()));
+        (value, rest.freeze())
+    };
+    if let Some(range) = argument_of(encoding, &kwargs, Sought::Named(name)) {
+        let (value, kwargs) = cut(&kwargs, range);
+        return Some((value, Payload::Args { encoding, args, kwargs }));
+    }
+    let range = argument_of(encoding, &args, Sought::At(place))?;
+    let (value, args) = cut(&args, range);
+    Some((value, Payload::Args { encoding, args, kwargs }))
 }
 
 /// An MQTT application message that is taken for `form` as arguments in `target`.
@@ -116,8 +145,12 @@ pub fn to_bytes(payload: &Payload) -> Body {
 
 /// `payload` as an MQTT application message, in `target` where it has to be encoded.
 pub fn to_bytes_in(payload: &Payload, target: Encoding) -> Body {
+    if let Payload::List(parts) = payload {
+        return to_bytes_in(&list::to_args(parts, target), target);
+    }
     let (encoding, args, kwargs) = match payload {
         Payload::Bytes(bytes) => return Body { bytes: bytes.clone(), content_type: None, is_utf8: false },
+        Payload::List(_) => return Body { bytes: Bytes::new(), content_type: None, is_utf8: false },
         Payload::Args { encoding, args, kwargs } => (*encoding, args, kwargs),
     };
     match args_to_body(encoding, args, kwargs, target) {

@@ -87,3 +87,40 @@ fn call_with<'a, R: Reader<'a>>(value: &'a Bytes) -> Option<(Range<usize>, Range
     }
     Some((args?, kwargs?))
 }
+
+/// Which argument is sought.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sought<'a> {
+    /// An item of the list.
+    At(usize),
+    /// The value under this key.
+    Named(&'a str),
+}
+
+/// Where one argument stands in a list of arguments, or in a dictionary of them; `None` if it is not there.
+pub(super) fn argument_of(encoding: Encoding, part: &Bytes, sought: Sought<'_>) -> Option<Range<usize>> {
+    match encoding {
+        Encoding::Json => argument_with::<JsonReader<'_>>(part, sought),
+        Encoding::MsgPack => argument_with::<MsgPackReader<'_>>(part, sought),
+        Encoding::Cbor => argument_with::<CborReader<'_>>(part, sought),
+    }
+}
+
+fn argument_with<'a, R: Reader<'a>>(part: &'a Bytes, sought: Sought<'_>) -> Option<Range<usize>> {
+    let mut reader = R::start_lenient(part).ok()?;
+    let (Token::List(mut open) | Token::Map(mut open)) = reader.read().ok()? else { return None };
+    let mut place = 0;
+    while reader.more(&mut open).ok()? {
+        let is_it = match (open.map, sought) {
+            (false, Sought::At(wanted)) => wanted == place,
+            (true, Sought::Named(name)) => matches!(reader.read_key().ok()?, Token::Str(key) if key == name),
+            _ => return None,
+        };
+        let (_, range) = reader.skip().ok()?;
+        if is_it {
+            return Some(range);
+        }
+        place += 1;
+    }
+    None
+}

@@ -134,7 +134,7 @@ impl<'p> Parts<'p> {
     fn of(payload: Option<&'p Payload>) -> Self {
         match payload {
             Some(Payload::Args { args, kwargs, .. }) => Parts { args, kwargs },
-            Some(Payload::Bytes(_)) | None => Parts { args: &[], kwargs: &[] },
+            Some(Payload::Bytes(_) | Payload::List(_)) | None => Parts { args: &[], kwargs: &[] },
         }
     }
 

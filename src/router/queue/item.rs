@@ -1,0 +1,134 @@
+//! What queues hold and tell: items, settings, figures, and what those who wait are given.
+use std::sync::Arc;
+
+use super::change::Token;
+use crate::model::publication::Properties;
+use crate::model::{Payload, Topic};
+
+/// How long a claim lasts where nobody has said it. Part of the meaning of records: never changed.
+pub const DEFAULT_VISIBILITY_MS: u64 = 30_000;
+
+/// What an item says, as it was put.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Body {
+    /// As it arrived.
+    pub payload: Payload,
+    /// What travels with it.
+    pub properties: Option<Arc<Properties>>,
+}
+
+impl Body {
+    /// Bytes that it holds, with a share for its place in the tables.
+    pub fn weight(&self) -> usize {
+        256 + self.payload.len() + self.properties.as_ref().map_or(0, |properties| properties.text_bytes())
+    }
+}
+
+/// How a queue treats its items.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// How long a claim lasts.
+    pub visibility_ms: u64,
+    /// Deliveries of an item before it is a dead letter; 0 = any number.
+    pub max_deliveries: u32,
+    /// Where dead letters go; without it they are dropped and counted.
+    pub dead_letter: Option<Topic>,
+    /// Items that may be put into it; 0 = any number. Dead letters are taken beyond it.
+    pub max_len: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { visibility_ms: DEFAULT_VISIBILITY_MS, max_deliveries: 0, dead_letter: None, max_len: 0 }
+    }
+}
+
+/// What has happened to the items of a queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Items put.
+    pub put: u64,
+    /// Claims.
+    pub taken: u64,
+    /// Items done with.
+    pub acknowledged: u64,
+    /// Claims that ended otherwise.
+    pub returned: u64,
+    /// Items that went to the queue for dead letters.
+    pub dead_lettered: u64,
+    /// Dead letters that had nowhere to go.
+    pub dropped: u64,
+    /// Items whose lifetime was over before they were done with.
+    pub expired: u64,
+}
+
+/// An item for whoever claimed it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Grant {
+    /// The claim.
+    pub token: Token,
+    /// The id of the item.
+    pub id: u64,
+    /// Which delivery this is, counting from 1.
+    pub delivery_count: u32,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What follows from a record for those who wait.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Told {
+    /// The call that asked by this record gets these; none if its wait is over.
+    Items {
+        /// The record.
+        take: u64,
+        /// What it gets.
+        items: Vec<Grant>,
+    },
+    /// The call that asked by this record waits no longer, as it wished, or because its connection has ended.
+    Canceled {
+        /// The record.
+        take: u64,
+    },
+    /// A connection gets an item.
+    Delivery {
+        /// Which.
+        to: u64,
+        /// Of this queue.
+        queue: Topic,
+        /// The item.
+        grant: Grant,
+    },
+}
+
+/// Why a change had no effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// No claim has that token any more.
+    NoSuchToken,
+    /// The queue holds as many items as its settings allow.
+    Full,
+}
+
+/// Sizes and counts of one queue.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Somebody has declared it.
+    pub is_declared: bool,
+    /// How it treats its items.
+    pub settings: Settings,
+    /// Items that the next taker gets.
+    pub ready: u64,
+    /// Items that rest.
+    pub delayed: u64,
+    /// Items that are claimed.
+    pub claimed: u64,
+    /// Bytes of all of them, about.
+    pub bytes: usize,
+    /// Calls that wait.
+    pub waiting: usize,
+    /// Connections that take what comes.
+    pub subscribers: usize,
+    /// What has happened.
+    pub counts: Counts,
+}
