@@ -2,15 +2,18 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::effect::{Draft, ReadForm};
 use super::{Effect, Router};
+use crate::model::arguments::Arguments;
 use crate::model::command::{
     Acknowledge, Call, CalleeForm, CancelMode, Features, InvokePolicy, Open, Outcome, Protocol, RegisterOptions, ReplyTo,
     SubscribeEntry, SubscribeOptions, Transport, UnsubscribeEntry, Yield,
 };
 use crate::model::delivery::{Answer, Event, Granted, Invocation};
 use crate::model::query::{Page, Query, ReadTicket};
-use crate::model::record::Ticket;
+use crate::model::record::{Kind, Ticket};
 use crate::model::{
     Command, ConnectionId, Delivery, Encoding, ErrorUri, EventId, Filter, InvocationId, Item, Limits, MatchPolicy, PacketId,
     Payload, Principal, Publication, Qos, Reason, Record, RequestId, SessionId, Topic,
@@ -161,6 +164,22 @@ impl Realm {
         let id = EventId::new(self.records.len() as u64 + 1).unwrap();
         self.records.push(Record { id, item });
         self.router.handle_appended(ticket, id, self.now_ms, false);
+        self.collect();
+    }
+
+    /// The process ends and another one reads the history; everybody has to come again.
+    pub fn restart(&mut self) {
+        self.router = Router::new(self.router.limits.clone(), 1);
+        self.inboxes.clear();
+        self.tickets.clear();
+        for record in &self.records {
+            self.router.handle_replayed(record);
+        }
+        self.router.finish_replay(self.now_ms);
+        let (id, time_ms) = (EventId::new(self.records.len() as u64 + 1).unwrap(), self.now_ms);
+        let item = Item { time_ms, ..Item::of_kind(Kind::GONE, "realm1".into(), time_ms, Payload::empty()) };
+        self.records.push(Record { id, item });
+        self.router.handle_gone(id, time_ms);
         self.collect();
     }
 
@@ -361,6 +380,13 @@ impl Realm {
     /// A call.
     pub fn call_with(&mut self, connection: ConnectionId, call: Call) {
         self.send(connection, Command::Call(Box::new(call)));
+    }
+
+    /// A call of a procedure of the router's own, with these arguments and this payload.
+    pub fn call_own(&mut self, connection: ConnectionId, request: u64, uri: &str, list: Value, payload: Payload) {
+        let Value::Array(list) = list else { panic!("arguments are a list: {list}") };
+        let arguments = Some(Ok(Box::new(Arguments { list, ..Arguments::default() })));
+        self.call_with(connection, Call { arguments, payload, ..wamp_call(request, uri) });
     }
 
     /// CANCEL.
