@@ -65,6 +65,13 @@ impl Router {
         assert!(status.success());
     }
 
+    /// Ends it as a power cut does (SIGKILL), and waits until it is gone.
+    pub fn kill(&self) {
+        let mut child = self.child.lock().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
     /// Its exit status; panics if it has not gone within `patience`.
     pub fn wait(&self, patience: Duration) -> ExitStatus {
         let deadline = Instant::now() + patience;
