@@ -351,3 +351,54 @@ fn the_environment_may_name_the_router() {
     assert_eq!(with(&["sub", "#", "--retained", "--count", "1"]).1, "env/x 1\n");
     assert_eq!(with(&["check"]).0, Some(0));
 }
+
+#[test]
+fn items_go_through_queues_from_every_client_to_every_client() {
+    let router = Router::start();
+    let ways = router.ways();
+    let queue = |way: &[String], arguments: &[&str]| {
+        let mut command = corsac(&["queue", arguments[0]]);
+        command.args(way).args(&arguments[1..]);
+        Running::start(command).end()
+    };
+    let done = |stdout: &str| (Some(0), stdout.to_owned(), String::new());
+    for (number, putting) in ways.iter().enumerate() {
+        let name = format!("work.{number}");
+        assert_eq!(queue(putting, &["put", &name, "text", "{\"b\" : 1}", "[1,2]", "5", ""]), done(""));
+        for taking in &ways {
+            let (code, stdout, stderr) = queue(taking, &["take", &name, "--max", "9"]);
+            assert_eq!((code, stderr.as_str()), (Some(0), ""));
+            let (tokens, bodies): (Vec<_>, Vec<_>) =
+                stdout.lines().map(|line| line.split_once(' ').expect("token, body")).unzip();
+            assert_eq!(bodies, ["text", "{\"b\":1}", "[1,2]", "5", ""]);
+            let nack: Vec<&str> = ["nack"].into_iter().chain(tokens).collect();
+            assert_eq!(queue(putting, &nack), done(""));
+        }
+        let taker = {
+            let mut command = corsac(&["queue", "take", "later", "--wait-ms", "10000", "--ack"]);
+            command.args(&ways[(number + 1) % ways.len()]);
+            Running::start(command)
+        };
+        let mut putter = corsac(&["queue", "put", "later", "--delay-ms", "10"]);
+        putter.args(putting).stdin(Stdio::piped());
+        let mut putter = Running::start(putter);
+        writeln!(putter.child.stdin.take().expect("piped"), "a line").unwrap();
+        assert_eq!(putter.end(), done(""));
+        assert_eq!(taker.end(), done("a line\n"));
+        let (_, stdout, _) = queue(putting, &["take", &name, "--json", "--ack"]);
+        let item: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+        assert_eq!((&item["args"][0], &item["delivery_count"]), (&"text".into(), &(ways.len() as u64 + 1).into()));
+        let (code, stdout, stderr) = queue(putting, &["ack", item["token"].as_str().expect("text")]);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""));
+        assert!(stderr.contains("corsac.error.no_such_token") && stderr.contains("its time was over"), "{stderr}");
+        let (_, stdout, _) = queue(putting, &["declare", &name, "--max-deliveries", "3", "--dead-letter", "dead"]);
+        assert_eq!(stdout, "{\"dead_letter\":\"dead\",\"max_deliveries\":3,\"max_len\":null,\"visibility_ms\":30000}\n");
+        let (_, stdout, _) = queue(putting, &["stats", &name]);
+        let stats: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+        assert_eq!((&stats["ready"], &stats["acknowledged"]), (&4.into(), &1.into()));
+        let (code, stdout, stderr) = queue(putting, &["take", "nothing", "--wait-ms", "10"]);
+        assert!(code == Some(1) && stdout.is_empty() && stderr.contains("no item came from nothing in 10 ms"), "{stderr}");
+        let (code, _, stderr) = queue(putting, &["put", "a b", "1"]);
+        assert!(code == Some(1) && stderr.contains("write it like jobs"), "{stderr}");
+    }
+}

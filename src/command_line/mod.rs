@@ -7,6 +7,7 @@ mod client;
 mod history;
 mod output;
 mod publish;
+mod queue;
 mod register;
 mod run;
 mod subscribe;
@@ -84,6 +85,18 @@ where --after goes on.
 Exit code: 0 everything was printed, or a signal or its reader stopped it, 1 there is no such history or the connection failed,
 2 the command line is wrong.";
 
+const QUEUE_HELP: &str = "\
+Whoever takes an item says that it is done with (ack), or it comes again when its time is over. A line that `take` prints is the
+token and the item; with --ack it is the item alone.
+
+  corsac queue put jobs '{\"n\":1}' '{\"n\":2}'
+  ls *.jpg | corsac queue put jobs
+  corsac queue take jobs --ack --wait-ms 60000 | xargs resize
+  corsac queue take jobs --max 10 --json | jq -r .token | xargs corsac queue ack
+  corsac queue declare jobs --visibility-ms 60000 --max-deliveries 5 --dead-letter jobs.dead
+
+Exit code: 0 done, 1 it was refused, or there was no item to take, 2 the command line is wrong.";
+
 #[derive(Subcommand)]
 enum Command {
     /// Run the router (the default)
@@ -107,6 +120,9 @@ enum Command {
     /// Serve a procedure by running a command for each call
     #[command(after_help = REGISTER_HELP)]
     Register(register::Register),
+    /// Put items into a queue, take them, and say what became of them
+    #[command(after_help = QUEUE_HELP)]
+    Queue(queue::Queue),
     /// Measure a router, this one or any other that speaks MQTT or WAMP
     Bench(bench::Bench),
 }
@@ -122,6 +138,7 @@ impl CommandLine {
             Command::History(command) => run_client(history::history(&command)),
             Command::Call(command) => run_client(call::call(&command)),
             Command::Register(command) => run_client(register::register(&command)),
+            Command::Queue(command) => run_client(queue::queue(&command)),
             Command::Bench(bench) => bench::bench(&bench),
         }
     }

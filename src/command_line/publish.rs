@@ -80,7 +80,7 @@ async fn publish_lines(client: &mut Client, command: &Publish, topic: &Topic, pu
 }
 
 /// The lines of standard input, read on a thread of their own, a bounded number ahead.
-fn lines() -> mpsc::Receiver<io::Result<String>> {
+pub(super) fn lines() -> mpsc::Receiver<io::Result<String>> {
     let (tx, rx) = mpsc::channel(64);
     std::thread::spawn(move || {
         for line in io::stdin().lines() {

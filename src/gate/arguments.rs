@@ -66,4 +66,24 @@ mod tests {
         assert!(nested.is_ok_and(|arguments| arguments.list.len() == 1));
         assert_eq!(decode(&Topic::from_uri("com.a").unwrap(), &payload, None), None);
     }
+
+    #[test]
+    fn what_is_put_stays_as_it_arrived() {
+        let put = Topic::from_uri(PUT).unwrap();
+        // Deeper than the router would decode.
+        let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
+        let args = format!("[\"q\",{deep},{{\"delay_ms\":5}}]");
+        let payload = Payload::Args { encoding: Encoding::Json, args: args.into(), kwargs: Default::default() };
+        let (arguments, body) = take(&put, payload, None);
+        assert_eq!(arguments.unwrap().unwrap().list, [json!("q"), json!(null), json!({"delay_ms": 5})]);
+        assert_eq!(
+            body,
+            Payload::Args { encoding: Encoding::Json, args: format!("[{deep}]").into(), kwargs: Default::default() }
+        );
+        let (arguments, body) = take(&put, Payload::Bytes("q".into()), None);
+        assert_eq!((arguments.unwrap().unwrap().list, body), (vec![json!("q")], Payload::empty()));
+        let other = Topic::from_uri("corsac.queue.take").unwrap();
+        let payload = Payload::Bytes("[\"q\",5]".into());
+        assert_eq!(take(&other, payload.clone(), None).1, payload);
+    }
 }

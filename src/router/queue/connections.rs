@@ -293,7 +293,7 @@ mod tests {
         let publisher = realm.mqtt("p");
         let a = realm.persistent("a");
         assert_eq!(realm.subscribe(a, "$queue/q", Qos::AtLeastOnce), granted());
-        assert_eq!(realm.subscribe(a, "t", Qos::AtLeastOnce).is_ok(), true);
+        assert!(realm.subscribe(a, "t", Qos::AtLeastOnce).is_ok());
         put(&mut realm, publisher, "1");
         let topic = Topic::from_mqtt("t").unwrap();
         let publication = Arc::new(Publication::new(topic, Payload::Bytes("event".into()), Qos::AtLeastOnce));

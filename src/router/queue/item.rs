@@ -20,8 +20,13 @@ pub struct Body {
 impl Body {
     /// Bytes that it holds, with a share for its place in the tables.
     pub fn weight(&self) -> usize {
-        256 + self.payload.len() + self.properties.as_ref().map_or(0, |properties| properties.text_bytes())
+        weight_of(&self.payload, self.properties.as_deref())
     }
+}
+
+/// What an item that says this would weigh.
+pub fn weight_of(payload: &Payload, properties: Option<&Properties>) -> usize {
+    256 + payload.len() + properties.map_or(0, Properties::text_bytes)
 }
 
 /// How a queue treats its items.

@@ -3,6 +3,21 @@
 //! Everything that happens to them is a record in the history ([`change`]), evaluated when it has its place ([`state`]). This file
 //! asks for those records, answers who asked, and keeps the bounds of the realm, which are looked at when something is asked for:
 //! the same records lead to the same queues whatever the bounds are by then.
+//!
+//! | | |
+//! |---|---|
+//! | a queue that nobody declared | is there while it holds something or somebody waits: claims of 30 s, any number of deliveries and items, no dead letters |
+//! | name | a topic in either spelling: `jobs/a` and `jobs.a` are the queue `$queue/jobs/a` |
+//! | order | by the places of the puts; what returns is older than what was not taken yet, and comes before it |
+//! | claim of a call | ends by ack, by nack, or when its visibility is over, wherever the caller is by then |
+//! | claim of a connection | ends by PUBACK or with the connection; a PUBACK with an error, or an item that does not fit the client, lets it rest as long as a claim lasts |
+//! | token | the id of the record that led to the claim; of its second claim with `.1`, and so on |
+//! | delivery count | 1 at first, and raised with each claim; a claim whose answer reached nobody is taken back and does not count |
+//! | dead letter | what returns after `max_deliveries` claims: goes to the end of `dead_letter`, whatever its `max_len`, and is counted anew there; without that queue it is dropped and counted |
+//! | `max_len` | items in all, claimed ones too; a put beyond it is refused with `corsac.error.quota_exceeded` |
+//! | take | one item, or up to `max` (1,000) as long as they have no more than 1 MiB together; waits `wait_ms` for the first, in line; then no items |
+//! | lifetime (MQTT 5 message expiry) | the item is gone with it, unless it is claimed and acknowledged |
+//! | `corsac-delay`, `delay_ms` | milliseconds before it can be taken |
 pub mod change;
 pub(super) mod connections;
 pub(super) mod item;
@@ -19,7 +34,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use self::change::{Change, is_queue};
-use self::item::{Body, Refused, Settings, Told};
+use self::item::{Body, Refused, Settings, Told, weight_of};
 use self::state::Queues;
 use super::Router;
 use super::append::Place;
@@ -80,8 +95,8 @@ impl Router {
         let (state, limits) = (&self.queues.state, &self.limits);
         delay_of(publication.properties.as_deref())?;
         self.check_queue(&publication.topic)?;
-        let is_full =
-            state.items() >= limits.max_queued || state.bytes() + body_of(publication).weight() > limits.max_queued_bytes;
+        let bytes = state.bytes() + weight_of(&publication.payload, publication.properties.as_deref());
+        let is_full = state.items() >= limits.max_queued || bytes > limits.max_queued_bytes;
         if is_full { Err(Reason::QuotaExceeded) } else { Ok(()) }
     }
 

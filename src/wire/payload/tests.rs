@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use rmpv::Value;
 
 use super::*;
+use crate::model::payload::Part;
 
 const ENCODINGS: [Encoding; 3] = [Encoding::Json, Encoding::MsgPack, Encoding::Cbor];
 
@@ -413,4 +414,66 @@ fn is_unicode(value: &Value) -> bool {
         Value::Map(map) => map.iter().all(|(key, value)| is_unicode(key) && is_unicode(value)),
         _ => true,
     }
+}
+
+/// One argument apart from the rest, in every encoding, byte for byte.
+#[test]
+fn an_argument_is_split_off_as_it_is() {
+    for (encoding, args, kwargs, body, rest) in [
+        (
+            Encoding::Json,
+            &br#"["q", {"a":[1 ,2]} ,{"d":5}]"#[..],
+            &b""[..],
+            &br#"[{"a":[1 ,2]}]"#[..],
+            &br#"["q", null ,{"d":5}]"#[..],
+        ),
+        (Encoding::MsgPack, b"\x93\xa1q\xc4\x02\xFF\0\x80", b"", b"\x91\xc4\x02\xFF\0", b"\x93\xa1q\xc0\x80"),
+        (Encoding::Cbor, b"\x82\x61q\xfb\x3f\xf0\0\0\0\0\0\0", b"", b"\x81\xfb\x3f\xf0\0\0\0\0\0\0", b"\x82\x61q\xf6"),
+    ] {
+        let split = split(&args_in(encoding, args, kwargs), None, 1, "body");
+        assert_eq!(split, Some((args_in(encoding, body, b""), args_in(encoding, rest, b""))), "{encoding:?}");
+    }
+    let (body, rest) = split(&json_args(r#"["q"]"#, r#"{"x":1,"body":"\u0000AA=="}"#), None, 1, "body").unwrap();
+    assert_eq!((body, shown(&rest)), (json_args(r#"["\u0000AA=="]"#, ""), pair(r#"["q"]"#, r#"{"x":1,"body":null}"#)));
+    let message = mqtt(br#"{"args":["q",[true]],"kwargs":{}}"#);
+    assert_eq!(shown(&split(&message, None, 1, "body").unwrap().0), pair("[[true]]", ""));
+    let packed = mqtt(b"\x82\xa4args\x92\xa1q\xc4\x01\xFF\xa6kwargs\x80");
+    let (body, _) = split(&packed, Some(&typed(MSGPACK_TYPE)), 1, "body").unwrap();
+    assert_eq!(body, args_in(Encoding::MsgPack, b"\x91\xc4\x01\xFF", b""));
+    for payload in [json_args(r#"["q"]"#, ""), json_args("", ""), mqtt(b"q"), mqtt(b""), json_args("[", "{")] {
+        assert_eq!(split(&payload, None, 1, "body"), None, "{payload:?}");
+    }
+}
+
+/// Each part of a list in the encoding of whoever gets it.
+#[test]
+fn a_list_holds_payloads_of_every_kind() {
+    let part = |token: &str, payload: Payload, properties: Option<Properties>| Part {
+        head: [("id".to_owned(), 7.into()), ("token".to_owned(), token.into())].into_iter().collect(),
+        payload,
+        properties: properties.map(std::sync::Arc::new),
+    };
+    let list = Payload::List(
+        [
+            part("a", args_in(Encoding::MsgPack, b"\x91\xc4\x01\xFF", b""), None),
+            part("b", mqtt(b"\x01"), Some(typed(CBOR_TYPE))),
+            part("c", json_args("[1,2]", r#"{"k":null}"#), None),
+            part("d", mqtt(b""), None),
+        ]
+        .into(),
+    );
+    let expected = concat!(
+        r#"[[{"id":7,"token":"a","args":["\u0000/w=="]},{"id":7,"token":"b","args":[1]},"#,
+        r#"{"id":7,"token":"c","args":[1,2],"kwargs":{"k":null}},{"id":7,"token":"d","args":[]}]]"#
+    );
+    assert_eq!(shown(&list), pair(expected, ""));
+    for encoding in ENCODINGS {
+        let converted = to_args(&list, None, encoding);
+        let is_same = encoding == Encoding::Json || shown(&converted) == pair(expected, "");
+        assert!(is_same, "{encoding:?}: {:?}", shown(&converted));
+    }
+    let body = to_bytes(&list);
+    assert_eq!(body.bytes, expected[1..expected.len() - 1]);
+    assert_eq!((body.content_type, list.is_empty()), (Some(JSON_TYPE), false));
+    assert_eq!(shown(&Payload::List([].into())), pair("[[]]", ""));
 }

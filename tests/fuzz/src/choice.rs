@@ -441,8 +441,13 @@ impl Choice<'_, '_> {
 
     /// What only one of the protocols has.
     fn own_command(&mut self, speaks: Speaks) -> Command {
-        const STEPS: [AcknowledgeStep; 4] =
-            [AcknowledgeStep::Acknowledged, AcknowledgeStep::Received, AcknowledgeStep::Rejected, AcknowledgeStep::Completed];
+        const STEPS: [AcknowledgeStep; 5] = [
+            AcknowledgeStep::Acknowledged,
+            AcknowledgeStep::Received,
+            AcknowledgeStep::Rejected,
+            AcknowledgeStep::Completed,
+            AcknowledgeStep::Declined,
+        ];
         match (speaks, self.flag()) {
             (Speaks::Mqtt, true) => Command::Release(self.packet_id()),
             (Speaks::Mqtt, false) => Command::Acknowledge(

@@ -111,6 +111,7 @@ pub fn is_sound(payload: &Payload) -> bool {
         let args = match numbers(*encoding, 0) {
             Payload::Args { args, .. } => args,
             Payload::Bytes(bytes) => bytes,
+            Payload::List(_) => return false,
         };
         return is_sound(&Payload::Args { encoding: *encoding, args, kwargs: kwargs.clone() });
     }
