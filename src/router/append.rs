@@ -30,6 +30,8 @@ pub struct Owed {
     last: Ticket,
     /// A SUBSCRIBE that waits for the history, and holds up everything behind it.
     pub(super) probing: Option<Box<Probing>>,
+    /// Changes of state that it asked for and that have not come back. They hold up nothing but the reading of its socket.
+    changes: usize,
     /// Commands that wait for all of them, with the connection that sent them.
     deferred: VecDeque<(ConnectionId, Command)>,
     /// Tickets of deliveries that have not come back.
@@ -155,9 +157,9 @@ impl Router {
         let waiting = match self.appends.take(ticket) {
             Some(Waiting::Publication(waiting)) => waiting,
             Some(Waiting::Change(Asked { from, kind, body, caller })) => {
-                let from = self.author(from);
-                self.apply_change(Place { id, time_ms }, kind, &body, from, caller);
-                return self.continue_shut_down();
+                let author = self.author(from);
+                self.apply_change(Place { id, time_ms }, kind, &body, author, caller);
+                return self.settle_change(from);
             }
             Some(Waiting::Command(held)) => return self.release_command(held, Ok(())),
             Some(Waiting::Delivery(said)) => return self.say(said),
@@ -166,7 +168,7 @@ impl Router {
                 if self.author(from).is_some() {
                     self.reply(&caller, outcome.map_or_else(Reply::from, |()| Reply::Now(vec![id.value().into()])));
                 }
-                return self.continue_shut_down();
+                return self.settle_change(from);
             }
             None => return,
         };
@@ -196,13 +198,13 @@ impl Router {
                 if let Some(caller) = caller.filter(|_| self.author(from).is_some()) {
                     self.reply(&caller, reason.into());
                 }
-                return self.continue_shut_down();
+                return self.settle_change(from);
             }
             Some(Waiting::Put(Put { from, caller, .. })) => {
                 if self.author(from).is_some() {
                     self.reply(&caller, reason.into());
                 }
-                return self.continue_shut_down();
+                return self.settle_change(from);
             }
             Some(Waiting::Command(held)) => return self.release_command(held, Err(reason)),
             // A disk that takes nothing is no reason to withhold what others have published; a crash may repeat it.
@@ -238,7 +240,26 @@ impl Router {
     /// True while something that this connection sent waits for its place in the history.
     pub fn is_owed(&self, connection: ConnectionId) -> bool {
         let session = self.sessions.of_connection(connection).and_then(|key| self.sessions.at(key));
-        session.is_some_and(|session| session.owed.tickets > 0)
+        session.is_some_and(|session| session.owed.tickets > 0 || session.owed.changes > 0)
+    }
+
+    /// A session has asked for a change of state.
+    fn note_change(&mut self, from: Option<(SessionKey, SessionId)>) {
+        if let Some(session) = from.and_then(|(key, _)| self.sessions.at_mut(key)) {
+            session.owed.changes += 1;
+        }
+    }
+
+    /// It has its place, or could not be stored.
+    fn settle_change(&mut self, from: Option<(SessionKey, SessionId)>) {
+        if let Some(session) = self.author(from).and_then(|key| self.sessions.at_mut(key)) {
+            session.owed.changes = session.owed.changes.saturating_sub(1);
+            let is_settled = session.owed.changes == 0 && session.owed.tickets == 0;
+            if let Some(connection) = session.connection.filter(|_| is_settled) {
+                self.effects.push_back(Effect::Settled(connection));
+            }
+        }
+        self.continue_shut_down();
     }
 
     /// Its publisher, if its session has not ended meanwhile.
@@ -310,7 +331,7 @@ impl Router {
                 return;
             }
             let Some((connection, command)) = session.owed.deferred.pop_front() else {
-                if let Some(connection) = session.connection {
+                if let Some(connection) = session.connection.filter(|_| session.owed.changes == 0) {
                     self.effects.push_back(Effect::Settled(connection));
                 }
                 return;
@@ -503,6 +524,7 @@ impl Router {
         let author = self.disclosed(key);
         let from = author.as_ref().map(|author| (key, author.session));
         let draft = Draft { body: DraftBody::Publication(publication.clone()), author, flags: Flags::default(), dedup: None };
+        self.note_change(from);
         let ticket = self.appends.push(Waiting::Put(Put { from, publication, caller }));
         self.effects.push_back(Effect::Append(ticket, draft));
     }
@@ -513,6 +535,7 @@ impl Router {
         let author = from.and_then(|key| self.disclosed(key));
         let from = from.zip(author.as_ref().map(|author| author.session));
         let draft = Draft { body: DraftBody::Change(kind, body.clone()), author, flags: Flags::default(), dedup: None };
+        self.note_change(from);
         let ticket = self.appends.push(Waiting::Change(Asked { from, kind, body, caller }));
         self.effects.push_back(Effect::Append(ticket, draft));
     }

@@ -361,7 +361,7 @@ impl Router {
         for (id, known) in released {
             self.send_release(key, connection, id, known);
         }
-        self.settle_claims(claims);
+        self.settle_claims(key, claims);
         if is_violation {
             return self.end_connection(key, Reason::ProtocolViolation);
         }

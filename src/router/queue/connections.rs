@@ -59,7 +59,7 @@ impl Router {
     fn attach(&mut self, key: SessionKey, queue: &Topic) {
         let Some(by) = self.note_queue_user(key) else { return };
         let window = self.sessions.at(key).map_or(1, |session| session.inflight.window());
-        self.append_owed(Change::Attach { queue: queue.as_mqtt().into(), by: by.0, window });
+        self.append_owed(Some(key), Change::Attach { queue: queue.as_mqtt().into(), by: by.0, window });
     }
 
     /// A session came back: it takes again from the queues that it took from.
@@ -76,7 +76,7 @@ impl Router {
         let session = self.sessions.at_mut(key).ok_or(Reason::ConnectionLost)?;
         session.queues.remove(queue).ok_or(Reason::NoSuchSubscription)?;
         if let Some(by) = session.connection {
-            self.append_owed(Change::Detach { queue: queue.as_mqtt().into(), by: by.0 });
+            self.append_owed(Some(key), Change::Detach { queue: queue.as_mqtt().into(), by: by.0 });
         }
         Ok(())
     }
@@ -94,7 +94,7 @@ impl Router {
         let Some(session) = self.sessions.at_mut(key) else { return };
         let Some(by) = session.queue_user.take() else { return };
         session.inflight.forget_claims();
-        self.append_owed(Change::Gone { by: by.0 });
+        self.append_owed(None, Change::Gone { by: by.0 });
     }
 
     /// Puts an item into the window of a connection. One that has ended returns it by its end.
@@ -118,19 +118,19 @@ impl Router {
             self.deliver(to, Delivery::Event(event));
         }
         if is_dropped {
-            self.append_owed(Change::Nack { tokens: vec![token], delay_ms: None });
+            self.append_owed(None, Change::Nack { tokens: vec![token], delay_ms: None });
         }
     }
 
     /// What a connection has said about its items in one read. What it declines rests as long as a claim would last.
-    pub(in crate::router) fn settle_claims(&mut self, claims: Vec<(Token, bool)>) {
+    pub(in crate::router) fn settle_claims(&mut self, key: SessionKey, claims: Vec<(Token, bool)>) {
         let of = |is_done: bool| claims.iter().filter(|claim| claim.1 == is_done).map(|claim| claim.0).collect::<Vec<_>>();
         let (done, declined) = (of(true), of(false));
         if !done.is_empty() {
-            self.append_owed(Change::Ack { tokens: done });
+            self.append_owed(Some(key), Change::Ack { tokens: done });
         }
         if !declined.is_empty() {
-            self.append_owed(Change::Nack { tokens: declined, delay_ms: None });
+            self.append_owed(Some(key), Change::Nack { tokens: declined, delay_ms: None });
         }
     }
 }

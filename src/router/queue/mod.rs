@@ -187,7 +187,7 @@ impl Router {
         if self.queues.retry_at_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
             self.queues.retry_at_ms = None;
             for change in std::mem::take(&mut self.queues.owed) {
-                self.append_owed(change);
+                self.append_owed(None, change);
             }
         }
         let is_due = self.queues.state.next_due_ms().is_some_and(|at_ms| at_ms <= self.now_ms);
@@ -199,14 +199,14 @@ impl Router {
     }
 
     /// Sends a change on its way that follows from what has happened, behind those that wait to be tried again.
-    fn append_owed(&mut self, change: Change) {
+    fn append_owed(&mut self, from: Option<SessionKey>, change: Change) {
         if self.is_pointless(&change) {
             return;
         }
         if self.queues.retry_at_ms.is_some() {
             return self.queues.owed.push_back(change);
         }
-        self.append_change(None, Kind::QUEUE, change.encode(), None);
+        self.append_change(from, Kind::QUEUE, change.encode(), None);
     }
 
     /// True for what a connection that has ended meanwhile wanted to have.

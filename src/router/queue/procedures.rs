@@ -110,7 +110,7 @@ impl Router {
         let is_it = |caller: &Caller| caller.session == Some(key) && caller.request() == Some(request);
         let take = self.queues.callers.iter().find(|(_, (caller, _))| is_it(caller)).map(|(take, _)| *take);
         if let Some(take) = take {
-            self.append_owed(Change::Cancel { take });
+            self.append_owed(Some(key), Change::Cancel { take });
         }
     }
 
@@ -122,7 +122,7 @@ impl Router {
             self.answer(&caller, Message { outcome: Outcome::Result, payload: Payload::List(parts), properties: None })
         });
         if !is_handed_over && !tokens.is_empty() {
-            self.append_owed(Change::Return { tokens });
+            self.append_owed(None, Change::Return { tokens });
         }
     }
 
@@ -379,7 +379,10 @@ mod tests {
         assert_eq!(realm.on_their_way(), 2);
         realm.append();
         assert_eq!(value(&realm.answer(a)), Some(json!(1)));
+        // Only its socket is read no faster than the disk writes.
+        assert!(realm.router.is_owed(a) && realm.settled.is_empty());
         realm.refuse_append(Reason::NoSpace);
+        assert!(!realm.router.is_owed(a) && realm.settled == [a]);
         assert_eq!(realm.error(a).1, ErrorUri::Reason(Reason::NoSpace));
         assert!(realm.router.queues.asked.is_empty());
     }
