@@ -314,6 +314,10 @@ impl Realm {
         let request = RequestId(self.requests);
         self.send(connection, Command::Subscribe { request, entries: vec![entry] });
         let is_answer = |told: &Delivery| matches!(told, Delivery::Subscribed(answered, _) if *answered == request);
+        // What a session that stays asks for is on record before it is answered.
+        while !self.inboxes.get(&connection).is_some_and(|inbox| inbox.iter().any(is_answer)) && !self.tickets.is_empty() {
+            self.append();
+        }
         match self.take(connection, is_answer) {
             Delivery::Subscribed(_, results) if results.len() == 1 => results[0],
             other => panic!("not one answer: {other:?}"),
