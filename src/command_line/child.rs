@@ -21,6 +21,16 @@ const MAX_ERROR_BYTES: u64 = 16 << 10;
 pub struct Running(Arc<Mutex<Child>>);
 
 impl Running {
+    /// This child.
+    pub fn of(child: Arc<Mutex<Child>>) -> Self {
+        Running(child)
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.lock().id()
+    }
+
     /// Kills the command; its outcome is told all the same.
     pub fn kill(&self) {
         self.0.lock().kill().ok(); // it may have ended by itself
@@ -63,7 +73,7 @@ pub fn start(
 }
 
 /// Waits without keeping the lock that `kill` needs.
-fn wait(child: &Mutex<Child>) -> io::Result<ExitStatus> {
+pub fn wait(child: &Mutex<Child>) -> io::Result<ExitStatus> {
     let mut pause = Duration::from_micros(100);
     loop {
         if let Some(status) = child.lock().try_wait()? {

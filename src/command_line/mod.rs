@@ -5,6 +5,7 @@ mod check;
 mod child;
 mod client;
 mod history;
+mod lock;
 mod output;
 mod publish;
 mod queue;
@@ -13,6 +14,7 @@ mod run;
 mod subscribe;
 
 use std::future::Future;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use corsac::node::config::{Config, ConfigError, Flags};
@@ -97,6 +99,18 @@ token and the item; with --ack it is the item alone.
 
 Exit code: 0 done, 1 it was refused, or there was no item to take, 2 the command line is wrong.";
 
+const LOCK_HELP: &str = "\
+The command runs while the lock is held, with the fencing token in CORSAC_LOCK_TOKEN: a number that is larger than that of
+every holder before. Have the resource refuse smaller ones: a holder that is stopped for a while, or whose `corsac lock` alone
+is killed, does not know yet that it has lost the lock. If the lock is lost the command is killed.
+
+  corsac lock demo/printer -- ./print-report
+  corsac lock demo/nightly --wait-ms 0 -- ./backup        # not twice at the same time
+  corsac call corsac.lock.inspect demo/printer
+
+Exit code: that of the command (128 and the signal that ended it), 1 the lock was not granted or is lost, or the connection
+failed, 2 the command line is wrong.";
+
 #[derive(Subcommand)]
 enum Command {
     /// Run the router (the default)
@@ -123,14 +137,17 @@ enum Command {
     /// Put items into a queue, take them, and say what became of them
     #[command(after_help = QUEUE_HELP)]
     Queue(queue::Queue),
+    /// Run a command while holding a lock
+    #[command(after_help = LOCK_HELP)]
+    Lock(lock::Lock),
     /// Measure a router, this one or any other that speaks MQTT or WAMP
     Bench(bench::Bench),
 }
 
 impl CommandLine {
     /// Runs the command; an error is one message that says what to do next.
-    pub fn run(self) -> Result<(), String> {
-        match self.command.unwrap_or(Command::Run(self.flags)) {
+    pub fn run(self) -> Result<ExitCode, String> {
+        let done = match self.command.unwrap_or(Command::Run(self.flags)) {
             Command::Run(flags) => run::run(&flags),
             Command::Check(flags) => check::check(&flags),
             Command::Publish(command) => run_client(publish::publish(&command)),
@@ -139,13 +156,15 @@ impl CommandLine {
             Command::Call(command) => run_client(call::call(&command)),
             Command::Register(command) => run_client(register::register(&command)),
             Command::Queue(command) => run_client(queue::queue(&command)),
+            Command::Lock(command) => return run_client(lock::lock(&command)),
             Command::Bench(bench) => bench::bench(&bench),
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     }
 }
 
 /// Runs a small client on this thread.
-fn run_client(client: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+fn run_client<T>(client: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| format!("cannot start: {error}; raise the limit of open files (ulimit -n)"))?.block_on(client)
 }

@@ -115,6 +115,8 @@ pub struct PublishOptions {
     pub eligible: Option<Audience>,
     /// Deliver to nobody inside these lists.
     pub exclude: Option<Audience>,
+    /// Publish only where the topic's value lets it.
+    pub condition: Option<Box<Condition>>,
 }
 
 impl PublishOptions {
@@ -126,8 +128,23 @@ impl PublishOptions {
 
 impl Default for PublishOptions {
     fn default() -> Self {
-        PublishOptions { exclude_me: true, disclose_me: false, eligible: None, exclude: None }
+        PublishOptions { exclude_me: true, disclose_me: false, eligible: None, exclude: None, condition: None }
     }
+}
+
+/// What a publication asks of its topic's value, and promises about it (MAPPING.md, Retained state).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Condition {
+    /// Publish only if the value fits this ([`crate::model::pattern`]); `None` = whatever it is.
+    pub when: Option<Value>,
+    /// Wait in line until it fits.
+    pub watch: bool,
+    /// The value that the topic gets if the session ends; `Some(null)` = none.
+    pub will: Option<Value>,
+    /// The client says that it has sent this before (DUP).
+    pub is_resent: bool,
+    /// Where the grant of what waits is said, besides the acknowledgement.
+    pub reply: Option<ReplyTo>,
 }
 
 /// Lists of sessions, each absent or possibly empty.

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use super::command::{CancelMode, FailedRequest, Outcome};
 use super::publication::{Properties, Publisher};
 use super::{
-    InvocationId, PacketId, Payload, Publication, PublicationId, Qos, Reason, RegistrationId, RequestId, SessionId,
+    EventId, InvocationId, PacketId, Payload, Publication, PublicationId, Qos, Reason, RegistrationId, RequestId, SessionId,
     SubscriptionId, Topic,
 };
 
@@ -85,6 +85,8 @@ pub struct Event {
 pub struct Taken {
     /// Somebody receives it (else MQTT 5 reason 0x10).
     pub has_receivers: bool,
+    /// Where it was published under a condition: the id of its grant.
+    pub token: Option<EventId>,
 }
 
 /// A granted subscription or registration.

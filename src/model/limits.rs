@@ -29,6 +29,8 @@ pub struct Limits {
     pub max_subscriptions_per_session: usize,
     /// Registrations of a session.
     pub max_registrations_per_session: usize,
+    /// Who may wait in one line: for a lock, a queue or a busy callee.
+    pub max_waiting: usize,
     /// Calls of a session that wait for an answer, and invocations of a callee.
     pub max_pending_calls_per_session: usize,
     /// Subscriptions with wildcards of a session.
@@ -85,6 +87,7 @@ impl Default for Limits {
             max_topic_levels: 128,
             max_subscriptions_per_session: 10_000,
             max_registrations_per_session: 10_000,
+            max_waiting: 10_000,
             max_pending_calls_per_session: 10_000,
             max_wildcards_per_session: 1_000,
             max_wildcards_per_realm: 1_000_000,

@@ -15,6 +15,14 @@ pub fn fits(pattern: &Value, value: &Value) -> bool {
     }
 }
 
+/// The same of something that may have no value: `null` fits that, and nothing else.
+pub fn fits_state(pattern: &Value, value: Option<&Value>) -> bool {
+    match value {
+        None => pattern.is_null(),
+        Some(value) => !pattern.is_null() && fits(pattern, value),
+    }
+}
+
 fn equals(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a == b || is_same(a, b),

@@ -31,6 +31,8 @@ pub enum Reason {
     NoSuchRealm,
     /// No role that this router can play for the client.
     NoSuchRole,
+    /// The topic's value does not fit the condition, or the token is not the holder's.
+    ConditionFailed,
     /// No callee for the procedure.
     NoSuchProcedure,
     /// The procedure has a callee, and is not shared under that policy.
@@ -112,6 +114,7 @@ impl fmt::Display for Reason {
             Reason::NotAuthenticated => "bad user name or password",
             Reason::NoSuchRealm => "no such realm",
             Reason::NoSuchRole => "no role in common",
+            Reason::ConditionFailed => "the condition does not hold",
             Reason::NoSuchProcedure => "no such procedure",
             Reason::ProcedureAlreadyExists => "procedure is already registered",
             Reason::InvocationPolicyConflict => "procedure is registered with another invocation policy",

@@ -44,7 +44,8 @@ impl Flags {
     pub const RETAIN: Flags = Flags(1);
     /// The publisher is disclosed to subscribers.
     pub const DISCLOSED: Flags = Flags(2);
-    /// Published under a condition, which is evaluated when the record has its id.
+    /// Published under a condition that was met. If the publisher promised a value for its end, a record of kind LOCK before this
+    /// one says so. Conditions that are not met yet, or never, leave records of kind LOCK alone.
     pub const CONDITIONAL: Flags = Flags(4);
     /// Published to some sessions only (WAMP: Subscriber Black- and Whitelisting): readers of history do not see it.
     pub const RESTRICTED: Flags = Flags(8);

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::history::{History, Written};
 use super::line::{Line, Settled};
 use super::reading::Reading;
+use super::value;
 use crate::model::query::{Page, ReadTicket};
 use crate::model::record::Ticket;
 use crate::model::{ConnectionId, Delivery, EventId, Limits, Publication, Reason};
@@ -82,6 +83,7 @@ impl EventLoop {
     pub fn start(limits: Limits, seed: u64, name: &str, history: Option<&Arc<History>>) -> Result<Arc<Self>, Error> {
         let mut router = Router::new(limits, seed);
         router.convert_with(payload::to_args);
+        router.read_values_with(value::of);
         let name: Arc<str> = name.into();
         let restored = match history {
             Some(history) => {
@@ -97,7 +99,8 @@ impl EventLoop {
             let line = restored.map(|(history, restored)| Line::start(this.clone(), name, history.clone(), restored));
             EventLoop::of(router, line, reading)
         });
-        event_loop.run();
+        // The end of the process before this one is the first thing to be written.
+        event_loop.put(Item::Timeout);
         tokio::spawn(bring_timeouts(Arc::downgrade(&event_loop)));
         Ok(event_loop)
     }
@@ -141,7 +144,7 @@ impl EventLoop {
         self.put(Item::Read(ticket, page));
     }
 
-    /// True if nothing waits for its place in the history.
+    /// True if nothing waits for its place in the history, the end of the process before this one included.
     pub fn is_settled(&self) -> bool {
         self.look(|core| core.line.as_ref().is_none_or(Line::is_idle))
     }

@@ -8,6 +8,7 @@ pub mod line;
 pub mod reading;
 pub mod realms;
 pub mod sys;
+pub mod value;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -28,6 +29,9 @@ use realms::Realms;
 /// How long the goodbyes may take (the promise is 5 s in all).
 const GOODBYE: Duration = Duration::from_secs(4);
 
+/// How long the end of the process before this one may take to be written.
+const SETTLE: Duration = Duration::from_secs(5);
+
 /// Serves until the process is told to stop; an error is one sentence that says what to do.
 pub async fn run(config: Config) -> Result<(), String> {
     // Before anybody can know that there is something to stop.
@@ -39,6 +43,7 @@ pub async fn run(config: Config) -> Result<(), String> {
         false => History::open(&config).map(|Opened { history, failure }| (Some(history), Some(failure)))?,
     };
     let realms = Realms::start(&config.realms, config.auto_create_realms, config.limits.clone(), history)?;
+    settle(&realms).await;
     let census = Arc::new(Census::default());
     let status = status(&config, &realms, &census);
     for (socket, listener) in sockets.into_iter().zip(&config.listeners) {
@@ -143,6 +148,15 @@ fn stop_signal() -> Result<impl Future<Output = ()>, String> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+/// Waits until what the process before this one left behind has its end in the history, its locks among it: nobody who connects
+/// finds them held. A full disk is no reason to wait for long: then they are held until there is room.
+async fn settle(realms: &Realms) {
+    let deadline = Instant::now() + SETTLE;
+    while realms.all().iter().any(|(_, realm)| !realm.is_settled()) && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// Says goodbye to everybody and waits, not for long, until they have gone.

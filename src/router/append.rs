@@ -2,12 +2,14 @@
 //!
 //! A session's commands keep their order around that wait. What is stored goes on at once, and is answered in its turn; an
 //! unacknowledged publication follows the stored one before it; everything else waits until the session owes nothing.
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 
 use super::Router;
+use super::condition::{Request, Role};
 use super::effect::{Draft, DraftBody, Effect};
 use super::invocation::Caller;
 use super::own::Reply;
@@ -18,20 +20,22 @@ use super::subscribe::Probing;
 use crate::model::command::{Acknowledge, PublishOptions};
 use crate::model::record::{Flags, Kind, Ticket};
 use crate::model::{
-    Command, ConnectionId, Delivery, EventId, Item, Payload, Publication, PublicationId, Qos, Reason, Record, SessionId,
+    Command, ConnectionId, Delivery, EventId, Item, Payload, Publication, PublicationId, Qos, Reason, Record, SessionId, Topic,
 };
 
 /// What a session has on its way into the history, and what waits behind it.
 #[derive(Debug, Default)]
 pub struct Owed {
     /// Tickets that have not come back.
-    tickets: usize,
+    pub(super) tickets: usize,
     /// The last of them.
     last: Ticket,
     /// A SUBSCRIBE that waits for the history, and holds up everything behind it.
     pub(super) probing: Option<Box<Probing>>,
     /// Changes of state that it asked for and that have not come back. They hold up nothing but the reading of its socket.
     changes: usize,
+    /// Those among them whose outcome decides where the next publication stands: conditions.
+    pub(super) undecided: usize,
     /// Commands that wait for all of them, with the connection that sent them.
     deferred: VecDeque<(ConnectionId, Command)>,
     /// Tickets of deliveries that have not come back.
@@ -46,6 +50,7 @@ enum Waiting {
     Publication(Published),
     Put(Put),
     Change(Asked),
+    Condition(Box<Request>),
     Command(Held),
     Delivery(Said),
 }
@@ -68,17 +73,32 @@ struct Held {
     followers: Vec<Follower>,
 }
 
+/// A publication that has no id yet.
 #[derive(Debug)]
-struct Published {
-    from: Option<(SessionKey, SessionId)>,
+pub(super) struct Published {
+    pub from: Option<(SessionKey, SessionId)>,
     /// Who retains it, if it is retained.
-    by: Option<Author>,
-    connection: Option<ConnectionId>,
-    publication: Arc<Publication>,
-    acknowledge: Acknowledge,
-    options: Option<Box<PublishOptions>>,
+    pub by: Option<Author>,
+    pub connection: Option<ConnectionId>,
+    pub publication: Arc<Publication>,
+    pub acknowledge: Acknowledge,
+    pub options: Option<Box<PublishOptions>>,
     /// Unacknowledged publications that its session published after it.
-    followers: Vec<Follower>,
+    pub(super) followers: Vec<Follower>,
+    /// What it does to whoever holds or waits for its topic.
+    pub role: Role,
+}
+
+impl Published {
+    /// One of the router's own.
+    pub fn own(publication: Arc<Publication>, role: Role) -> Self {
+        let acknowledge = Acknowledge::None;
+        Published { from: None, by: None, connection: None, publication, acknowledge, options: None, followers: Vec::new(), role }
+    }
+
+    fn is_change_of_value(&self) -> bool {
+        self.publication.retain
+    }
 }
 
 /// A change of state that somebody, or the router itself, has asked for.
@@ -108,7 +128,7 @@ pub(super) struct Place {
 }
 
 #[derive(Debug)]
-struct Follower {
+pub(super) struct Follower {
     publication: Arc<Publication>,
     options: Option<Box<PublishOptions>>,
 }
@@ -118,6 +138,8 @@ struct Follower {
 pub struct Appends {
     first: Ticket,
     waiting: VecDeque<Waiting>,
+    /// Which of them will change the value of their topic.
+    changes: HashMap<Topic, VecDeque<Ticket>, RandomState>,
 }
 
 impl Appends {
@@ -128,8 +150,27 @@ impl Appends {
 
     fn push(&mut self, waiting: Waiting) -> Ticket {
         let ticket = Ticket(self.first.0 + self.waiting.len() as u64);
+        if let Waiting::Publication(published) = &waiting
+            && published.is_change_of_value()
+        {
+            self.changes.entry(published.publication.topic.clone()).or_default().push_back(ticket);
+        }
         self.waiting.push_back(waiting);
         ticket
+    }
+
+    /// The changes of the value of `topic` that have no place yet, in their order.
+    pub(super) fn changes_of(&self, topic: &Topic) -> impl Iterator<Item = (Ticket, &Published)> {
+        let tickets = self.changes.get(topic).into_iter().flatten();
+        tickets.filter_map(|ticket| match self.waiting.get(usize::try_from(ticket.0.checked_sub(self.first.0)?).ok()?) {
+            Some(Waiting::Publication(published)) => Some((*ticket, published)),
+            _ => None,
+        })
+    }
+
+    /// True while this ticket has not come back.
+    pub(super) fn has(&self, ticket: Ticket) -> bool {
+        ticket >= self.first
     }
 
     fn at_mut(&mut self, ticket: Ticket) -> Option<&mut Waiting> {
@@ -144,6 +185,15 @@ impl Appends {
         }
         let waiting = self.waiting.pop_front()?;
         self.first.0 += 1;
+        if let Waiting::Publication(published) = &waiting
+            && published.is_change_of_value()
+            && let Some(tickets) = self.changes.get_mut(&published.publication.topic)
+        {
+            tickets.pop_front();
+            if tickets.is_empty() {
+                self.changes.remove(&published.publication.topic);
+            }
+        }
         Some(waiting)
     }
 }
@@ -153,18 +203,24 @@ impl Router {
     /// duplicate was there before, under this id: it is acknowledged and goes to nobody. Tickets come back in their order.
     pub fn handle_appended(&mut self, ticket: Ticket, id: EventId, time_ms: u64, is_duplicate: bool) {
         self.now_ms = self.now_ms.max(time_ms);
+        let place = Place { id, time_ms };
         self.reads.note_last(id);
-        let waiting = match self.appends.take(ticket) {
+        self.conditions.time_ms = time_ms;
+        let mut waiting = match self.appends.take(ticket) {
             Some(Waiting::Publication(waiting)) => waiting,
             Some(Waiting::Change(Asked { from, kind, body, caller })) => {
                 let author = self.author(from);
-                self.apply_change(Place { id, time_ms }, kind, &body, author, caller);
+                self.apply_change(place, kind, &body, author, caller);
                 return self.settle_change(from);
             }
             Some(Waiting::Command(held)) => return self.release_command(held, Ok(())),
             Some(Waiting::Delivery(said)) => return self.say(said),
+            Some(Waiting::Condition(request)) => {
+                self.take_request(place, request);
+                return self.continue_shut_down();
+            }
             Some(Waiting::Put(Put { from, publication, caller })) => {
-                let outcome = self.apply_put(Place { id, time_ms }, &publication);
+                let outcome = self.apply_put(place, &publication);
                 if self.author(from).is_some() {
                     self.reply(&caller, outcome.map_or_else(Reply::from, |()| Reply::Now(vec![id.value().into()])));
                 }
@@ -183,8 +239,16 @@ impl Router {
             false if is_put(&publication) => self.apply_put(Place { id, time_ms }, &publication).map(|()| 1),
             false => Ok(self.publish_ordered(from, waiting.by, &publication, waiting.options.as_deref())),
         };
+        let role = std::mem::take(&mut waiting.role);
+        if !is_duplicate && (!matches!(role, Role::Plain) || publication.retain && self.conditions.has(&publication.topic)) {
+            let acknowledge = (waiting.acknowledge, receivers.is_ok_and(|receivers| receivers > 0));
+            waiting.acknowledge = self.note_placed(place, &publication, waiting.from, role, acknowledge);
+        }
         let outcome = receivers.map(|receivers| (id.into(), receivers));
         self.settle(waiting.connection, from, waiting.acknowledge, outcome, waiting.followers);
+        if publication.retain {
+            self.advance(&publication.topic);
+        }
     }
 
     /// What was asked for under this ticket could not be stored: nobody gets it, and its publisher is told why.
@@ -195,6 +259,7 @@ impl Router {
                 if kind == Kind::QUEUE {
                     self.queue_change_refused(&body, caller.is_some());
                 }
+                self.note_change_refused(kind, &body);
                 if let Some(caller) = caller.filter(|_| self.author(from).is_some()) {
                     self.reply(&caller, reason.into());
                 }
@@ -209,10 +274,19 @@ impl Router {
             Some(Waiting::Command(held)) => return self.release_command(held, Err(reason)),
             // A disk that takes nothing is no reason to withhold what others have published; a crash may repeat it.
             Some(Waiting::Delivery(said)) => return self.say(said),
+            Some(Waiting::Condition(request)) => {
+                self.refuse_untaken(request, reason);
+                return self.continue_shut_down();
+            }
             None => return,
         };
         let from = self.author(waiting.from);
+        let publication = waiting.publication;
+        self.note_refused(&publication.topic, waiting.from, waiting.role, reason);
         self.settle(waiting.connection, from, waiting.acknowledge, Err(reason), waiting.followers);
+        if publication.retain {
+            self.advance(&publication.topic);
+        }
     }
 
     /// A record of the history that was there before this process: brings the realm's state to what it was behind it. Records
@@ -221,18 +295,19 @@ impl Router {
     pub fn handle_replayed(&mut self, record: &Record) {
         self.reads.note_last(record.id);
         self.replay_packet_id(record);
+        self.conditions.time_ms = record.item.time_ms;
         let Item { kind, flags, time_ms, payload, .. } = &record.item;
         match (*kind, payload) {
+            (Kind::LOCK, _) => return self.replay_lock(record),
+            (Kind::QUEUE | Kind::GONE, _) => self.replay_queue_record(record),
             (Kind::PUBLICATION, _) => self.replay_publication(record),
             (kind, Payload::Bytes(body)) => self.replay_change(Place { id: record.id, time_ms: *time_ms }, kind, body),
             _ => {}
         }
-        if matches!(*kind, Kind::QUEUE | Kind::GONE) {
-            self.replay_queue_record(record);
-        }
         if flags.has(Flags::RETAIN)
             && let Some(publication) = record.to_publication()
         {
+            self.replay_holder(record);
             self.retain(&Arc::new(publication), None);
         }
     }
@@ -263,7 +338,7 @@ impl Router {
     }
 
     /// Its publisher, if its session has not ended meanwhile.
-    fn author(&self, from: Option<(SessionKey, SessionId)>) -> Option<SessionKey> {
+    pub(super) fn author(&self, from: Option<(SessionKey, SessionId)>) -> Option<SessionKey> {
         let (key, id) = from?;
         self.sessions.at(key).is_some_and(|session| session.id == id).then_some(key)
     }
@@ -315,13 +390,18 @@ impl Router {
         for follower in followers {
             self.publish(from, follower.publication, follower.options.as_deref());
         }
-        if let Some(session) = from.and_then(|key| self.sessions.at_mut(key)) {
-            session.owed.tickets = session.owed.tickets.saturating_sub(1);
-        }
         if let Some(key) = from {
-            self.continue_deferred(key);
+            self.owe_less(key);
         }
         self.continue_shut_down();
+    }
+
+    /// One of a session's tickets has come back.
+    pub(super) fn owe_less(&mut self, key: SessionKey) {
+        if let Some(session) = self.sessions.at_mut(key) {
+            session.owed.tickets = session.owed.tickets.saturating_sub(1);
+        }
+        self.continue_deferred(key);
     }
 
     /// Commands that waited, as far as they need not wait again.
@@ -349,6 +429,7 @@ impl Router {
         let owed = self.sessions.at(key).map(|session| &session.owed).filter(|owed| owed.tickets > 0);
         let Some(owed) = owed else { return Some(command) };
         let is_probing = owed.probing.is_some();
+        let can_go_on = owed.deferred.is_empty() && owed.undecided == 0;
         match command {
             // Progress of deliveries is nobody's business but the window's.
             Command::Acknowledge(_) => Some(command),
@@ -356,13 +437,14 @@ impl Router {
                 self.defer(key, connection, command);
                 None
             }
-            Command::Publish { ref publication, acknowledge, .. }
-                if owed.deferred.is_empty() && self.can_be_stored(key, publication, acknowledge) =>
+            Command::Publish { ref publication, acknowledge, ref options }
+                if can_go_on && !is_conditional(options) && self.can_be_stored(key, publication, acknowledge) =>
             {
                 Some(command)
             }
             Command::Publish { publication, acknowledge: Acknowledge::None, options }
-                if owed.deferred.is_empty()
+                if can_go_on
+                    && !is_conditional(&options)
                     && !is_stored(&publication, Acknowledge::None)
                     && !publication.topic.is_reserved() =>
             {
@@ -423,27 +505,37 @@ impl Router {
         &mut self,
         from: Option<SessionKey>,
         connection: Option<ConnectionId>,
-        mut publication: Arc<Publication>,
+        publication: Arc<Publication>,
         acknowledge: Acknowledge,
         options: Option<Box<PublishOptions>>,
     ) {
-        let is_disclosed = options.as_deref().is_some_and(|options| options.disclose_me);
-        // Nobody else holds it yet: the gate made it for this command.
-        if let Some(publication) = Arc::get_mut(&mut publication) {
-            publication.publisher = from.filter(|_| is_disclosed).and_then(|key| self.disclosed(key));
+        let waiting = Published { connection, acknowledge, options, ..Published::own(publication, Role::Plain) };
+        if let Some(session) = from.and_then(|key| self.sessions.at_mut(key)) {
+            session.owed.tickets += 1;
         }
+        self.append_published(from, waiting);
+    }
+
+    /// The same, counted as owed already.
+    pub(super) fn append_published(&mut self, from: Option<SessionKey>, mut waiting: Published) {
+        let is_disclosed = waiting.options.as_deref().is_some_and(|options| options.disclose_me);
         let author = from.and_then(|key| self.disclosed(key));
-        let from_id = from.zip(author.as_ref().map(|author| author.session));
-        let flags = self.flags_of(from, &publication, options.as_deref());
-        let dedup = match (from, acknowledge) {
+        // Nobody else holds it yet: the gate made it for this command.
+        if let Some(publication) = Arc::get_mut(&mut waiting.publication) {
+            publication.publisher = author.clone().filter(|_| is_disclosed);
+        }
+        waiting.from = from.zip(author.as_ref().map(|author| author.session));
+        waiting.by = from.filter(|_| waiting.publication.retain).and_then(|key| self.author_of(key));
+        let flags = self.flags_of(from, &waiting);
+        let dedup = match (from, waiting.acknowledge) {
             (Some(key), Acknowledge::ExactlyOnce(id) | Acknowledge::ExactlyOnceAgain(id)) => self.handshake_key(key, id),
             _ => None,
         };
-        let draft = Draft { body: DraftBody::Publication(publication.clone()), author, flags, dedup };
-        let by = from.filter(|_| publication.retain).and_then(|key| self.author_of(key));
-        let waiting = Published { from: from_id, by, connection, publication, acknowledge, options, followers: Vec::new() };
+        let draft = Draft { body: DraftBody::Publication(waiting.publication.clone()), author, flags, dedup };
         let ticket = self.appends.push(Waiting::Publication(waiting));
-        self.note_owed(from, ticket);
+        if let Some(session) = from.and_then(|key| self.sessions.at_mut(key)) {
+            session.owed.last = ticket;
+        }
         self.effects.push_back(Effect::Append(ticket, draft));
     }
 
@@ -509,9 +601,11 @@ impl Router {
         self.effects.push_back(Effect::Append(ticket, draft));
     }
 
-    fn flags_of(&self, from: Option<SessionKey>, publication: &Publication, options: Option<&PublishOptions>) -> Flags {
+    fn flags_of(&self, from: Option<SessionKey>, waiting: &Published) -> Flags {
+        let (publication, options) = (&waiting.publication, waiting.options.as_deref());
         let flags = [
             (publication.retain, Flags::RETAIN),
+            (matches!(waiting.role, Role::Granted(_)), Flags::CONDITIONAL),
             (publication.publisher.is_some(), Flags::DISCLOSED),
             (options.is_some_and(PublishOptions::is_restricted), Flags::RESTRICTED),
             (self.is_kept_from_publisher(from, options), Flags::NOT_TO_ITSELF),
@@ -526,6 +620,22 @@ impl Router {
         let draft = Draft { body: DraftBody::Publication(publication.clone()), author, flags: Flags::default(), dedup: None };
         self.note_change(from);
         let ticket = self.appends.push(Waiting::Put(Put { from, publication, caller }));
+        self.effects.push_back(Effect::Append(ticket, draft));
+    }
+
+    /// Sends a condition on its way into the history, as the record `body`: [`Router::take_request`] when it has its place.
+    pub(super) fn append_request(&mut self, key: SessionKey, body: Bytes, request: Box<Request>) {
+        let draft = Draft {
+            body: DraftBody::Change(Kind::LOCK, body),
+            author: self.disclosed(key),
+            flags: Flags::CONDITIONAL,
+            dedup: None,
+        };
+        let ticket = self.appends.push(Waiting::Condition(request));
+        if let Some(session) = self.sessions.at_mut(key) {
+            session.owed.tickets += 1;
+            session.owed.undecided += 1;
+        }
         self.effects.push_back(Effect::Append(ticket, draft));
     }
 
@@ -546,6 +656,11 @@ impl Router {
 pub(super) fn is_stored(publication: &Publication, acknowledge: Acknowledge) -> bool {
     let is_wanted = acknowledge != Acknowledge::None || publication.qos > Qos::AtMostOnce || publication.retain;
     (is_wanted && !publication.topic.is_reserved()) || is_put(publication)
+}
+
+/// True for what [`Router::ask`] takes.
+pub(super) fn is_conditional(options: &Option<Box<PublishOptions>>) -> bool {
+    options.as_ref().is_some_and(|options| options.condition.is_some())
 }
 
 #[cfg(test)]

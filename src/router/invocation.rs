@@ -280,6 +280,7 @@ impl Router {
     /// WAMP: Advanced, Call Canceling. A call that is over, or never was, is not the caller's fault: answers and CANCEL may cross.
     pub(super) fn handle_cancel(&mut self, key: SessionKey, request: RequestId, mode: CancelMode) {
         let Some(place) = self.sessions.at(key).and_then(|session| session.calls.get(&request).copied()) else {
+            self.cancel_wait(key, request);
             return self.cancel_take(key, request);
         };
         let is_told = mode != CancelMode::Skip && self.interrupt_pending(place, mode, Reason::Canceled);

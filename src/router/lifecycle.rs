@@ -5,10 +5,10 @@ use super::effect::Effect;
 use super::replay::Replay;
 use super::session::{Session, SessionKey};
 use crate::model::command::{Acknowledge, Close, Open};
-use crate::model::{ConnectionId, Delivery, Reason};
+use crate::model::{ConnectionId, Delivery, Reason, Topic};
 
 /// What a timer is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Due {
     /// The will of a session whose client is away.
     Will(SessionKey),
@@ -20,6 +20,10 @@ pub enum Due {
     Checkpoint,
     /// Something of the queues.
     Queues,
+    /// The end of what a topic is held for, or of its value.
+    Topic(Topic),
+    /// The end of the time that this request waits in the line of a topic.
+    Wait(Topic, u64),
 }
 
 /// Largest window towards a client, whatever it would take.
@@ -121,6 +125,7 @@ impl Router {
     pub(super) fn lose(&mut self, key: SessionKey, reason: Reason) {
         self.sessions.connect(key, None);
         self.withdraw(key);
+        self.leave_lines(key);
         let Some(session) = self.sessions.at_mut(key) else { return };
         // Retained messages are asked for again; past events go on where they are.
         session.replays.retain(Replay::is_lasting);
@@ -198,6 +203,8 @@ impl Router {
             Due::Call(place) => self.time_out(place),
             Due::Checkpoint => self.checkpoint(),
             Due::Queues => self.handle_queues_due(),
+            Due::Topic(topic) => self.ask_due(&topic),
+            Due::Wait(topic, request) => self.end_wait(&topic, request),
         }
     }
 
@@ -222,6 +229,7 @@ impl Router {
         if let Some(connection) = self.sessions.connect(key, None) {
             self.deliver(connection, Delivery::Close(reason));
             self.withdraw(key);
+            self.leave_lines(key);
         }
         self.clear_timers(key);
         self.publish_will(key);

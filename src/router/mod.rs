@@ -1,6 +1,7 @@
 //! One realm as a plain value: commands in, effects out; it knows no socket, no clock and no protocol bytes.
 pub mod append;
 pub mod broker;
+pub mod condition;
 pub mod dealer;
 pub mod deliver;
 pub mod durable;
@@ -9,6 +10,8 @@ pub mod history;
 pub mod inflight;
 pub mod invocation;
 pub mod lifecycle;
+pub mod lock;
+pub mod lock_change;
 pub mod matcher;
 pub mod own;
 pub mod past;
@@ -42,6 +45,7 @@ use crate::model::{
 };
 use append::{Appends, is_stored};
 use broker::Broker;
+use condition::Conditions;
 use dealer::Dealer;
 use inflight::{Next, Progress};
 use invocation::Pending;
@@ -97,6 +101,7 @@ pub struct Router {
     selections: Slab<Selected>,
     to_args: ToArgs,
     queues: Desk,
+    conditions: Conditions,
     timers: Timers<Due>,
     /// Every connection is told to end once nothing waits for its place in the history.
     is_stopping: bool,
@@ -124,6 +129,7 @@ impl Router {
             selections: Slab::new(),
             to_args: |payload, _, _| payload.clone(),
             queues: Desk::default(),
+            conditions: Conditions::default(),
             timers: Timers::new(),
             is_stopping: false,
             effects: VecDeque::new(),
@@ -246,7 +252,7 @@ impl Router {
         connection: ConnectionId,
         publication: Arc<Publication>,
         acknowledge: Acknowledge,
-        options: Option<Box<PublishOptions>>,
+        mut options: Option<Box<PublishOptions>>,
     ) {
         let is_qos_2 = matches!(acknowledge, Acknowledge::ExactlyOnce(_) | Acknowledge::ExactlyOnceAgain(_));
         let fingerprint = if is_qos_2 { fingerprint(&publication) } else { 0 };
@@ -258,6 +264,11 @@ impl Router {
         }
         let outcome = if publication.topic.is_reserved() && !is_bridge_state(&publication.topic) {
             Err(Reason::NotAuthorized)
+        } else if let Some(options) = options.take_if(|options| options.condition.is_some()) {
+            match self.ask(key, connection, publication, acknowledge, options) {
+                Ok(()) => return,
+                Err(reason) => Err(reason),
+            }
         } else if !is_stored(&publication, acknowledge) {
             Ok(self.publish(Some(key), publication, options.as_deref()))
         } else if let Err(reason) = self.make_room_for(&publication) {
@@ -285,7 +296,7 @@ impl Router {
             let count = if is_same && !is_repetition { repeats.count + 1 } else { 0 };
             *repeats = Repeats { fingerprint, count };
             match count {
-                0 | 1 => self.deliver(connection, Delivery::Received(packet_id, Ok(Taken { has_receivers: true }))),
+                0 | 1 => self.deliver(connection, Delivery::Received(packet_id, Ok(Taken { has_receivers: true, token: None }))),
                 _ => self.end_connection(key, Reason::ProtocolViolation),
             }
             return false;
@@ -308,7 +319,7 @@ impl Router {
         acknowledge: Acknowledge,
         outcome: Result<(PublicationId, usize), Reason>,
     ) {
-        let taken = outcome.map(|(_, receivers)| Taken { has_receivers: receivers > 0 });
+        let taken = outcome.map(|(_, receivers)| Taken { has_receivers: receivers > 0, token: None });
         match acknowledge {
             Acknowledge::None => {}
             Acknowledge::AtLeastOnce(id) => self.deliver(connection, Delivery::Acknowledged(id, taken)),

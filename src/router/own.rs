@@ -45,11 +45,16 @@ impl Router {
         if let Some(verb) = procedure.strip_prefix("corsac.queue.") {
             return self.call_queue(key, caller, verb, arguments);
         }
-        match procedure {
-            "wamp.subscription.get_events" => self.call_get_events(key, caller, arguments),
-            "corsac.history.read" => self.call_read_history(key, caller, arguments),
-            _ => Reason::NoSuchProcedure.into(),
-        }
+        let reply = match procedure {
+            "wamp.subscription.get_events" => return self.call_get_events(key, caller, arguments),
+            "corsac.history.read" => return self.call_read_history(key, caller, arguments),
+            "corsac.lock.acquire" => self.acquire_lock(caller, arguments),
+            "corsac.lock.release" => self.change_lock(key, caller, arguments, false),
+            "corsac.lock.renew" => self.change_lock(key, caller, arguments, true),
+            "corsac.lock.inspect" => self.inspect_lock(arguments),
+            _ => Err(Reason::NoSuchProcedure),
+        };
+        reply.unwrap_or_else(Reply::from)
     }
 
     /// A change of state has its place, now or (`from` and `caller` are `None`) in the life of an earlier process.
@@ -61,8 +66,10 @@ impl Router {
         from: Option<SessionKey>,
         caller: Option<Caller>,
     ) {
-        if kind == Kind::QUEUE {
-            self.apply_queue_change(place, body, from, caller);
+        match kind {
+            Kind::QUEUE => self.apply_queue_change(place, body, from, caller),
+            Kind::LOCK => self.apply_lock(place, body, from, caller),
+            _ => {}
         }
     }
 
@@ -70,6 +77,7 @@ impl Router {
     /// process asks for has its place.
     pub fn handle_gone(&mut self, id: EventId, time_ms: u64) {
         self.end_earlier_takers(Place { id, time_ms });
+        self.end_earlier_holders(time_ms);
     }
 
     /// Answers a call of a procedure of the router's own.

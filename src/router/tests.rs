@@ -83,6 +83,14 @@ impl Realm {
         }
     }
 
+    /// A realm whose router has read this log.
+    pub fn restarted(log: Vec<Record>, now_ms: u64) -> Self {
+        let mut realm = Realm { now_ms, ..Self::new() };
+        log.iter().for_each(|record| realm.router.handle_replayed(record));
+        realm.records = log;
+        realm
+    }
+
     /// A WAMP session with every feature.
     pub fn wamp(&mut self) -> ConnectionId {
         self.wamp_with(ALL_FEATURES)

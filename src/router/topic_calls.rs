@@ -424,7 +424,7 @@ mod tests {
         let (mut realm, callee, caller) = mqtt_caller();
         let call = || Call { acknowledge: Acknowledge::ExactlyOnce(packet(4)), ..call_to("a.b", ReplyTo::Nobody) };
         let received = |realm: &mut Realm| match realm.next(caller) {
-            Delivery::Received(id, Ok(Taken { has_receivers })) => (id, has_receivers),
+            Delivery::Received(id, Ok(Taken { has_receivers, .. })) => (id, has_receivers),
             other => panic!("{other:?}"),
         };
         realm.call_with(caller, call());
@@ -463,7 +463,7 @@ mod tests {
         realm.event(callee);
         for _ in 0..2 {
             realm.yield_with(callee, 1, Outcome::Progress, "half", Acknowledge::ExactlyOnce(packet(1)));
-            assert!(matches!(realm.next(callee), Delivery::Received(_, Ok(Taken { has_receivers: true }))));
+            assert!(matches!(realm.next(callee), Delivery::Received(_, Ok(Taken { has_receivers: true, .. }))));
         }
         assert_eq!(realm.answer(caller).outcome, Outcome::Progress);
         realm.nothing(caller);

@@ -18,7 +18,7 @@ from suite import report  # noqa: E402
 from suite.kinds import KINDS, drivers  # noqa: E402
 from suite.process import Driver, Router  # noqa: E402
 from suite.world import SCENARIOS, World, run_scenario  # noqa: E402
-from suite import calls, events, mapping, page, sessions, stop  # noqa: E402,F401  (they register their scenarios)
+from suite import calls, events, mapping, page, sessions, supervisor, stop  # noqa: E402,F401  (they register their scenarios)
 
 # A run takes about a minute on an idle machine, most of it in the browser.
 LIMIT_S = float(os.environ.get("INTEROP_LIMIT_S", "480"))
@@ -67,7 +67,7 @@ async def main(options):
     commands = drivers(options.installed)
     names = {kind.driver for kind in kinds} | {"browser"}
     started = {name: await Driver.start(name, *commands[name]) for name in names}
-    world = World(router, started, kinds, options.device)
+    world = World(router, started, kinds, options.device, options.binary, options.installed)
     passed = failed = 0
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     began = time.monotonic()

@@ -26,23 +26,31 @@ pub struct Router {
 impl Router {
     /// Starts it in memory with a configuration file of these lines; both listeners and realms on demand are added.
     pub fn start(config: &str) -> Self {
-        Self::start_with(&["--memory"], config)
+        Self::start_with(config, &["--memory", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"])
     }
 
     /// The same, with its history in this directory. Dropping it is SIGKILL.
     pub fn start_in(data: &Path, config: &str) -> Self {
-        Self::start_with(&["--data", data.to_str().unwrap()], config)
+        let data = data.to_str().unwrap();
+        Self::start_with(config, &["--data", data, "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"])
     }
 
-    fn start_with(arguments: &[&str], config: &str) -> Self {
+    /// The same on these ports.
+    pub fn start_on_disk(data: &Path, http: &str, mqtt: &str) -> Self {
+        let data = data.to_str().unwrap();
+        Self::start_with("", &["--data", data, "--http", http, "--mqtt", mqtt])
+    }
+
+    fn start_with(config: &str, flags: &[&str]) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let name = format!("corsac-test-{}-{}.toml", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         std::fs::write(&path, format!("auto_create_realms = true\n{config}")).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_corsac"))
-            .args(["run", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--log", "error", "--config"])
+            .arg("run")
+            .args(flags)
+            .args(["--log", "error", "--config"])
             .arg(&path)
-            .args(arguments)
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -51,6 +59,13 @@ impl Router {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let (http, mqtt) = ports(&mut stdout);
         Router { pid: child.id(), child: Mutex::new(child), _stdout: stdout, config: path, mqtt, http }
+    }
+
+    /// Ends it as a power loss does: nothing is said, nothing is written.
+    pub fn kill(&self) {
+        let mut child = self.child.lock().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     /// Its process id.
@@ -63,13 +78,6 @@ impl Router {
         assert_eq!(self.page("/healthz"), "ok");
         let status = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.pid())).status().unwrap();
         assert!(status.success());
-    }
-
-    /// Ends it as a power cut does (SIGKILL), and waits until it is gone.
-    pub fn kill(&self) {
-        let mut child = self.child.lock().unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
     }
 
     /// Its exit status; panics if it has not gone within `patience`.

@@ -7,10 +7,11 @@ use super::names::{self, Address, YieldKind};
 use super::{MqttGate, State};
 use crate::gate::Output;
 use crate::gate::arguments;
+use crate::gate::condition;
 use crate::gate::selection::{self, Asked};
 use crate::model::command::{
-    Acknowledge, Call, Close, InvokePolicy, Outcome, RegisterOptions, ReplyTo, RetainHandling, SubscribeEntry, SubscribeOptions,
-    UnsubscribeEntry, Yield,
+    Acknowledge, Call, Close, InvokePolicy, Outcome, PublishOptions, RegisterOptions, ReplyTo, RetainHandling, SubscribeEntry,
+    SubscribeOptions, UnsubscribeEntry, Yield,
 };
 use crate::model::publication::Properties;
 use crate::model::{Command, ErrorUri, Filter, InvocationId, PacketId, Payload, Publication, Qos, Reason, RequestId, Topic};
@@ -44,7 +45,11 @@ impl MqttGate {
         publication.retain = publish.retain;
         publication.expires_at_ms = publish.properties.message_expiry_s.map(|seconds| now_ms + u64::from(seconds) * 1_000);
         publication.properties = properties(&publish.properties);
-        output.commands.push(Command::Publish { publication: Arc::new(publication), acknowledge, options: None });
+        let options = match options(publish, publication.properties.as_deref()) {
+            Ok(options) => options,
+            Err(reason) => return self.refuse_publish(acknowledge, reason, output),
+        };
+        output.commands.push(Command::Publish { publication: Arc::new(publication), acknowledge, options });
         Ok(())
     }
 
@@ -208,6 +213,14 @@ fn properties(properties: &PublishProperties<'_>) -> Option<Box<Properties>> {
         passthru: None,
         outcome: None,
     }))
+}
+
+/// What its user properties ask of the router.
+fn options(publish: &Publish<'_>, properties: Option<&Properties>) -> Result<Option<Box<PublishOptions>>, Reason> {
+    let Some(properties) = properties.filter(|properties| !properties.user.is_empty()) else { return Ok(None) };
+    let condition = condition::of_properties(properties, publish.dup, || response_topic(publish, Some(properties)))?;
+    Ok(condition
+        .map(|condition| Box::new(PublishOptions { exclude_me: false, condition: Some(condition), ..PublishOptions::default() })))
 }
 
 fn response_topic(publish: &Publish<'_>, properties: Option<&Properties>) -> Result<ReplyTo, Reason> {

@@ -9,7 +9,7 @@ use crate::model::command::{AcknowledgeStep, Acknowledgement, Outcome};
 use crate::model::delivery::{Event, Granted, Taken};
 use crate::model::payload::Body;
 use crate::model::publication::Properties;
-use crate::model::{Command, Delivery, Encoding, ErrorUri, PacketId, Payload, Publication, Qos, Reason, RequestId};
+use crate::model::{Command, Delivery, Encoding, ErrorUri, EventId, PacketId, Payload, Publication, Qos, Reason, RequestId};
 use crate::wire::mqtt::{
     self as wire, Ack, AckProperties, Packet, PacketType, Publish, PublishProperties, ReasonCode, SubAck, SubscriptionId,
     SubscriptionIds, UnsubAck, UserProperties, Version,
@@ -107,14 +107,30 @@ impl MqttGate {
     /// refuse but to close (quota) or to drop (rules): 3.1.1: [MQTT-4.8.0-2], [MQTT-3.3.5-2].
     fn send_taken(&mut self, packet: PacketType, id: PacketId, taken: Result<Taken, Reason>, output: &mut Output) {
         let code = match taken {
-            Ok(Taken { has_receivers: true }) => ReasonCode::Success,
-            Ok(Taken { has_receivers: false }) => ReasonCode::NoMatchingSubscribers,
+            Ok(Taken { token: Some(token), .. }) if self.version == Version::V5 => {
+                return self.send_token(packet, id, token, output);
+            }
+            Ok(Taken { has_receivers: true, .. }) => ReasonCode::Success,
+            Ok(Taken { has_receivers: false, .. }) => ReasonCode::NoMatchingSubscribers,
             Err(reason @ (Reason::QuotaExceeded | Reason::NoSpace | Reason::StorageFailed)) if self.version != Version::V5 => {
                 return self.end(ReasonCode::QuotaExceeded, reason, output);
             }
             Err(reason) => names::code_of(reason, packet),
         };
         self.send_ack(packet, id.0, code, taken.err(), output);
+    }
+
+    /// The acknowledgement of what was published under a condition carries the token of the grant (MAPPING.md, Retained state); where
+    /// the client's packets have no room for that, it is the acknowledgement alone.
+    fn send_token(&self, packet: PacketType, id: PacketId, token: EventId, output: &mut Output) {
+        let text = token.to_string();
+        let pairs = [("corsac-token", text.as_str())];
+        let properties = AckProperties { user: UserProperties::from_pairs(&pairs), ..AckProperties::default() };
+        let ack = Ack { packet_id: id.0, reason: ReasonCode::Success, properties };
+        let said = if packet == PacketType::PubAck { Packet::PubAck(ack) } else { Packet::PubRec(ack) };
+        if said.encode_within(self.version, self.max_packet_bytes, &mut output.bytes).is_err() {
+            self.send_ack(packet, id.0, ReasonCode::Success, None, output);
+        }
     }
 
     fn send_step(&mut self, packet: PacketType, id: PacketId, known: Result<(), Reason>, output: &mut Output) {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::{State, WampGate};
 use crate::gate::Output;
-use crate::gate::{arguments, selection};
+use crate::gate::{arguments, condition, selection};
 use crate::model::command::{
     Acknowledge, Audience, Call, CancelMode, Close, FailedRequest, Outcome, PublishOptions, RegisterOptions, ReplyTo,
     RetainHandling, Selection, SubscribeEntry, SubscribeOptions, UnsubscribeEntry, Yield,
@@ -202,8 +202,7 @@ const MAX_LISTED: usize = 1_000;
 
 /// Options that this router does not know how to keep are refused rather than passed over; so are lists without measure.
 fn check_options(options: &options::PublishOptions) -> Result<(), Reason> {
-    let is_conditional = options.when.is_some() || options.watch.is_some() || options.will.is_some();
-    if is_conditional || options.dedup.is_some() {
+    if options.dedup.is_some() {
         return Err(Reason::OptionNotAllowed);
     }
     let ids = [&options.exclude, &options.eligible];
@@ -212,7 +211,7 @@ fn check_options(options: &options::PublishOptions) -> Result<(), Reason> {
     if lengths.max().is_some_and(|length| length > MAX_LISTED) { Err(Reason::QuotaExceeded) } else { Ok(()) }
 }
 
-/// Who may receive a publication; `None` for the default, everybody but the publisher.
+/// Who may receive a publication, and under which condition; `None` for the default, everybody but the publisher.
 fn routing(options: &options::PublishOptions) -> Option<Box<PublishOptions>> {
     let audience = |sessions: &Option<Vec<_>>, authids: &Option<Vec<_>>, authroles: &Option<Vec<_>>| {
         let audience = Audience { sessions: sessions.clone(), authids: authids.clone(), authroles: authroles.clone() };
@@ -223,6 +222,7 @@ fn routing(options: &options::PublishOptions) -> Option<Box<PublishOptions>> {
         disclose_me: options.disclose_me.unwrap_or(false),
         eligible: audience(&options.eligible, &options.eligible_authid, &options.eligible_authrole),
         exclude: audience(&options.exclude, &options.exclude_authid, &options.exclude_authrole),
+        condition: condition::of_options(options),
     };
     (routing != PublishOptions::default()).then(|| Box::new(routing))
 }

@@ -45,6 +45,7 @@ limits! {
         max_topic_levels >= 1,
         max_subscriptions_per_session >= 0,
         max_registrations_per_session >= 0,
+        max_waiting >= 0,
         max_pending_calls_per_session >= 0,
         max_wildcards_per_session >= 0,
         max_wildcards_per_realm >= 0,

@@ -25,6 +25,7 @@ pub fn error_uri(reason: Reason) -> &'static str {
         Reason::BadAuthenticationMethod => "wamp.error.no_matching_auth_method",
         Reason::NoSuchRealm => "wamp.error.no_such_realm",
         Reason::NoSuchRole => "wamp.error.no_such_role",
+        Reason::ConditionFailed => "corsac.error.condition_failed",
         Reason::NoSuchProcedure => "wamp.error.no_such_procedure",
         Reason::ProcedureAlreadyExists => "wamp.error.procedure_already_exists",
         Reason::InvocationPolicyConflict => "wamp.error.procedure_exists_with_different_invocation_policy",

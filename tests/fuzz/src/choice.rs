@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use corsac::model::command::{
-    Acknowledge, AcknowledgeStep, Acknowledgement, Audience, Call, CalleeForm, CancelMode, Close, FailedRequest, Features,
+    Acknowledge, AcknowledgeStep, Acknowledgement, Audience, Call, CalleeForm, CancelMode, Close, Condition, FailedRequest, Features,
     InvokePolicy, Open, Outcome, Protocol, PublishOptions, RegisterOptions, ReplyTo, RetainHandling, SubscribeEntry,
     SubscribeOptions, Transport, UnsubscribeEntry, Will, Yield,
 };
@@ -64,6 +64,7 @@ const REFUSALS: &[Reason] = &[
     Reason::InvalidArgument,
     Reason::OptionNotAllowed,
     Reason::DiscloseMeNotAllowed,
+    Reason::ConditionFailed,
     Reason::NoSuchProcedure,
     Reason::NoSuchSubscription,
     Reason::NoSuchRegistration,
@@ -84,6 +85,7 @@ const PUBLISH_REFUSALS: &[Reason] = &[
     Reason::InvalidArgument,
     Reason::OptionNotAllowed,
     Reason::DiscloseMeNotAllowed,
+    Reason::ConditionFailed,
     Reason::NoSuchProcedure,
     Reason::PayloadFormatInvalid,
     Reason::Unavailable,
@@ -464,7 +466,19 @@ impl Choice<'_, '_> {
             disclose_me: self.flag(),
             eligible: self.maybe(Self::audience),
             exclude: self.maybe(Self::audience),
+            condition: self.maybe(Self::condition),
         })
+    }
+
+    fn condition(&mut self) -> Box<Condition> {
+        let value = |choice: &mut Self| match choice.below(4) {
+            0 | 1 => serde_json::Value::Null,
+            2 => choice.below(3).into(),
+            _ => serde_json::json!({ "a": choice.below(3) }),
+        };
+        let reply = self.maybe(|choice| ReplyTo::Topic { topic: choice.topic(), correlation_data: choice.maybe(Self::bytes) });
+        let (when, watch, will) = (self.maybe(value), self.flag(), self.maybe(value));
+        Box::new(Condition { when, watch, will, is_resent: self.flag(), reply })
     }
 
     fn call(&mut self, speaks: Speaks) -> Call {
@@ -514,7 +528,7 @@ impl Choice<'_, '_> {
 
     fn taken(&mut self) -> Result<Taken, Reason> {
         let has_receivers = self.flag();
-        if self.flag() { Ok(Taken { has_receivers }) } else { Err(self.pick(PUBLISH_REFUSALS)) }
+        if self.flag() { Ok(Taken { has_receivers, token: None }) } else { Err(self.pick(PUBLISH_REFUSALS)) }
     }
 
     fn given_up(&mut self) -> Result<(), Reason> {

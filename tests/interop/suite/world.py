@@ -45,10 +45,12 @@ def scenario(title, clause, kinds=None, grid=False, needs=()):
 
 
 class World:
-    """One router and the drivers; `kinds` are those that take part, `device` is the binary of the demo's device."""
+    """One router and the drivers; `kinds` are those that take part, `device` is the binary of the demo's device, `binary` that of
+    the router, and `installed` where the clients are."""
 
-    def __init__(self, router, drivers, kinds, device=None):
+    def __init__(self, router, drivers, kinds, device=None, binary=None, installed=None):
         self.router, self.drivers, self.kinds, self.device = router, drivers, kinds, device
+        self.binary, self.installed = binary, installed
 
     def has(self, *names):
         """Whether all these kinds take part."""

@@ -1,0 +1,113 @@
+//! Conditions of publications, as WAMP options and as MQTT 5 user properties (MAPPING.md, Retained state).
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Number, Value};
+
+use crate::model::Reason;
+use crate::model::command::{Condition, ReplyTo};
+use crate::model::publication::Properties;
+use crate::wire::wamp::options::PublishOptions;
+
+/// Longest of the values, in bytes of JSON text that arrives: more is not even parsed.
+const MAX_TEXT_BYTES: usize = 16 * 1024;
+
+/// What the user properties `corsac-when`, `corsac-watch` and `corsac-will` ask for; `None` where there are none. `reply`, asked
+/// only where it is needed, is where the grant goes.
+pub fn of_properties(
+    properties: &Properties,
+    is_resent: bool,
+    reply: impl FnOnce() -> Result<ReplyTo, Reason>,
+) -> Result<Option<Box<Condition>>, Reason> {
+    let find = |name: &str| properties.user.iter().find(|(key, _)| **key == *name).map(|(_, value)| &**value);
+    let (when, watch, will) = (find("corsac-when"), find("corsac-watch"), find("corsac-will"));
+    if when.is_none() && watch.is_none() && will.is_none() {
+        return Ok(None);
+    }
+    let watch = match watch.map(parse).transpose()? {
+        None => false,
+        Some(value) => value.as_bool().ok_or(Reason::InvalidArgument)?,
+    };
+    let reply = if watch { Some(reply()?).filter(|reply| *reply != ReplyTo::Nobody) } else { None };
+    let (when, will) = (when.map(parse).transpose()?, will.map(parse).transpose()?);
+    Ok(Some(Box::new(Condition { when, watch, will, is_resent, reply })))
+}
+
+/// What the options `when`, `watch` and `will` ask for; `None` where there are none.
+pub fn of_options(options: &PublishOptions) -> Option<Box<Condition>> {
+    let PublishOptions { when, watch, will, .. } = options;
+    if when.is_none() && watch.is_none() && will.is_none() {
+        return None;
+    }
+    let (when, will) = (when.as_deref().map(json_of), will.as_deref().map(json_of));
+    Some(Box::new(Condition { when, watch: *watch == Some(true), will, ..Condition::default() }))
+}
+
+fn parse(text: &str) -> Result<Value, Reason> {
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(Reason::InvalidArgument);
+    }
+    serde_json::from_str(text).map_err(|_| Reason::InvalidArgument)
+}
+
+/// The same in JSON: binary as WAMP spells it there, keys as text. Nesting is bounded where options are decoded.
+fn json_of(value: &rmpv::Value) -> Value {
+    use rmpv::Value as Other;
+    match value {
+        Other::Nil => Value::Null,
+        Other::Boolean(is_true) => Value::Bool(*is_true),
+        Other::Integer(number) => {
+            let signed = || number.as_i64().map(Number::from);
+            number.as_u64().map(Number::from).or_else(signed).map_or(Value::Null, Value::Number)
+        }
+        Other::F32(number) => Number::from_f64(f64::from(*number)).map_or(Value::Null, Value::Number),
+        Other::F64(number) => Number::from_f64(*number).map_or(Value::Null, Value::Number),
+        Other::String(text) => Value::String(String::from_utf8_lossy(text.as_bytes()).into_owned()),
+        Other::Binary(bytes) | Other::Ext(_, bytes) => Value::String(format!("\0{}", STANDARD.encode(bytes))),
+        Other::Array(items) => items.iter().map(json_of).collect(),
+        Other::Map(members) => {
+            let member = |(key, value): &(Other, Other)| match json_of(key) {
+                Value::String(key) => (key, json_of(value)),
+                key => (key.to_string(), json_of(value)),
+            };
+            Value::Object(members.iter().map(member).collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn asked(user: &[(&str, &str)]) -> Result<Option<Box<Condition>>, Reason> {
+        let user = user.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        of_properties(&Properties { user, ..Properties::default() }, false, || Ok(ReplyTo::Nobody))
+    }
+
+    #[test]
+    fn user_properties_are_json() {
+        assert_eq!(asked(&[("when", "null"), ("corsac-other", "x")]), Ok(None));
+        let lock = asked(&[("corsac-when", "null"), ("corsac-watch", "true"), ("corsac-will", "{\"a\":1}")]).unwrap().unwrap();
+        assert_eq!((lock.when, lock.watch, lock.will), (Some(Value::Null), true, Some(json!({"a": 1}))));
+        assert_eq!(asked(&[("corsac-will", "null")]).unwrap().unwrap().when, None);
+        for user in [("corsac-when", "{"), ("corsac-watch", "1"), ("corsac-will", "")] {
+            assert_eq!(asked(&[user]), Err(Reason::InvalidArgument));
+        }
+        assert_eq!(asked(&[("corsac-when", &"[".repeat(10_000))]), Err(Reason::InvalidArgument));
+        assert_eq!(asked(&[("corsac-when", &format!("\"{}\"", "x".repeat(20_000)))]), Err(Reason::InvalidArgument));
+    }
+
+    #[test]
+    fn options_become_json() {
+        assert_eq!(of_options(&PublishOptions::default()), None);
+        let map =
+            vec![("a".into(), rmpv::Value::Binary(vec![1])), (1.into(), rmpv::Value::from(-2)), (2.into(), f64::NAN.into())];
+        let options = PublishOptions { when: Some(Box::new(rmpv::Value::Map(map))), watch: Some(true), ..Default::default() };
+        let condition = of_options(&options).unwrap();
+        assert_eq!(condition.when, Some(json!({"a": "\0AQ==", "1": -2, "2": null})));
+        assert!(condition.watch && condition.will.is_none());
+        let options = PublishOptions { will: Some(Box::new(rmpv::Value::Nil)), ..Default::default() };
+        assert_eq!(of_options(&options).unwrap().will, Some(Value::Null));
+    }
+}

@@ -1,0 +1,276 @@
+//! Locks of the real router, held by processes that are killed, stopped and cut off; a resource watches who uses it.
+#![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unwrap_used)]
+mod support;
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::router::{PATIENCE, Router};
+use support::wire::{Arrival, Wire};
+
+/// A directory of a test's own, gone at its end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("corsac-locks-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Directory(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// What the users of the resource wrote, in its order: token and word.
+struct Resource(PathBuf);
+
+impl Resource {
+    fn uses(&self) -> Vec<(u64, String)> {
+        let text = std::fs::read_to_string(&self.0).unwrap_or_default();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let parse = |line: &str| line.split_once(' ').map(|(token, word)| (token.parse().unwrap(), word.to_owned())).unwrap();
+        whole.lines().map(parse).collect()
+    }
+
+    /// Waits until this word has come so often; the token of the last.
+    fn await_word(&self, word: &str, count: usize) -> u64 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let tokens: Vec<u64> = self.uses().into_iter().filter(|(_, said)| said == word).map(|(token, _)| token).collect();
+            if tokens.len() >= count {
+                return tokens[count - 1];
+            }
+            assert!(Instant::now() < deadline, "not {count} times {word:?}: {:?}", self.uses());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// A `corsac lock` in a process group of its own, which does not outlive its test.
+struct Holder(Child);
+
+impl Holder {
+    /// Runs `script` under the lock; `$say WORD` there writes to the resource.
+    fn start(url: &str, flags: &[&str], resource: &Resource, script: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corsac"));
+        command.args(["lock", "demo/resource", "--url", url]).args(flags).args(["--", "sh", "-c"]);
+        let script = script.replace("$say", "say");
+        command.arg(format!("say() {{ echo \"$CORSAC_LOCK_TOKEN $1\" >> {}; }}; {script}", resource.0.display()));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+        Holder(command.spawn().unwrap())
+    }
+
+    /// Signals the process and its command.
+    fn signal(&self, name: &str) {
+        let group = format!("-{}", self.0.id());
+        assert!(Command::new("kill").args([name, "--", &group]).status().unwrap().success());
+    }
+
+    fn end(mut self) -> Output {
+        let deadline = Instant::now() + PATIENCE;
+        while self.0.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // What its command has left behind would keep the pipe open.
+        Command::new("kill").args(["-KILL", "--", &format!("-{}", self.0.id())]).stderr(Stdio::null()).status().unwrap();
+        let mut stderr = Vec::new();
+        std::io::Read::read_to_end(self.0.stderr.as_mut().unwrap(), &mut stderr).unwrap();
+        Output { status: self.0.wait().unwrap(), stdout: Vec::new(), stderr }
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // Its command may live, whatever has become of itself.
+        Command::new("kill").args(["-KILL", "--", &format!("-{}", self.0.id())]).stderr(Stdio::null()).status().ok();
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+fn urls(router: &Router) -> [String; 3] {
+    [format!("ws://{}/ws", router.http), format!("rs://{}", router.http), format!("mqtt://{}", router.mqtt)]
+}
+
+fn on_disk(data: &Path) -> Router {
+    Router::start_on_disk(data, "127.0.0.1:0", "127.0.0.1:0")
+}
+
+#[test]
+fn holders_of_both_protocols_take_turns_and_never_meet() {
+    const TURNS: usize = 6;
+    let directory = Directory::new();
+    for router in [Router::start(""), on_disk(&directory.0.join("data"))] {
+        let resource = Resource(directory.0.join(format!("uses-{}", router.pid())));
+        std::thread::scope(|scope| {
+            for url in urls(&router) {
+                for _ in 0..2 {
+                    let (url, resource) = (url.clone(), &resource);
+                    scope.spawn(move || {
+                        for _ in 0..TURNS {
+                            let ended = Holder::start(&url, &[], resource, "$say in; sleep 0.01; $say out").end();
+                            assert!(ended.status.success(), "{ended:?}");
+                        }
+                    });
+                }
+            }
+        });
+        let uses = resource.uses();
+        assert_eq!(uses.len(), 6 * TURNS * 2);
+        for (number, turn) in uses.chunks(2).enumerate() {
+            assert_eq!((turn[0].0, &*turn[0].1, &*turn[1].1), (turn[1].0, "in", "out"), "turn {number}: {uses:?}");
+        }
+        assert!(uses.chunks(2).is_sorted_by(|a, b| a[0].0 < b[0].0), "{uses:?}");
+    }
+}
+
+#[test]
+fn the_kill_of_a_holder_lets_the_next_one_in_with_a_larger_token() {
+    let directory = Directory::new();
+    let router = on_disk(&directory.0.join("data"));
+    let resource = Resource(directory.0.join("uses"));
+    for (turn, url) in urls(&router).iter().enumerate() {
+        let holder = Holder::start(url, &[], &resource, "$say in; sleep 60; $say out");
+        let first = resource.await_word("in", 2 * turn + 1);
+        let next = Holder::start(url, &["--wait-ms", "20000"], &resource, "$say in");
+        let refused = Holder::start(url, &["--wait-ms", "0"], &resource, "$say in").end();
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("somebody else holds the lock"), "{refused:?}");
+        holder.signal("-KILL");
+        assert!(next.end().status.success());
+        assert!(resource.await_word("in", 2 * turn + 2) > first);
+    }
+    assert!(resource.uses().iter().all(|(_, word)| word == "in"));
+}
+
+#[test]
+fn a_holder_that_stands_still_beyond_its_time_has_lost_the_lock() {
+    let directory = Directory::new();
+    let router = Router::start("");
+    let resource = Resource(directory.0.join("uses"));
+    for (turn, url) in urls(&router).iter().enumerate() {
+        let holder = Holder::start(url, &["--ttl-ms", "400"], &resource, "$say in; while :; do sleep 0.05; done");
+        let first = resource.await_word("in", 2 * turn + 1);
+        // Renewed, it lasts longer than its time.
+        std::thread::sleep(Duration::from_millis(900));
+        assert_eq!(Holder::start(url, &["--wait-ms", "0"], &resource, "$say in").end().status.code(), Some(1));
+        holder.signal("-STOP");
+        assert!(Holder::start(url, &["--wait-ms", "20000"], &resource, "$say in").end().status.success());
+        assert!(resource.await_word("in", 2 * turn + 2) > first);
+        holder.signal("-CONT");
+        let ended = holder.end();
+        let why = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(ended.status.code() == Some(1) && why.contains("is lost, its command was killed"), "{why}");
+    }
+}
+
+#[test]
+fn a_restart_of_the_router_releases_what_its_connections_held() {
+    let directory = Directory::new();
+    let data = directory.0.join("data");
+    let resource = Resource(directory.0.join("uses"));
+    let mut last = 0;
+    for turn in 0..3 {
+        let router = on_disk(&data);
+        let url = urls(&router)[turn].clone();
+        // Nobody finds the lock held by a connection of the process before.
+        let holder = Holder::start(&url, &["--wait-ms", "0"], &resource, "$say in; sleep 60; $say out");
+        let token = resource.await_word("in", turn + 1);
+        assert!(token > last, "{token} after {last}");
+        last = token;
+        let waiting = Holder::start(&url, &[], &resource, "$say waited");
+        std::thread::sleep(Duration::from_millis(100));
+        router.kill();
+        let ended = holder.end();
+        assert!(String::from_utf8_lossy(&ended.stderr).contains("its command was killed"), "{ended:?}");
+        assert_eq!(waiting.end().status.code(), Some(1));
+    }
+    assert!(resource.uses().iter().all(|(_, word)| word == "in"), "{:?}", resource.uses());
+}
+
+#[test]
+fn the_exit_code_is_that_of_the_command() {
+    let directory = Directory::new();
+    let router = Router::start("");
+    let resource = Resource(directory.0.join("uses"));
+    let url = &urls(&router)[0];
+    for (script, code) in [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137)] {
+        assert_eq!(Holder::start(url, &[], &resource, script).end().status.code(), Some(code));
+    }
+    let asked = Holder::start(url, &[], &resource, "trap '$say asked; exit 3' TERM; $say in; while :; do sleep 0.02; done");
+    resource.await_word("in", 1);
+    assert!(Command::new("kill").args(["-TERM", &asked.0.id().to_string()]).status().unwrap().success());
+    assert_eq!(asked.end().status.code(), Some(3));
+    resource.await_word("asked", 1);
+    let missing = Command::new(env!("CARGO_BIN_EXE_corsac")).args(["lock", "a", "--url", url, "--", "/no/such/command"]).output();
+    let missing = missing.unwrap();
+    assert!(missing.status.code() == Some(1) && String::from_utf8_lossy(&missing.stderr).contains("cannot run"), "{missing:?}");
+}
+
+/// A WAMP session in JSON, as an application writes it.
+struct Session(Wire);
+
+impl Session {
+    fn open(router: &Router) -> Self {
+        let mut session = Session(Wire::websocket(router.http, "/ws", "wamp.2.json"));
+        session.send(&json!([1, "realm1", { "roles": { "publisher": {} } }]));
+        assert_eq!(session.next()[0], 2);
+        session
+    }
+
+    fn send(&mut self, message: &Value) {
+        self.0.send_text(&message.to_string()).unwrap();
+    }
+
+    /// PUBLISH to demo.resource, acknowledged and retained, with these options besides.
+    fn publish(&mut self, request: u64, options: &Value, args: &Value) {
+        let mut all = json!({ "acknowledge": true, "retain": true });
+        all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        self.send(&json!([16, request, all, "demo.resource", args]));
+    }
+
+    fn next(&mut self) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut messages = serde_json::Deserializer::from_slice(&self.0.arrived).into_iter::<Value>();
+            if let Some(Ok(message)) = messages.next() {
+                let used = messages.byte_offset();
+                self.0.arrived.drain(..used);
+                return message;
+            }
+            assert_eq!(self.0.receive(deadline), Arrival::Bytes, "nothing comes");
+        }
+    }
+}
+
+#[test]
+fn a_wamp_publication_waits_for_its_condition_and_is_acknowledged_by_the_grant() {
+    let directory = Directory::new();
+    let lock = json!({ "when": null, "will": null, "watch": true });
+    for router in [Router::start(""), on_disk(&directory.0.join("data"))] {
+        let (mut a, mut b, mut c) = (Session::open(&router), Session::open(&router), Session::open(&router));
+        a.publish(1, &lock, &json!([{ "pid": 1 }]));
+        let first = a.next();
+        assert_eq!((&first[0], &first[1]), (&json!(17), &json!(1)));
+        b.publish(1, &lock, &json!([{ "pid": 2 }]));
+        c.publish(1, &json!({ "when": null }), &json!([3]));
+        assert_eq!(c.next()[4], "corsac.error.condition_failed");
+        c.publish(2, &json!({ "when": { "pid": 2 } }), &json!([3]));
+        assert_eq!(c.next()[4], "corsac.error.condition_failed");
+        drop(a);
+        let second = b.next();
+        assert_eq!((&second[0], &second[1]), (&json!(17), &json!(1)));
+        assert!(second[2].as_u64() > first[2].as_u64(), "{second} after {first}");
+    }
+}
