@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use corsac::model::command::{
-    Acknowledge, AcknowledgeStep, Acknowledgement, Audience, Call, CalleeForm, CancelMode, Close, Condition, FailedRequest, Features,
-    InvokePolicy, Open, Outcome, Protocol, PublishOptions, RegisterOptions, ReplyTo, RetainHandling, SubscribeEntry,
+    Acknowledge, AcknowledgeStep, Acknowledgement, Audience, Call, CalleeForm, CancelMode, Close, Condition, FailedRequest,
+    Features, InvokePolicy, Open, Outcome, Protocol, PublishOptions, RegisterOptions, ReplyTo, RetainHandling, SubscribeEntry,
     SubscribeOptions, Transport, UnsubscribeEntry, Will, Yield,
 };
 use corsac::model::delivery::{Answer, Event, Granted, Invocation, Taken};
@@ -488,11 +488,12 @@ impl Choice<'_, '_> {
             (Speaks::Mqtt, 1) => ReplyTo::CallId(self.pick(&["1", "x"]).into()),
             (Speaks::Mqtt, _) => ReplyTo::Nobody,
         };
-        let (procedure, payload) = (self.topic(), self.payload());
+        let procedure = self.topic();
+        let (arguments, payload) = corsac::gate::arguments::take(&procedure, self.payload(), None);
         Call {
             reply,
             acknowledge: if speaks == Speaks::Mqtt { self.acknowledge(speaks) } else { Acknowledge::None },
-            arguments: corsac::gate::arguments::decode(&procedure, &payload, None),
+            arguments,
             procedure,
             payload,
             timeout_ms: u64::from(self.number()),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use corsac::gate::{Gate, Origin};
-use corsac::model::{ConnectionId, Delivery, Encoding, EventId, Limits};
+use corsac::model::{ConnectionId, Delivery, Encoding, EventId, Limits, Reason};
 use corsac::router::{Effect, Router};
 use corsac::wire::mqtt::Version;
 use corsac::wire::wamp::{Message, decode, encode};
@@ -172,6 +172,10 @@ impl World {
                     Effect::Append(ticket, draft) => {
                         drop(draft);
                         self.router.handle_appended(ticket, EventId::FIRST.plus(ticket.0), self.now_ms, false);
+                        continue;
+                    }
+                    Effect::Read(ticket, ..) => {
+                        self.router.handle_history(ticket, Err(Reason::NoHistory));
                         continue;
                     }
                     Effect::Settled(_) => continue,

@@ -170,6 +170,10 @@ impl World {
                     self.append(ticket);
                     continue;
                 }
+                Effect::Read(ticket, ..) => {
+                    self.router.handle_history(ticket, Err(Reason::NoHistory));
+                    continue;
+                }
                 Effect::Settled(_) => continue,
             };
             let client = self.clients.get_mut(&connection).unwrap_or_else(|| panic!("a stranger is told {delivery:?}"));
