@@ -62,6 +62,15 @@ fn latencies_are_measured_at_a_steady_rate() {
 }
 
 #[test]
+fn the_disk_is_measured_where_it_is_asked_for() {
+    let router = Router::start();
+    let (url, directory) = (format!("mqtt://{}", router.mqtt), std::env::temp_dir());
+    let outcome = assert_sound("pubsub", &url, &["--qos", "1", "--disk", directory.to_str().unwrap()]);
+    assert!(outcome["disk_syncs_per_second"].as_f64().unwrap() > 0.0, "{outcome:#}");
+    assert!(assert_sound("pubsub", &url, &["--qos", "1"])["disk_syncs_per_second"].is_null());
+}
+
+#[test]
 fn calls_are_answered() {
     let router = Router::start();
     for (url, options) in [

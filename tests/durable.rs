@@ -159,6 +159,38 @@ fn a_delivery_of_qos_2_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_delivery_of_qos_2_that_waited_at_the_crash_is_one() {
+    let data = Data::new();
+    let router = data.start();
+    let (mut subscriber, _) = Client::resume(&router, "s");
+    subscriber.ask("SUBSCRIBE id=1 t:2");
+    subscriber.send("DISCONNECT");
+    assert!(subscriber.0.await_end(PATIENCE));
+    let (mut publisher, _) = Client::resume(&router, "p");
+    publisher.ask("PUBLISH t a q2 id=1");
+    publisher.ask("PUBLISH t b q2 id=2");
+    let mut subscriber = Client(Wire::tcp(router.mqtt));
+    subscriber.ask("CONNECT v5 id=s session_expiry=1000 receive_maximum=1");
+    assert_eq!(subscriber.receive(), "PUBLISH t a q2 id=1");
+    subscriber.assert_nothing();
+    drop(router);
+
+    let router = data.start();
+    let (mut subscriber, _) = Client::resume(&router, "s");
+    assert_eq!(subscriber.receive(), "PUBLISH t a q2 id=1 dup");
+    // Its id would be on record, had it been sent.
+    assert_eq!(subscriber.receive(), "PUBLISH t b q2 id=2");
+    assert_eq!(subscriber.ask("PUBREC id=2"), "PUBREL id=2 rc=00");
+    drop(router);
+
+    let router = data.start();
+    let (mut subscriber, _) = Client::resume(&router, "s");
+    assert_eq!(subscriber.receive(), "PUBLISH t a q2 id=1 dup");
+    assert_eq!(subscriber.receive(), "PUBREL id=2 rc=00");
+    subscriber.assert_nothing();
+}
+
+#[test]
 fn what_ended_stays_ended_and_what_is_retained_stays() {
     let data = Data::new();
     let router = data.start();

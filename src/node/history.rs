@@ -68,7 +68,7 @@ impl History {
         let (jobs, waiting) = channel();
         let (told, news) = unbounded_channel();
         let (failed, failure) = tokio::sync::oneshot::channel();
-        let writer = Writer { log, told, full: Vec::new(), failed: Some(failed) };
+        let writer = Writer { log, told, full: Vec::new(), failed: Some(failed), failpoint: Failpoint::named() };
         std::thread::Builder::new()
             .name("history".to_owned())
             .spawn(move || writer.run(&waiting))
@@ -145,6 +145,27 @@ struct Writer {
     /// Realms that wait for room.
     full: Vec<Weak<EventLoop>>,
     failed: Option<tokio::sync::oneshot::Sender<String>>,
+    failpoint: Failpoint,
+}
+
+/// Where a debug build aborts: at the n-th passage of the point that the environment names, as in `FAILPOINT=after_sync:7`.
+struct Failpoint(Option<(String, u32)>);
+
+impl Failpoint {
+    fn named() -> Self {
+        let text = std::env::var("FAILPOINT").ok().filter(|_| cfg!(debug_assertions));
+        let parts = text.as_deref().and_then(|text| text.split_once(':'));
+        Failpoint(parts.and_then(|(point, passages)| Some((point.to_owned(), passages.parse().ok()?))))
+    }
+
+    fn pass(&mut self, point: &str) {
+        if let Some((_, left)) = self.0.as_mut().filter(|(named, _)| named == point) {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                std::process::abort();
+            }
+        }
+    }
 }
 
 impl Writer {
@@ -185,12 +206,14 @@ impl Writer {
         if written.is_empty() {
             return;
         }
+        self.failpoint.pass("after_write");
         if let Err(error) = self.log.sync() {
             for (realm, _) in written {
                 self.fail(realm, &error.to_string());
             }
             return;
         }
+        self.failpoint.pass("after_sync");
         for news in written {
             self.told.send(news).ok();
         }

@@ -44,6 +44,13 @@ pub struct Owed {
     last_said: Ticket,
 }
 
+impl Owed {
+    /// True while the record of something is on its way that is to be said then.
+    pub(super) fn is_saying(&self) -> bool {
+        self.said > 0
+    }
+}
+
 /// What has no id yet.
 #[derive(Debug)]
 enum Waiting {
@@ -666,7 +673,7 @@ pub(super) fn is_conditional(options: &Option<Box<PublishOptions>>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::command::{SubscribeEntry, SubscribeOptions};
+    use crate::model::command::{AcknowledgeStep, Acknowledgement, SubscribeEntry, SubscribeOptions};
     use crate::model::delivery::Taken;
     use crate::model::{Delivery, Filter, PacketId, Payload, RequestId, Topic};
     use crate::router::tests::Realm;
@@ -794,6 +801,32 @@ mod tests {
         realm.append();
         assert_eq!(texts(&mut realm, subscriber), ["a", "close server shutting down"]);
         assert_eq!(texts(&mut realm, publisher), ["puback 1", "close server shutting down"]);
+    }
+
+    /// Else another process would give the event another id, and the client would have it twice.
+    #[test]
+    fn a_client_that_comes_back_waits_for_the_records_of_qos_2_too() {
+        let mut realm = slow();
+        let (publisher, subscriber) = (realm.mqtt("p"), realm.persistent("s"));
+        let options = SubscribeOptions { qos: Qos::ExactlyOnce, ..SubscribeOptions::default() };
+        let entry = SubscribeEntry::Topic { filter: Filter::from_mqtt("t").unwrap(), share: None, options };
+        realm.send(subscriber, Command::Subscribe { request: RequestId(1), entries: vec![entry] });
+        realm.append_all();
+        realm.send(publisher, publish("t", "a", Acknowledge::ExactlyOnce(id(1)), false));
+        realm.append();
+        let subscriber = realm.persistent("s");
+        assert!(texts(&mut realm, subscriber).is_empty());
+        realm.append_all();
+        let told = realm.inbox(subscriber);
+        assert!(matches!(&told[..], [Delivery::Event(event)] if event.duplicate), "{told:?}");
+
+        let received = Acknowledgement { packet_id: id(1), step: AcknowledgeStep::Received };
+        realm.send(subscriber, Command::Acknowledge(vec![received]));
+        let subscriber = realm.persistent("s");
+        assert!(texts(&mut realm, subscriber).is_empty());
+        realm.append_all();
+        let told = realm.inbox(subscriber);
+        assert!(matches!(&told[..], [Delivery::Release(released, Ok(()))] if *released == id(1)), "{told:?}");
     }
 
     #[test]

@@ -230,8 +230,9 @@ impl Router {
             let publication = publication.clone();
             Some(Event { publication, qos, retain, duplicate: false, by_pattern, packet_id: None, subscriptions })
         } else {
-            // At the start of the process: sessions whose client had not left may have been sent it.
-            let again = session.is_replayed && session.left_ms.is_none();
+            // At the start of the process: sessions whose client had not left may have been sent it. What was sent as QoS 2 is
+            // on record with its packet id.
+            let again = session.is_replayed && session.left_ms.is_none() && qos == Qos::AtLeastOnce;
             let owed = Owed { publication: publication.clone(), qos, retain, subscriptions, share, claim: None, again };
             session.inflight.offer(owed, session.connection.is_some(), &self.limits)
         };

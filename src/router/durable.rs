@@ -195,10 +195,12 @@ impl Router {
     /// Sends an event; the packet id of QoS 2 is on record before, so that no other process gives it to another event.
     pub(super) fn send_event(&mut self, key: SessionKey, connection: ConnectionId, event: Event) {
         let session = self.sessions.at(key).filter(|session| session.is_recorded);
+        // A repetition has its record, unless that is on its way still.
+        let is_on_record = event.duplicate && session.is_some_and(|session| !session.owed.is_saying());
         let Some(client) = session.and_then(|session| session.client_id.clone()) else {
             return self.deliver(connection, Delivery::Event(event));
         };
-        match event.packet_id.filter(|_| event.qos == Qos::ExactlyOnce && !event.duplicate) {
+        match event.packet_id.filter(|_| event.qos == Qos::ExactlyOnce && !is_on_record) {
             Some(PacketId(packet_id)) => {
                 let step = Handshake::Sent { client, packet_id, event: event.publication.id.0 };
                 self.append_delivery(key, connection, Delivery::Event(event), Kind::HANDSHAKE, encode(&step));
@@ -217,6 +219,15 @@ impl Router {
                 self.append_delivery(key, connection, delivery, Kind::HANDSHAKE, encode(&step));
             }
             None => self.deliver(connection, delivery),
+        }
+    }
+
+    /// Sends PUBREL once more, to a client that came back; where the record of a PUBREC is on its way still, behind it.
+    pub(super) fn repeat_release(&mut self, key: SessionKey, connection: ConnectionId, id: PacketId) {
+        if self.sessions.at(key).is_some_and(|session| session.owed.is_saying()) {
+            self.send_release(key, connection, id, Ok(()));
+        } else {
+            self.deliver(connection, Delivery::Release(id, Ok(())));
         }
     }
 

@@ -243,9 +243,10 @@ impl Inflight {
         }
     }
 
-    /// The client was connected to an earlier process: what waits may have been sent.
+    /// The client was connected to an earlier process: what waits may have been sent. Not so with QoS 2: what was sent is on
+    /// record with its packet id, and waits no more.
     pub fn restore_connected(&mut self) {
-        self.queue.iter_mut().for_each(|owed| owed.again = true);
+        self.queue.iter_mut().for_each(|owed| owed.again = owed.qos == Qos::AtLeastOnce);
     }
 
     /// An earlier process heard that the QoS 2 delivery under this packet id was received.

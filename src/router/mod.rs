@@ -386,7 +386,7 @@ impl Router {
         {
             match next {
                 Next::Publish(event) => self.send_event(key, connection, event),
-                Next::Release(packet_id) => self.deliver(connection, Delivery::Release(packet_id, Ok(()))),
+                Next::Release(packet_id) => self.repeat_release(key, connection, packet_id),
             }
         }
         let Some(session) = self.sessions.at(key) else { return };

@@ -26,22 +26,28 @@ pub struct Router {
 impl Router {
     /// Starts it in memory with a configuration file of these lines; both listeners and realms on demand are added.
     pub fn start(config: &str) -> Self {
-        Self::start_with(config, &["--memory", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"])
+        Self::start_with(config, &["--memory", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"], None)
     }
 
     /// The same, with its history in this directory. Dropping it is SIGKILL.
     pub fn start_in(data: &Path, config: &str) -> Self {
         let data = data.to_str().unwrap();
-        Self::start_with(config, &["--data", data, "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"])
+        Self::start_with(config, &["--data", data, "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"], None)
     }
 
     /// The same on these ports.
     pub fn start_on_disk(data: &Path, http: &str, mqtt: &str) -> Self {
         let data = data.to_str().unwrap();
-        Self::start_with("", &["--data", data, "--http", http, "--mqtt", mqtt])
+        Self::start_with("", &["--data", data, "--http", http, "--mqtt", mqtt], None)
     }
 
-    fn start_with(config: &str, flags: &[&str]) -> Self {
+    /// The same; it aborts at the failpoint, as in `after_sync:7`, where it is a debug build.
+    pub fn start_failing(data: &std::path::Path, failpoint: Option<&str>) -> Self {
+        let data = data.to_str().unwrap();
+        Self::start_with("", &["--data", data, "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"], failpoint)
+    }
+
+    fn start_with(config: &str, flags: &[&str], failpoint: Option<&str>) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let name = format!("corsac-test-{}-{}.toml", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
@@ -52,6 +58,7 @@ impl Router {
             .args(["--log", "error", "--config"])
             .arg(&path)
             .env_clear()
+            .envs(failpoint.map(|failpoint| ("FAILPOINT", failpoint)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

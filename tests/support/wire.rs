@@ -31,22 +31,35 @@ pub struct Wire {
 
 impl Wire {
     pub fn tcp(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).unwrap();
-        socket.set_nodelay(true).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
-        Wire { socket, arrived: Vec::new(), frames: None, controls: Vec::new(), has_ended: false }
+        Self::try_tcp(address).unwrap()
+    }
+
+    /// The same, of a router that may be gone.
+    pub fn try_tcp(address: SocketAddr) -> std::io::Result<Self> {
+        let socket = TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        Ok(Wire { socket, arrived: Vec::new(), frames: None, controls: Vec::new(), has_ended: false })
     }
 
     /// A WebSocket that has been accepted with this subprotocol.
     pub fn websocket(address: SocketAddr, path: &str, subprotocol: &str) -> Self {
-        let mut wire = Wire::tcp(address);
-        wire.send_raw(upgrade_request(address, path, subprotocol, "").as_bytes()).unwrap();
+        Self::try_websocket(address, path, subprotocol).unwrap()
+    }
+
+    /// The same, of a router that may be gone.
+    pub fn try_websocket(address: SocketAddr, path: &str, subprotocol: &str) -> std::io::Result<Self> {
+        let mut wire = Wire::try_tcp(address)?;
+        wire.send_raw(upgrade_request(address, path, subprotocol, "").as_bytes())?;
         let head = wire.read_head();
+        if !head.ends_with("\r\n\r\n") {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
         assert!(head.to_lowercase().contains(&format!("sec-websocket-protocol: {subprotocol}\r\n")), "{head}");
         wire.frames = Some(std::mem::take(&mut wire.arrived));
         wire.unframe();
-        wire
+        Ok(wire)
     }
 
     /// The head of an HTTP answer, with the empty line behind it; what has come when the other side ends.

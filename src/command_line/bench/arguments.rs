@@ -1,4 +1,5 @@
 //! The command line of `corsac bench`.
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -92,6 +93,9 @@ pub(super) struct Common {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Measure beside it how often the disk of this directory can sync, for 1 s: name the router's data directory
+    #[arg(long, value_name = "DIR")]
+    pub disk: Option<PathBuf>,
     /// No progress
     #[arg(long)]
     pub quiet: bool,

@@ -2,6 +2,7 @@
 mod arguments;
 mod connections;
 mod credit;
+mod disk;
 mod flight;
 mod harness;
 mod histogram;
@@ -21,6 +22,7 @@ mod versus;
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use corsac::model::Qos;
 
@@ -29,6 +31,9 @@ use arguments::{Common, ConnectArguments, IdleArguments, PubsubArguments, Retain
 use process::Router;
 use report::Outcome;
 use target::Target;
+
+/// How long a disk is measured.
+const DISK_TIME: Duration = Duration::from_secs(1);
 
 /// Runs the workload, as often as asked for, and prints what it came to.
 pub fn bench(bench: &Bench) -> Result<(), String> {
@@ -171,7 +176,9 @@ fn rounds(common: &Common, once: impl Fn(&Side, bool) -> Result<Outcome, String>
         if !common.quiet {
             eprintln!("round {} of {rounds}: {}", round + 1, side.target.url);
         }
-        let outcome = once(side, is_second)?;
+        let mut outcome = once(side, is_second)?;
+        let disk = common.disk.as_deref().map(|directory| disk::syncs_per_second(directory, DISK_TIME));
+        outcome.disk_syncs_per_second = disk.transpose()?;
         if !common.json {
             print(&outcome.text())?;
         }

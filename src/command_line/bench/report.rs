@@ -102,6 +102,8 @@ pub(super) struct Outcome {
     pub growth: Option<Growth>,
     /// What the router used.
     pub router: Option<RouterUse>,
+    /// How often the disk could sync 4 KiB in a second, where that was asked for.
+    pub disk_syncs_per_second: Option<f64>,
     /// How busy the load generator was.
     pub threads: Vec<ThreadUse>,
     /// True if the run was long enough and nothing was lost.
@@ -144,6 +146,7 @@ impl Outcome {
             latency_us: Latencies::of(&measured.latencies),
             growth: None,
             router,
+            disk_syncs_per_second: None,
             threads: measured.threads.clone(),
             counts: true,
             notes: Vec::new(),
@@ -225,6 +228,9 @@ impl Outcome {
             let per_million =
                 if router.cpu_s > 0.0 { format!("{per_million:.3} s of processor time a million, ") } else { String::new() };
             line("router", format!("{per_million}{processors:.2} processors, {mib:.1} MiB"));
+        }
+        if let Some(syncs) = self.disk_syncs_per_second {
+            line("disk", format!("{} syncs/s of 4 KiB each, one after the other", grouped(syncs as u64)));
         }
         let threads: Vec<String> =
             self.threads.iter().map(|thread| format!("{} {:.0} %", thread.role, thread.busy * 100.0)).collect();
@@ -312,6 +318,13 @@ mod tests {
         assert!(!outcome(1.0, 100, 0.1).counts);
         let lossy = outcome(5.0, 99, 0.1);
         assert!(!lossy.counts && lossy.lost == 1 && lossy.text().contains("1 of 100 were lost"), "{}", lossy.text());
+    }
+
+    #[test]
+    fn the_disk_has_its_line() {
+        let measured = Outcome { disk_syncs_per_second: Some(1_234.5), ..outcome(5.0, 100, 0.1) };
+        assert!(measured.text().contains("  disk       1,234 syncs/s"), "{}", measured.text());
+        assert!(!outcome(5.0, 100, 0.1).text().contains("disk"));
     }
 
     #[test]

@@ -166,6 +166,7 @@ mod tests {
             repeated: 0,
             latency_us: None,
             growth: None,
+            disk_syncs_per_second: None,
             router: None,
             threads: Vec::new(),
             counts,
