@@ -197,6 +197,24 @@ fn crash_one_history(random: &mut Random, cycles: usize) -> [usize; 3] {
     [aborted, ledger.entries.len(), acknowledged]
 }
 
+/// What was written and not answered is there after it.
+#[test]
+#[cfg(debug_assertions)]
+fn a_failpoint_ends_the_process_between_the_disk_and_the_answer() {
+    for point in ["after_write:2", "after_sync:2"] {
+        let data = Data::new();
+        let router = Router::start_failing(&data.0, Some(point));
+        let (mut link, _) = link::Mqtt::open(router.mqtt, "CONNECT v5 clean id=").unwrap();
+        assert_eq!(link.ask("PUBLISH crash/log/x x.0 q1 id=1").unwrap()[0], "PUBACK");
+        link.ask("PUBLISH crash/log/x x.1 q1 id=2").unwrap_err();
+        assert!(!router.wait(support::wire::PATIENCE).success());
+        let router = Router::start_on(&data.0);
+        let mut ledger = Ledger::default();
+        ledger.read(router.http, true);
+        assert_eq!(ledger.texts("crash.", |_| true), ["x.0", "x.1"]);
+    }
+}
+
 #[test]
 fn nothing_acknowledged_is_lost_however_often_the_process_is_killed() {
     let seed = number("CORSAC_CRASH_SEED")
