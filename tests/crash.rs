@@ -208,7 +208,7 @@ fn a_failpoint_ends_the_process_between_the_disk_and_the_answer() {
         assert_eq!(link.ask("PUBLISH crash/log/x x.0 q1 id=1").unwrap()[0], "PUBACK");
         link.ask("PUBLISH crash/log/x x.1 q1 id=2").unwrap_err();
         assert!(!router.wait(support::wire::PATIENCE).success());
-        let router = Router::start_on(&data.0);
+        let router = Router::start_in(&data.0, "");
         let mut ledger = Ledger::default();
         ledger.read(router.http, true);
         assert_eq!(ledger.texts("crash.", |_| true), ["x.0", "x.1"]);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::Router;
 use super::broker::SelectionKey;
 use super::effect::{Effect, ReadForm};
-use super::read::Purpose;
+use super::read::{Purpose, is_visible};
 use super::session::SessionKey;
 use crate::model::query::{Page, Query, ReadTicket};
 use crate::model::record::Flags;
@@ -227,7 +227,7 @@ impl Router {
         let is_own = record.item.origin.as_ref().is_some_and(|origin| origin.session == session.id);
         let is_kept_from = is_own && (selected.options.no_local || record.item.flags.has(Flags::NOT_TO_ITSELF));
         let is_unwanted = selected.options.retained_only && !record.item.flags.has(Flags::RETAIN);
-        if is_kept_from || is_unwanted || !self.is_visible(record) {
+        if is_kept_from || is_unwanted || !is_visible(record) {
             return None;
         }
         record.to_publication().filter(|event| !event.is_expired(self.now_ms) && self.is_wanted(selection, event))

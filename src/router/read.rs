@@ -1,5 +1,5 @@
 //! Reads of the history on their way: who waits for which page, and what readers may see.
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use foldhash::fast::FixedState;
 
@@ -30,15 +30,13 @@ struct Reader {
     purpose: Purpose,
 }
 
-/// Reads that have not been answered, and what the answers may not show.
+/// Reads that have not been answered.
 #[derive(Debug, Default)]
 pub struct Reads {
     last: u64,
     waiting: HashMap<ReadTicket, Reader, FixedState>,
     /// The last event that the realm knows of: what the log has behind it is not anybody's yet.
     last_id: Option<EventId>,
-    /// Publications that were refused when their turn came, or whose turn has not come.
-    hidden: BTreeSet<EventId>,
 }
 
 impl Reads {
@@ -68,17 +66,6 @@ impl Router {
         }
     }
 
-    /// Takes a publication out of the sight of those who read the history: it was published under a condition that has not been
-    /// met. It keeps its id.
-    pub fn hide(&mut self, id: EventId) {
-        self.reads.hidden.insert(id);
-    }
-
-    /// Shows a publication that was hidden, now that its condition has been met.
-    pub fn reveal(&mut self, id: EventId) {
-        self.reads.hidden.remove(&id);
-    }
-
     /// Asks for a page on behalf of a session; nothing behind the last event of the realm will be on it.
     pub(super) fn read(&mut self, key: SessionKey, purpose: Purpose, mut query: Query, form: ReadForm) -> Option<ReadTicket> {
         let id = self.sessions.at(key)?.id;
@@ -92,10 +79,9 @@ impl Router {
         self.effects.push_back(Effect::Read(ticket, query, form));
         Some(ticket)
     }
+}
 
-    /// True for a publication that every reader may see.
-    pub(super) fn is_visible(&self, record: &Record) -> bool {
-        let item = &record.item;
-        item.kind == Kind::PUBLICATION && !item.flags.has(Flags::RESTRICTED) && !self.reads.hidden.contains(&record.id)
-    }
+/// True for a publication that every reader may see.
+pub(super) fn is_visible(record: &Record) -> bool {
+    record.item.kind == Kind::PUBLICATION && !record.item.flags.has(Flags::RESTRICTED)
 }
