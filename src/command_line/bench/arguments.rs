@@ -93,7 +93,7 @@ pub(super) struct Common {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Measure beside it how often the disk of this directory can sync, for 1 s: name the router's data directory
+    /// Measure after it, for 1 s, how often the disk of this directory can sync: name the router's data directory
     #[arg(long, value_name = "DIR")]
     pub disk: Option<PathBuf>,
     /// No progress

@@ -1,13 +1,16 @@
-//! How often a disk can sync: what no router that stores before it acknowledges can outrun one by one.
+//! How often a disk can sync: to be read beside the rate of a router that stores before it acknowledges.
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Bytes appended before each sync.
-const APPENDED: [u8; 4096] = [0xA5; 4096];
+/// Bytes written before each sync.
+const WRITTEN: [u8; 4096] = [0xA5; 4096];
+/// Reserved before, as a log does: where a file grows with each write, each sync has its length to store too.
+const RESERVED_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Appends 4 KiB and syncs (`fdatasync`) in a loop for `time`, in a file of its own in `directory`; how often in a second.
+/// Writes 4 KiB and syncs (`fdatasync`) in a loop for `time`, one after the other in a file of its own in `directory`; how often
+/// in a second. The file is reserved before, where the file system can.
 pub(super) fn syncs_per_second(directory: &Path, time: Duration) -> Result<f64, String> {
     let path = directory.join(format!("corsac-bench-{}.tmp", std::process::id()));
     let file = OpenOptions::new().write(true).create_new(true).open(&path);
@@ -17,10 +20,12 @@ pub(super) fn syncs_per_second(directory: &Path, time: Duration) -> Result<f64, 
 }
 
 fn measure(mut file: File, time: Duration) -> std::io::Result<f64> {
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVED_BYTES).ok();
+    file.sync_all()?;
     let start = Instant::now();
     let mut syncs = 0_u32;
     loop {
-        file.write_all(&APPENDED)?;
+        file.write_all(&WRITTEN)?;
         file.sync_data()?;
         syncs += 1;
         let elapsed = start.elapsed();
