@@ -570,12 +570,16 @@ impl Router {
         self.effects.push_back(Effect::Append(ticket, draft));
     }
 
+    /// A step is on record. To a client that has gone it is not said: it is said again when it comes back.
     fn say(&mut self, said: Said) {
-        if let Some(session) = self.author(Some(said.to)).and_then(|key| self.sessions.at_mut(key)) {
+        let session = self.author(Some(said.to)).and_then(|key| self.sessions.at_mut(key));
+        if let Some(session) = session {
             session.owed.said = session.owed.said.saturating_sub(1);
-        }
-        for delivery in said.deliveries {
-            self.deliver(said.connection, delivery);
+            if session.connection == Some(said.connection) {
+                for delivery in said.deliveries {
+                    self.deliver(said.connection, delivery);
+                }
+            }
         }
         self.continue_shut_down();
     }
