@@ -30,6 +30,8 @@ pub enum Delivery {
     Acknowledged(PacketId, Result<Taken, Reason>),
     /// QoS 2 publication taken (PUBREC), or refused.
     Received(PacketId, Result<Taken, Reason>),
+    /// So many events that the receiver was owed are not kept any more: it is told with the next one.
+    Missed(u64),
     /// Not for the client: more of a long answer follows once the outbox has come to this.
     Paused,
     /// QoS 2 publication over (PUBCOMP), or unknown.

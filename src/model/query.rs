@@ -1,7 +1,7 @@
 //! What can be asked of a history, and what one answer holds.
 use std::sync::Arc;
 
-use super::{EventId, Filter, Record};
+use super::{EventId, Filter, Item, Record, Topic};
 
 /// Which of the reads that somebody has asked for this is: an answer names the one it is for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -21,6 +21,8 @@ pub struct Query {
     pub realm: Arc<str>,
     /// Publications that it covers; `None` = every record of every kind.
     pub filter: Option<Filter>,
+    /// With a filter: publications that one of these covers, too.
+    pub also: Vec<Filter>,
     /// Only behind this id. Refused as too old if something between it and the oldest kept record is missing; `None` = from the
     /// oldest kept.
     pub after: Option<EventId>,
@@ -44,6 +46,7 @@ impl Query {
         Query {
             realm: realm.into(),
             filter: None,
+            also: Vec::new(),
             after: None,
             before: None,
             from_ms: None,
@@ -62,6 +65,17 @@ impl Query {
             (false, cursor) => self.after = cursor,
         }
         self
+    }
+
+    /// The filters, if only some publications are asked for.
+    pub fn filters(&self) -> impl Iterator<Item = &Filter> {
+        self.filter.iter().chain(&self.also)
+    }
+
+    /// True for what is asked for, wherever it stands.
+    pub fn covers(&self, item: &Item) -> bool {
+        let covers = |topic: &Topic| self.filters().any(|filter| filter.covers(topic));
+        self.filter.is_none() || item.indexed_topic().is_some_and(covers)
     }
 
     /// Records in the page.

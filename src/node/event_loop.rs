@@ -87,6 +87,7 @@ impl EventLoop {
         let name: Arc<str> = name.into();
         let restored = match history {
             Some(history) => {
+                router.keep_history();
                 let restored = history.replay(&name, |record| router.handle_replayed(record))?;
                 router.finish_replay(now_ms());
                 Some((history, restored))

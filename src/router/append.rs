@@ -306,7 +306,11 @@ impl Router {
         let Item { kind, flags, time_ms, payload, .. } = &record.item;
         match (*kind, payload) {
             (Kind::LOCK, _) => return self.replay_lock(record),
-            (Kind::QUEUE | Kind::GONE, _) => self.replay_queue_record(record),
+            (Kind::QUEUE, _) => self.replay_queue_record(record),
+            (Kind::GONE, _) => {
+                self.replay_queue_record(record);
+                self.replay_gone(Place { id: record.id, time_ms: *time_ms });
+            }
             (Kind::PUBLICATION, _) => self.replay_publication(record),
             (kind, Payload::Bytes(body)) => self.replay_change(Place { id: record.id, time_ms: *time_ms }, kind, body),
             _ => {}

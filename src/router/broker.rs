@@ -171,6 +171,16 @@ impl Broker {
         was_member
     }
 
+    /// The members of the share groups that a session is in, itself too.
+    pub fn fellows(&self, session: SessionKey, sessions: &Sessions) -> Vec<SessionKey> {
+        let names = sessions.at(session).into_iter().flat_map(|session| session.subscriptions.keys());
+        let groups = names.filter_map(|(filter, share)| {
+            let subscription = self.subscriptions.get(self.matcher.find(filter)? as usize)?;
+            self.groups.get(subscription.groups.get(share.as_deref()?)?)
+        });
+        groups.flat_map(|group| group.members.iter().map(|(member, _)| *member)).collect()
+    }
+
     /// Makes a session's subscription to `filter` a selective one, or a plain one again.
     pub fn select(&mut self, session: SessionKey, filter: &Filter, selection: Option<SelectionKey>) {
         let Some(key) = self.matcher.find(filter) else { return };

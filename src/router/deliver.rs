@@ -5,14 +5,14 @@ use smallvec::SmallVec;
 
 use super::Router;
 use super::broker::Receiver;
-use super::inflight::Owed;
+use super::inflight::{Owed, Source};
 use super::retained::Author;
 use super::selected::Body;
-use super::session::{Session, SessionKey};
+use super::session::{Session, SessionKey, Subscribed};
 use crate::model::command::{Audience, Protocol, PublishOptions, SubscribeOptions};
 use crate::model::delivery::Event;
 use crate::model::publication::Publisher;
-use crate::model::{Filter, Publication, PublicationId, Qos, Reason, SubscriptionId};
+use crate::model::{EventId, Filter, Publication, PublicationId, Qos, Reason, SubscriptionId};
 
 /// Retained messages under `$` and the other roots of the router's.
 const MAX_OWN_RETAINED: usize = 1_000;
@@ -31,8 +31,8 @@ pub(super) struct Passage {
     pub by_pattern: bool,
     /// Ids to name.
     pub subscriptions: SmallVec<[u64; 2]>,
-    /// The share group it came through.
-    pub share: Option<u32>,
+    /// Where it comes from.
+    pub source: Source,
 }
 
 impl Passage {
@@ -44,7 +44,7 @@ impl Passage {
             (_, None) => SmallVec::new(),
         };
         let by_pattern = !matches!(filter, Filter::Exact(_));
-        Passage { qos: options.qos, retain: false, by_pattern, subscriptions, share: None }
+        Passage { qos: options.qos, retain: false, by_pattern, subscriptions, source: Source::Other }
     }
 }
 
@@ -158,6 +158,8 @@ impl Router {
         let plan = self.broker.plan(&publication.topic, &self.sessions);
         let exclude_me = self.is_kept_from_publisher(from, options);
         let is_restricted = options.is_some_and(PublishOptions::is_restricted);
+        let is_history = !is_restricted && EventId::new(publication.id.0).is_some();
+        let source = if is_history { Source::Live } else { Source::Other };
         let (mut reached, mut body) = (0, Body::default());
         for receiver in &plan.receivers {
             if Some(receiver.session) == from {
@@ -168,7 +170,7 @@ impl Router {
                     continue;
                 }
                 if receiver.no_local {
-                    reached += self.deliver_own(receiver.session, publication, options);
+                    reached += self.deliver_own(receiver.session, publication, options, source);
                     continue;
                 }
             }
@@ -181,7 +183,7 @@ impl Router {
                 continue;
             }
             reached += 1;
-            self.deliver_to(receiver.session, publication, passage(receiver, publication));
+            self.deliver_to(receiver.session, publication, passage(receiver, publication, source));
         }
         for group in &plan.groups {
             reached += usize::from(self.deliver_shared(*group, publication));
@@ -196,20 +198,30 @@ impl Router {
     }
 
     /// A publisher that subscribes with No Local: only its other subscriptions count [MQTT-3.8.3-3].
-    fn deliver_own(&mut self, key: SessionKey, publication: &Arc<Publication>, options: Option<&PublishOptions>) -> usize {
+    fn deliver_own(
+        &mut self,
+        key: SessionKey,
+        publication: &Arc<Publication>,
+        options: Option<&PublishOptions>,
+        source: Source,
+    ) -> usize {
         if options.is_some_and(|options| !self.admits(options, key)) {
             return 0;
         }
         let Some(session) = self.sessions.at(key) else { return 0 };
         let mut merged: Option<Passage> = None;
-        for ((filter, share), options) in &session.subscriptions {
+        for ((filter, share), Subscribed { options, .. }) in &session.subscriptions {
             let is_selected = session.selections.contains_key(filter);
             if share.is_some() || is_selected || options.no_local || !filter.covers(&publication.topic) {
                 continue;
             }
             let more = Passage::of(*options, filter, session.protocol, SubscriptionId(0));
-            let passage =
-                merged.get_or_insert_with(|| Passage { qos: Qos::AtMostOnce, subscriptions: SmallVec::new(), ..more.clone() });
+            let passage = merged.get_or_insert_with(|| Passage {
+                qos: Qos::AtMostOnce,
+                subscriptions: SmallVec::new(),
+                source,
+                ..more.clone()
+            });
             passage.qos = passage.qos.max(more.qos);
             passage.retain |= options.retain_as_published && publication.retain;
             passage.subscriptions.extend(more.subscriptions);
@@ -224,17 +236,17 @@ impl Router {
     pub(super) fn deliver_to(&mut self, key: SessionKey, publication: &Arc<Publication>, passage: Passage) {
         let Some(session) = self.sessions.at_mut(key) else { return };
         let qos = publication.qos.min(passage.qos); // [MQTT-3.8.4-8], [MQTT-4.8.2-3]
-        let Passage { retain, by_pattern, subscriptions, share, .. } = passage;
+        let Passage { retain, by_pattern, subscriptions, source, .. } = passage;
         let event = if qos == Qos::AtMostOnce {
             // Whatever the window holds [MQTT-3.3.4-10].
             let publication = publication.clone();
             Some(Event { publication, qos, retain, duplicate: false, by_pattern, packet_id: None, subscriptions })
         } else {
-            // At the start of the process: sessions whose client had not left may have been sent it. What was sent as QoS 2 is
-            // on record with its packet id.
+            // At the start of the process: sessions whose client had not left may have been sent it (what comes through shared
+            // subscriptions; the rest is read again). What was sent as QoS 2 is on record with its packet id.
             let again = session.is_replayed && session.left_ms.is_none() && qos == Qos::AtLeastOnce;
-            let owed = Owed { publication: publication.clone(), qos, retain, subscriptions, share, claim: None, again };
-            session.inflight.offer(owed, session.connection.is_some(), &self.limits)
+            let owed = Owed { publication: publication.clone(), qos, retain, subscriptions, source, claim: None, again };
+            session.put_in_line(owed, &self.limits)
         };
         if let (Some(event), Some(connection)) = (event, session.connection) {
             self.send_event(key, connection, event);
@@ -247,8 +259,8 @@ impl Router {
         let mut subscriptions = SmallVec::new();
         subscriptions.extend(options.identifier.map(u64::from)); // [MQTT-3.3.4-5]
         let retain = options.retain_as_published && publication.retain;
-        let share = Some(group_key);
-        self.deliver_to(session, publication, Passage { qos: options.qos, retain, by_pattern: true, subscriptions, share });
+        let source = Source::Shared(group_key);
+        self.deliver_to(session, publication, Passage { qos: options.qos, retain, by_pattern: true, subscriptions, source });
         true
     }
 
@@ -288,13 +300,13 @@ fn is_listed(audience: &Audience, session: &Session, all: bool) -> bool {
     if all { present.all(|is_in| is_in) } else { present.any(|is_in| is_in) }
 }
 
-fn passage(receiver: &Receiver, publication: &Publication) -> Passage {
+fn passage(receiver: &Receiver, publication: &Publication, source: Source) -> Passage {
     Passage {
         qos: receiver.qos,
         // [MQTT-3.3.1-12], [MQTT-3.3.1-13]: the flag is for values that were there before, unless asked for.
         retain: receiver.retain_as_published && publication.retain,
         by_pattern: receiver.by_pattern,
         subscriptions: receiver.subscriptions.clone(),
-        share: None,
+        source,
     }
 }

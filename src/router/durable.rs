@@ -2,7 +2,7 @@
 //!
 //! A session that stays after its connection is recorded when it is opened, left and ended; its subscriptions and the ends of its
 //! QoS 2 ids are records before they are answered; what its client has acknowledged is recorded in batches, which nobody waits
-//! for. What it is owed follows from the publications behind its subscriptions, minus what was acknowledged.
+//! for. What it is owed is read in the history again, behind its cursor ([`super::backlog`]).
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
@@ -12,6 +12,8 @@ use serde_json::Value;
 
 use super::Router;
 use super::append::Place;
+use super::backlog::{Backlog, Standing};
+use super::inflight::Source;
 use super::lifecycle::Due;
 use super::session::{Repeats, Session, SessionKey};
 use crate::model::command::{
@@ -21,7 +23,7 @@ use crate::model::command::{
 use crate::model::delivery::Event;
 use crate::model::record::{DedupKey, Flags, Kind};
 use crate::model::{
-    Command, ConnectionId, Delivery, EventId, Filter, Limits, PacketId, Principal, PublicationId, Qos, Reason, Record, SessionId,
+    Command, ConnectionId, Delivery, EventId, Filter, PacketId, Principal, PublicationId, Qos, Reason, Record, SessionId,
 };
 
 /// How long what was acknowledged may wait for its record.
@@ -32,8 +34,8 @@ pub(super) const CHECKPOINT_MS: u64 = 200;
 enum SessionChange {
     /// A client has connected to it, or it begins.
     Opened { client: Box<str>, session: u64, authid: Box<str>, authrole: Box<str>, protocol: u8, expiry_s: u32 },
-    /// Its client has gone: it expires so many seconds after this record.
-    Left { client: Box<str>, expiry_s: u32 },
+    /// Its client has gone: it expires so many seconds after this record. Nothing behind event `sent` was sent to it.
+    Left { client: Box<str>, expiry_s: u32, sent: u64 },
     /// It is over.
     Ended { client: Box<str> },
 }
@@ -77,11 +79,20 @@ enum Handshake {
     Received { client: Box<str>, packet_id: NonZeroU16 },
 }
 
-/// [`Kind::CURSOR`]: events that are over for a client, as ranges of ids, both ends included.
+/// [`Kind::CURSOR`]: how far a client has come. Ranges of ids include both ends.
 #[derive(Serialize, Deserialize)]
-struct Finished {
+struct Checkpoint {
     client: Box<str>,
-    ranges: Vec<(u64, u64)>,
+    /// Everything up to here is over.
+    cursor: u64,
+    /// So is this behind it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    over: Vec<(u64, u64)>,
+    /// How many events were over for it, ever.
+    done: u64,
+    /// What came through shared subscriptions and was over since the checkpoint before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shared: Vec<(u64, u64)>,
 }
 
 fn encode(change: &impl Serialize) -> Bytes {
@@ -89,21 +100,27 @@ fn encode(change: &impl Serialize) -> Bytes {
     serde_json::to_vec(change).map(Bytes::from).unwrap_or_default()
 }
 
-/// What a session has been acknowledged since its last checkpoint.
+/// What a session has been acknowledged since its last checkpoint, as ranges of ids.
 #[derive(Debug, Default)]
-pub struct Progress {
-    ranges: Vec<(u64, u64)>,
+pub struct Finished {
+    history: Vec<(u64, u64)>,
+    shared: Vec<(u64, u64)>,
 }
 
-impl Progress {
+impl Finished {
     /// One more; true if it is the first.
-    fn note(&mut self, id: EventId) -> bool {
-        let (is_first, id) = (self.ranges.is_empty(), id.value());
-        match self.ranges.last_mut() {
+    fn note(&mut self, id: EventId, source: Source) -> bool {
+        let (is_first, id) = (self.is_empty(), id.value());
+        let ranges = if source.is_history() { &mut self.history } else { &mut self.shared };
+        match ranges.last_mut() {
             Some((_, last)) if *last + 1 == id => *last = id,
-            _ => self.ranges.push((id, id)),
+            _ => ranges.push((id, id)),
         }
         is_first
+    }
+
+    fn is_empty(&self) -> bool {
+        self.history.is_empty() && self.shared.is_empty()
     }
 }
 
@@ -111,6 +128,14 @@ impl Session {
     /// True if it stays after its connection, and so after the process.
     pub(super) fn is_durable(&self) -> bool {
         self.protocol.is_mqtt() && self.expiry_s > 0 && self.client_id.is_some()
+    }
+
+    /// While records are read: its client has left, and events up to this one may have been sent to it.
+    fn note_left(&mut self, left_ms: u64, sent: Option<EventId>) {
+        self.left_ms = Some(left_ms);
+        if let Some(backlog) = &mut self.backlog {
+            backlog.note_sent_until(sent);
+        }
     }
 }
 
@@ -132,9 +157,11 @@ impl Router {
 
     /// The client of a session that stays has gone.
     pub(super) fn record_left(&mut self, key: SessionKey) {
+        self.record_progress(key);
         let Some(session) = self.sessions.at(key).filter(|session| session.is_durable()) else { return };
         let Some(client) = session.client_id.clone() else { return };
-        let change = SessionChange::Left { client, expiry_s: session.expiry_s };
+        let sent = session.sent_until().map_or(0, EventId::value);
+        let change = SessionChange::Left { client, expiry_s: session.expiry_s, sent };
         self.append_change(Some(key), Kind::SESSION, encode(&change), None);
     }
 
@@ -181,10 +208,15 @@ impl Router {
         Some(DedupKey { owner: format!("mqtt:{}", session.client_id.as_deref()?).into(), key: key.into() })
     }
 
-    /// A delivery of a stored event is over.
-    pub(super) fn note_finished(&mut self, key: SessionKey, publication: PublicationId) {
-        let Some(session) = self.sessions.at_mut(key).filter(|session| session.is_recorded) else { return };
-        if EventId::new(publication.0).is_some_and(|id| session.progress.note(id)) {
+    /// A delivery is over: that of a stored event is to be on record.
+    pub(super) fn note_finished(&mut self, key: SessionKey, publication: PublicationId, source: Source) {
+        let Some(session) = self.sessions.at_mut(key) else { return };
+        let Some(backlog) = session.backlog.as_mut().filter(|_| source != Source::Other) else { return };
+        let Some(id) = EventId::new(publication.0) else { return };
+        if source.is_history() {
+            backlog.note_done(id);
+        }
+        if session.finished.note(id, source) {
             self.progressed.push(key);
             if self.checkpoint_timer.is_none() {
                 self.checkpoint_timer = Some(self.timers.set(self.now_ms + CHECKPOINT_MS, Due::Checkpoint));
@@ -237,11 +269,17 @@ impl Router {
             self.timers.clear(timer);
         }
         for key in std::mem::take(&mut self.progressed) {
-            let Some(session) = self.sessions.at_mut(key) else { continue };
-            let ranges = std::mem::take(&mut session.progress.ranges);
-            if let Some(client) = session.client_id.clone().filter(|_| !ranges.is_empty()) {
-                self.append_change(Some(key), Kind::CURSOR, encode(&Finished { client, ranges }), None);
-            }
+            self.record_progress(key);
+        }
+    }
+
+    fn record_progress(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.at_mut(key).filter(|session| !session.finished.is_empty()) else { return };
+        let (client, Finished { history, shared }) = (session.client_id.clone(), std::mem::take(&mut session.finished));
+        if let (Some(client), Some(standing)) = (client, self.standing_of(key, &history)) {
+            let Standing { cursor, over, done } = standing;
+            let checkpoint = Checkpoint { client, cursor, over, done, shared };
+            self.append_change(Some(key), Kind::CURSOR, encode(&checkpoint), None);
         }
     }
 
@@ -251,18 +289,45 @@ impl Router {
             Kind::SESSION => decode(body).map(|change| self.replay_session(place, change)),
             Kind::SUBSCRIPTION => decode(body).map(|change| self.replay_subscription(change)),
             Kind::HANDSHAKE => decode(body).map(|step| self.replay_handshake(step)),
-            Kind::CURSOR => decode(body).map(|Finished { client, ranges }| {
-                if let Some(session) = self.session_of(&client) {
-                    let is_over = |id: PublicationId| ranges.iter().any(|(first, last)| (*first..=*last).contains(&id.0));
-                    session.inflight.restore_finished(is_over);
-                }
-            }),
+            Kind::CURSOR => decode(body).map(|checkpoint| self.replay_checkpoint(checkpoint)),
             _ => None,
         };
     }
 
     fn session_of(&mut self, client: &str) -> Option<&mut Session> {
         self.sessions.of_client_id(client).and_then(|key| self.sessions.at_mut(key))
+    }
+
+    fn replay_checkpoint(&mut self, checkpoint: Checkpoint) {
+        let Checkpoint { client, cursor, over, done, shared } = checkpoint;
+        let Some(key) = self.sessions.of_client_id(&client) else { return };
+        let Some(session) = self.sessions.at_mut(key) else { return };
+        let Some(backlog) = &mut session.backlog else { return };
+        backlog.restore(Standing { cursor, over, done });
+        let is_over = |id: PublicationId| EventId::new(id.0).is_none_or(|id| backlog.is_over(id));
+        session.inflight.restore_finished(|id, source| source.is_history() && is_over(id));
+        if shared.is_empty() {
+            return;
+        }
+        // Who got what of a shared subscription is not on record before it is over.
+        let is_over = |id: PublicationId| shared.iter().any(|(first, last)| (*first..=*last).contains(&id.0));
+        for member in self.broker.fellows(key, &self.sessions) {
+            if let Some(member) = self.sessions.at_mut(member) {
+                member.inflight.restore_finished(|id, source| matches!(source, Source::Shared(_)) && is_over(id));
+            }
+        }
+    }
+
+    /// Finds what an earlier process sent through a shared subscription, with whichever member it was expected.
+    fn replay_sent(&mut self, client: &str, packet_id: PacketId, event: EventId) {
+        let Some(key) = self.sessions.of_client_id(client) else { return };
+        let mut fellows = self.broker.fellows(key, &self.sessions).into_iter();
+        let owed = fellows.find_map(|member| self.sessions.at_mut(member)?.inflight.take_waiting(event.into()));
+        let Some(session) = self.sessions.at_mut(key) else { return };
+        let is_over = owed.is_none() && session.backlog.as_ref().is_none_or(|backlog| backlog.is_over(event));
+        if !is_over {
+            session.inflight.restore_sent(packet_id, event, owed);
+        }
     }
 
     fn replay_handshake(&mut self, step: Handshake) {
@@ -273,8 +338,8 @@ impl Router {
                 }
             }
             Handshake::Sent { client, packet_id, event } => {
-                if let Some(session) = self.session_of(&client) {
-                    session.inflight.restore_sent(PacketId(packet_id), PublicationId(event));
+                if let Some(event) = EventId::new(event) {
+                    self.replay_sent(&client, PacketId(packet_id), event);
                 }
             }
             Handshake::Received { client, packet_id } => {
@@ -288,23 +353,23 @@ impl Router {
     fn replay_session(&mut self, place: Place, change: SessionChange) {
         match change {
             SessionChange::Ended { client } => {
-                let Some(key) = self.sessions.of_client_id(&client) else { return };
-                let Some(session) = self.sessions.remove(key) else { return };
-                for (filter, share) in session.subscriptions.keys() {
-                    self.broker.unsubscribe(key, filter, share.as_deref());
+                if let Some(key) = self.sessions.of_client_id(&client) {
+                    self.remove_session(key);
                 }
             }
-            SessionChange::Left { client, expiry_s } => {
+            SessionChange::Left { client, expiry_s, sent } => {
                 if let Some(session) = self.session_of(&client) {
                     session.expiry_s = expiry_s;
-                    session.left_ms = Some(place.time_ms);
+                    session.note_left(place.time_ms, EventId::new(sent));
                 }
             }
             SessionChange::Opened { client, session, authid, authrole, protocol, expiry_s } => {
                 let principal =
                     Principal { authid: (&*authid).into(), authrole: (&*authrole).into(), ..Principal::anonymous("") };
-                let key =
-                    self.sessions.of_client_id(&client).or_else(|| self.replay_opened(&client, SessionId(session), expiry_s));
+                let key = self
+                    .sessions
+                    .of_client_id(&client)
+                    .or_else(|| self.replay_opened(place, &client, SessionId(session), expiry_s));
                 if let Some(session) = key.and_then(|key| self.sessions.at_mut(key)) {
                     session.protocol = protocol_of(protocol);
                     session.principal = Arc::new(principal);
@@ -316,7 +381,7 @@ impl Router {
         }
     }
 
-    fn replay_opened(&mut self, client: &str, session: SessionId, expiry_s: u32) -> Option<SessionKey> {
+    fn replay_opened(&mut self, place: Place, client: &str, session: SessionId, expiry_s: u32) -> Option<SessionKey> {
         if self.sessions.of_id(session).is_some() {
             return None;
         }
@@ -336,6 +401,7 @@ impl Router {
         session.connection = None;
         session.is_recorded = true;
         session.is_replayed = true;
+        session.backlog = Some(Box::new(Backlog::restored(Some(place.id))));
         Some(self.sessions.insert(session))
     }
 
@@ -383,17 +449,16 @@ impl Router {
         }
     }
 
-    /// A publication of an earlier process: what its subscribers are owed.
+    /// A publication of an earlier process: its subscribers are owed one more.
     pub(super) fn replay_publication(&mut self, record: &Record) {
         // Whom a restricted one was for is not on record.
-        if record.item.qos == Qos::AtMostOnce || record.item.flags.has(Flags::RESTRICTED) {
+        let is_for_nobody = self.sessions.is_empty() || record.item.flags.has(Flags::RESTRICTED);
+        if is_for_nobody || record.item.qos == Qos::AtMostOnce {
             return;
         }
         let Some(publication) = record.to_publication() else { return };
         let from = record.item.origin.as_ref().and_then(|origin| self.sessions.of_id(origin.session));
-        let limits = std::mem::replace(&mut self.limits, unlimited());
         self.route(from, &Arc::new(publication), None);
-        self.limits = limits;
     }
 
     fn read_handshake_key(&self, key: &DedupKey) -> Option<(SessionKey, (PacketId, u64))> {
@@ -403,16 +468,31 @@ impl Router {
         Some((session, (packet_id, u64::from_le_bytes(uses.try_into().ok()?))))
     }
 
+    /// The process ended here, and all its connections.
+    pub(super) fn replay_gone(&mut self, place: Place) {
+        let connected: Vec<_> =
+            self.sessions.iter().filter(|(_, session)| session.left_ms.is_none()).map(|(key, _)| key).collect();
+        for key in connected {
+            if let Some(session) = self.sessions.at_mut(key) {
+                session.note_left(place.time_ms, Some(place.id));
+            }
+        }
+    }
+
     /// Everything is read: sessions wait for their clients, from when those left, or from now if the process ended first.
     pub fn finish_replay(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
         // Nobody is connected: what was said to anybody is void.
         self.effects.clear();
+        let last = self.reads.last_id();
         let sessions: Vec<SessionKey> = self.sessions.iter().map(|(key, _)| key).collect();
         for key in sessions {
             let Some(session) = self.sessions.at_mut(key) else { continue };
             session.inflight.trim_to(&self.limits);
             session.is_replayed = false;
+            if session.left_ms.is_none() {
+                session.note_left(self.now_ms, last);
+            }
             let left_ms = session.left_ms.take().unwrap_or(self.now_ms);
             self.wait_for_client(key, left_ms);
         }
@@ -421,11 +501,6 @@ impl Router {
 
 fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
     serde_json::from_slice(body).ok()
-}
-
-/// What was acknowledged is taken out of the line later than it came in.
-fn unlimited() -> Limits {
-    Limits { max_session_queue: usize::MAX, max_session_queue_bytes: usize::MAX, ..Limits::default() }
 }
 
 fn level_of(protocol: Protocol) -> u8 {

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::queue::change::Token;
 use crate::model::command::{AcknowledgeStep, Acknowledgement};
 use crate::model::delivery::Event;
-use crate::model::{Limits, PacketId, Publication, PublicationId, Qos};
+use crate::model::{EventId, Limits, PacketId, Publication, PublicationId, Qos};
 
 /// A delivery that is owed until it is acknowledged.
 #[derive(Clone, Debug)]
@@ -20,19 +20,39 @@ pub struct Owed {
     pub retain: bool,
     /// Subscription identifiers.
     pub subscriptions: SmallVec<[u64; 2]>,
-    /// The shared subscription it came through: it goes to another member if this session ends.
-    pub share: Option<u32>,
+    /// Where it comes from, and so what becomes of it after the session or the process.
+    pub source: Source,
     /// It may have been sent by an earlier process: DUP [MQTT-3.3.1-1].
     pub again: bool,
     /// The claim of the item of a queue that it is: it goes to somebody else if this connection ends.
     pub claim: Option<Token>,
 }
 
+/// Where a delivery comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// An event of the history as it happens: whoever is behind finds it there.
+    Live,
+    /// An event that was found in the history.
+    Past,
+    /// A shared subscription: it goes to another member if this session ends.
+    Shared(u32),
+    /// Neither: it ends with the process.
+    Other,
+}
+
+impl Source {
+    /// True for what a session's cursor stands for.
+    pub fn is_history(self) -> bool {
+        matches!(self, Source::Live | Source::Past)
+    }
+}
+
 /// What becomes of an acknowledgement.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Progress {
     /// The delivery of this publication is over.
-    Done(PublicationId),
+    Done(PublicationId, Source),
     /// The delivery of an item is over; true if its receiver is done with it.
     Settled(Token, bool),
     /// PUBREL is owed for this id.
@@ -47,7 +67,21 @@ pub enum Progress {
 enum Slot {
     Free,
     Sent(Owed),
-    Released(PublicationId),
+    Released(PublicationId, Source),
+    /// An earlier process sent this event of the history under this id, as QoS 2; it is being read again.
+    Awaited(EventId),
+}
+
+impl Slot {
+    /// The event of the history that it stands for.
+    fn event(&self) -> Option<EventId> {
+        match self {
+            Slot::Sent(owed) if owed.source.is_history() => EventId::new(owed.publication.id.0),
+            Slot::Released(id, source) if source.is_history() => EventId::new(id.0),
+            Slot::Awaited(id) => Some(*id),
+            _ => None,
+        }
+    }
 }
 
 /// In-flight window with packet ids, and the queue of what does not fit into it.
@@ -118,8 +152,7 @@ impl Inflight {
     /// Takes a delivery in line: returns it as an event if it may be sent now [MQTT-4.9.0-2], else queues it, or drops it at the
     /// bound.
     pub fn offer(&mut self, owed: Owed, connected: bool, limits: &Limits) -> Option<Event> {
-        let is_next = self.queue.is_empty() && self.sent == self.slots.len() && self.slots.len() < IDS;
-        if connected && is_next && self.has_room(limits) {
+        if connected && self.is_next(limits) {
             return self.send(owed);
         }
         let weight = owed.publication.weight();
@@ -127,9 +160,24 @@ impl Inflight {
             self.dropped += 1;
             return None;
         }
-        self.queue_bytes += weight;
-        self.queue.push_back(owed);
+        self.wait(owed);
         None
+    }
+
+    /// Puts a delivery behind all that waits, whatever the bounds.
+    pub fn wait(&mut self, owed: Owed) {
+        self.queue_bytes += owed.publication.weight();
+        self.queue.push_back(owed);
+    }
+
+    /// True if what comes now can be sent at once.
+    pub fn is_next(&self, limits: &Limits) -> bool {
+        self.queue.is_empty() && self.sent == self.slots.len() && self.has_room(limits)
+    }
+
+    /// Bytes waiting behind the window.
+    pub fn waiting_bytes(&self) -> usize {
+        self.queue_bytes
     }
 
     /// The next thing to send, if the window has room: first what is owed again after a reconnect, in its first order and with
@@ -138,16 +186,19 @@ impl Inflight {
         while self.has_room(limits) {
             let Some(slot) = self.slots.get(self.sent) else { break };
             let packet_id = id_at(self.first, self.sent)?;
+            if matches!(slot, Slot::Awaited(_)) {
+                return None;
+            }
             self.sent += 1;
             match slot {
-                Slot::Free => {}
+                Slot::Free | Slot::Awaited(_) => {}
                 Slot::Sent(owed) => {
                     self.active += 1;
                     self.active_bytes += owed.publication.weight();
                     // [MQTT-3.3.1-1]; what was sent does not expire [MQTT-4.3.3-7].
                     return Some(Next::Publish(event(owed, packet_id, true)));
                 }
-                Slot::Released(_) => {
+                Slot::Released(..) => {
                     // [MQTT-4.3.3-6]
                     self.active += 1;
                     return Some(Next::Release(packet_id));
@@ -199,38 +250,81 @@ impl Inflight {
             (Slot::Sent(owed), AcknowledgeStep::Received) if owed.qos == Qos::ExactlyOnce => {
                 // [MQTT-4.3.3-3]
                 self.active_bytes -= owed.publication.weight();
-                *slot = Slot::Released(owed.publication.id);
+                *slot = Slot::Released(owed.publication.id, owed.source);
                 return Progress::Release(id);
             }
-            (Slot::Released(_), AcknowledgeStep::Received) => return Progress::Release(id),
+            (Slot::Released(..), AcknowledgeStep::Received) => return Progress::Release(id),
             (Slot::Sent(owed), AcknowledgeStep::Rejected) => owed.qos == Qos::ExactlyOnce,
-            (Slot::Released(_), AcknowledgeStep::Completed) => true, // [MQTT-4.3.3-5]
+            (Slot::Released(..), AcknowledgeStep::Completed) => true, // [MQTT-4.3.3-5]
             _ => false,
         };
         if !is_over {
             return Progress::Violation;
         }
         let mut claim = None;
-        let publication = match std::mem::replace(slot, Slot::Free) {
+        let (publication, source) = match std::mem::replace(slot, Slot::Free) {
             Slot::Sent(owed) => {
                 self.active_bytes -= owed.publication.weight();
                 claim = owed.claim;
-                owed.publication.id
+                (owed.publication.id, owed.source)
             }
-            Slot::Released(id) => id,
-            Slot::Free => PublicationId(0),
+            Slot::Released(id, source) => (id, source),
+            Slot::Free | Slot::Awaited(_) => (PublicationId(0), Source::Other),
         };
         self.active -= 1;
         self.trim();
         let is_done = acknowledgement.step != AcknowledgeStep::Declined;
-        claim.map_or(Progress::Done(publication), |claim| Progress::Settled(claim, is_done))
+        claim.map_or(Progress::Done(publication, source), |claim| Progress::Settled(claim, is_done))
     }
 
-    /// An earlier process sent what waits for this publication as QoS 2, under this packet id.
-    pub fn restore_sent(&mut self, packet_id: PacketId, publication: PublicationId) {
-        let Some(index) = self.queue.iter().position(|owed| owed.publication.id == publication) else { return };
-        let Some(owed) = self.queue.remove(index) else { return };
+    /// The oldest event of the history that is not over.
+    pub fn first_unfinished(&self) -> Option<EventId> {
+        let waiting = self.queue.iter().filter(|owed| owed.source.is_history());
+        let waiting = waiting.filter_map(|owed| EventId::new(owed.publication.id.0));
+        self.slots.iter().filter_map(Slot::event).chain(waiting).min()
+    }
+
+    /// The last event of the history among those that were sent and are not over.
+    pub fn last_sent(&self) -> Option<EventId> {
+        self.slots.iter().filter_map(Slot::event).max()
+    }
+
+    /// Events of the history that are not over.
+    pub fn unfinished(&self) -> usize {
+        let waiting = self.queue.iter().filter(|owed| owed.source.is_history()).count();
+        self.slots.iter().filter(|slot| slot.event().is_some()).count() + waiting
+    }
+
+    /// The QoS 2 deliveries of the history that have begun: packet id, event, and whether PUBREC has come.
+    pub fn begun(&self) -> impl Iterator<Item = (PacketId, EventId, bool)> {
+        let with_id = (0..).zip(&self.slots).filter_map(|(index, slot)| Some((id_at(self.first, index)?, slot)));
+        with_id.filter_map(|(packet_id, slot)| match slot {
+            Slot::Sent(owed) if owed.qos == Qos::ExactlyOnce => Some((packet_id, slot.event()?, false)),
+            Slot::Sent(_) | Slot::Free => None,
+            Slot::Released(..) => Some((packet_id, slot.event()?, true)),
+            Slot::Awaited(event) => Some((packet_id, *event, false)),
+        })
+    }
+
+    /// What is owed through shared subscriptions, with the packet id of QoS 2 that was sent.
+    pub fn shared(&self) -> impl Iterator<Item = (Option<PacketId>, &Owed)> {
+        let sent = (0..).zip(&self.slots).filter_map(|(index, slot)| match slot {
+            Slot::Sent(owed) => Some((id_at(self.first, index).filter(|_| owed.qos == Qos::ExactlyOnce), owed)),
+            _ => None,
+        });
+        sent.chain(self.queue.iter().map(|owed| (None, owed))).filter(|(_, owed)| matches!(owed.source, Source::Shared(_)))
+    }
+
+    /// Takes what waits of this publication out of the line.
+    pub fn take_waiting(&mut self, publication: PublicationId) -> Option<Owed> {
+        let index = self.queue.iter().position(|owed| owed.publication.id == publication)?;
+        let owed = self.queue.remove(index)?;
         self.queue_bytes -= owed.publication.weight();
+        Some(owed)
+    }
+
+    /// An earlier process sent this event as QoS 2 under this packet id. Where it is not at hand it is read again.
+    pub fn restore_sent(&mut self, packet_id: PacketId, event: EventId, owed: Option<Owed>) {
         if self.slots.is_empty() {
             self.first = packet_id.value();
         }
@@ -239,8 +333,37 @@ impl Inflight {
             self.slots.push_back(Slot::Free);
         }
         if let Some(slot) = self.slots.get_mut(index) {
-            *slot = Slot::Sent(owed);
+            *slot = owed.map_or(Slot::Awaited(event), Slot::Sent);
         }
+    }
+
+    /// An event that an earlier process may have sent has been read; gives it back if it was not sent under a packet id that is
+    /// known.
+    pub fn restore_read(&mut self, owed: Owed) -> Option<Owed> {
+        let event = EventId::new(owed.publication.id.0);
+        match self.slots.iter_mut().find(|slot| slot.event().is_some() && slot.event() == event) {
+            Some(slot @ Slot::Awaited(_)) => *slot = Slot::Sent(owed),
+            // The client has it.
+            Some(_) => {}
+            None => return Some(owed),
+        }
+        None
+    }
+
+    /// What an earlier process sent up to this event cannot be read any more: with PUBREL both sides forget it.
+    pub fn give_up_awaited(&mut self, until: EventId) {
+        for slot in &mut self.slots {
+            if let Slot::Awaited(event) = slot
+                && *event <= until
+            {
+                *slot = Slot::Released((*event).into(), Source::Past);
+            }
+        }
+    }
+
+    /// True if an event is to be sent again that has not been read.
+    pub fn is_awaiting(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(slot, Slot::Awaited(_)))
     }
 
     /// The client was connected to an earlier process: what waits may have been sent. Not so with QoS 2: what was sent is on
@@ -252,23 +375,27 @@ impl Inflight {
     /// An earlier process heard that the QoS 2 delivery under this packet id was received.
     pub fn restore_received(&mut self, packet_id: PacketId) {
         let index = (usize::from(packet_id.value()) + IDS - usize::from(self.first)) % IDS;
-        if let Some(slot) = self.slots.get_mut(index)
-            && let Slot::Sent(owed) = &*slot
-        {
-            *slot = Slot::Released(owed.publication.id);
+        if let Some(slot) = self.slots.get_mut(index) {
+            match slot {
+                Slot::Sent(owed) => *slot = Slot::Released(owed.publication.id, owed.source),
+                Slot::Awaited(event) => *slot = Slot::Released((*event).into(), Source::Past),
+                Slot::Free | Slot::Released(..) => {}
+            }
         }
     }
 
     /// An earlier process heard that these deliveries are over.
-    pub fn restore_finished(&mut self, is_over: impl Fn(PublicationId) -> bool) {
-        self.forget_waiting(|publication| is_over(publication.id));
+    pub fn restore_finished(&mut self, is_over: impl Fn(PublicationId, Source) -> bool) {
+        self.queue.retain(|owed| !is_over(owed.publication.id, owed.source));
+        self.queue_bytes = self.queue.iter().map(|owed| owed.publication.weight()).sum();
         for slot in &mut self.slots {
-            let id = match slot {
-                Slot::Sent(owed) => owed.publication.id,
-                Slot::Released(id) => *id,
+            let (id, source) = match slot {
+                Slot::Sent(owed) => (owed.publication.id, owed.source),
+                Slot::Released(id, source) => (*id, *source),
+                Slot::Awaited(event) => ((*event).into(), Source::Past),
                 Slot::Free => continue,
             };
-            if is_over(id) {
+            if is_over(id, source) {
                 *slot = Slot::Free;
             }
         }
@@ -318,7 +445,10 @@ impl Inflight {
             Slot::Sent(owed) if owed.qos == Qos::AtLeastOnce => Some(owed),
             _ => None,
         });
-        sent.chain(self.queue).filter_map(|owed| owed.share.map(|share| (share, owed)))
+        sent.chain(self.queue).filter_map(|owed| match owed.source {
+            Source::Shared(group) => Some((group, owed)),
+            _ => None,
+        })
     }
 }
 
@@ -351,7 +481,7 @@ mod tests {
     fn owed(qos: Qos) -> Owed {
         let topic = Topic::from_mqtt("t").unwrap();
         let publication = Arc::new(Publication::new(topic, Payload::empty(), qos));
-        Owed { publication, qos, retain: false, subscriptions: SmallVec::new(), share: None, claim: None, again: false }
+        Owed { publication, qos, retain: false, subscriptions: SmallVec::new(), source: Source::Other, claim: None, again: false }
     }
 
     fn id(next: Option<Next>) -> Option<u16> {
@@ -371,7 +501,10 @@ mod tests {
         let mut inflight = Inflight::new(2);
         let ids: Vec<_> = (0..4).map(|_| inflight.offer(owed(Qos::AtLeastOnce), true, &limits)).collect();
         assert_eq!(ids.iter().filter(|e| e.is_some()).count(), 2);
-        assert_eq!(inflight.handle_acknowledgement(step(2, AcknowledgeStep::Acknowledged)), Progress::Done(PublicationId(0)));
+        assert_eq!(
+            inflight.handle_acknowledgement(step(2, AcknowledgeStep::Acknowledged)),
+            Progress::Done(PublicationId(0), Source::Other)
+        );
         assert_eq!(id(inflight.poll_next(0, &limits)), Some(3));
         assert!(inflight.poll_next(0, &limits).is_none());
         assert_eq!(inflight.handle_acknowledgement(step(2, AcknowledgeStep::Acknowledged)), Progress::Unknown);
@@ -383,7 +516,7 @@ mod tests {
         for next in [3, 4] {
             assert_eq!(
                 inflight.handle_acknowledgement(step(next - 1 - u16::from(next == 3), AcknowledgeStep::Acknowledged)),
-                Progress::Done(PublicationId(0))
+                Progress::Done(PublicationId(0), Source::Other)
             );
             assert_eq!(id(inflight.poll_next(0, &limits)), Some(next));
         }
@@ -401,7 +534,10 @@ mod tests {
         inflight.reconnect(10);
         assert!(matches!(inflight.poll_next(0, &limits), Some(Next::Release(_))));
         assert_eq!(inflight.handle_acknowledgement(step(1, AcknowledgeStep::Received)), Progress::Release(id));
-        assert_eq!(inflight.handle_acknowledgement(step(1, AcknowledgeStep::Completed)), Progress::Done(PublicationId(0)));
+        assert_eq!(
+            inflight.handle_acknowledgement(step(1, AcknowledgeStep::Completed)),
+            Progress::Done(PublicationId(0), Source::Other)
+        );
         assert_eq!(inflight.active(), 0);
     }
 
@@ -418,7 +554,7 @@ mod tests {
                 let oldest = seen.remove(0);
                 assert_eq!(
                     inflight.handle_acknowledgement(step(oldest, AcknowledgeStep::Acknowledged)),
-                    Progress::Done(PublicationId(0))
+                    Progress::Done(PublicationId(0), Source::Other)
                 );
             }
             assert!(seen.iter().all(|id| *id != 0));

@@ -67,6 +67,7 @@ impl Router {
         let key = self.sessions.insert(session);
         // [MQTT-3.2.2-2], [MQTT-3.2.2-3]
         self.deliver(connection, Delivery::Opened { session: id, session_present: false });
+        self.start_backlog(key);
         self.record_opened(key);
     }
 
@@ -102,6 +103,7 @@ impl Router {
         self.effects.push_back(Effect::Deliver(connection, Delivery::Opened { session: id, session_present: true })); // [MQTT-3.2.2-3]
         self.continue_window(key, connection); // [MQTT-4.4.0-1], [MQTT-4.8.2-4]
         self.register_again(key);
+        self.start_backlog(key);
         self.record_opened(key);
         self.attach_again(key);
         self.continue_replay(key);
@@ -233,16 +235,22 @@ impl Router {
         }
         self.clear_timers(key);
         self.publish_will(key);
-        let Some(session) = self.sessions.remove(key) else { return };
+        let Some(session) = self.remove_session(key) else { return };
         self.record_ended(key, &session);
+        self.counters.dropped += session.inflight.dropped;
+        self.redistribute(session.inflight);
+    }
+
+    /// Takes a session out with its subscriptions.
+    pub(super) fn remove_session(&mut self, key: SessionKey) -> Option<Session> {
+        let session = self.sessions.remove(key)?;
         for selection in session.selections.values() {
             self.selections.try_remove(*selection as usize);
         }
         for (filter, share) in session.subscriptions.keys() {
             self.broker.unsubscribe(key, filter, share.as_deref());
         }
-        self.counters.dropped += session.inflight.dropped;
-        self.redistribute(session.inflight);
+        Some(session)
     }
 
     /// What its share groups still owe, but for QoS 2 that has begun [MQTT-4.8.2-5], goes to their other members.
@@ -255,7 +263,7 @@ impl Router {
                     retain: owed.retain,
                     by_pattern: true,
                     subscriptions,
-                    share: owed.share,
+                    source: owed.source,
                 };
                 self.deliver_to(member, &owed.publication, passage);
             }

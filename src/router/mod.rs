@@ -1,5 +1,6 @@
 //! One realm as a plain value: commands in, effects out; it knows no socket, no clock and no protocol bytes.
 pub mod append;
+pub mod backlog;
 pub mod broker;
 pub mod condition;
 pub mod dealer;
@@ -97,6 +98,8 @@ pub struct Router {
     /// Sessions with acknowledgements that are not on record.
     progressed: Vec<SessionKey>,
     checkpoint_timer: Option<TimerKey>,
+    /// What is stored can be read.
+    has_history: bool,
     reads: Reads,
     selections: Slab<Selected>,
     to_args: ToArgs,
@@ -125,6 +128,7 @@ impl Router {
             appends: Appends::default(),
             progressed: Vec::new(),
             checkpoint_timer: None,
+            has_history: false,
             reads: Reads::default(),
             selections: Slab::new(),
             to_args: |payload, _, _| payload.clone(),
@@ -348,12 +352,12 @@ impl Router {
 
     fn handle_acknowledgements(&mut self, key: SessionKey, connection: ConnectionId, steps: &[Acknowledgement]) {
         let Some(session) = self.sessions.at_mut(key) else { return };
-        let (mut finished, mut released) = (SmallVec::<[PublicationId; 16]>::new(), SmallVec::<[_; 16]>::new());
+        let (mut finished, mut released) = (SmallVec::<[_; 16]>::new(), SmallVec::<[_; 16]>::new());
         let mut claims = Vec::new();
         let mut is_violation = false;
         for step in steps {
             match session.inflight.handle_acknowledgement(*step) {
-                Progress::Done(id) => finished.push(id),
+                Progress::Done(id, source) => finished.push((id, source)),
                 Progress::Settled(claim, is_done) => claims.push((claim, is_done)),
                 Progress::Release(id) => released.push((id, Ok(()))), // [MQTT-4.3.3-4]
                 Progress::Unknown if step.step == AcknowledgeStep::Received => {
@@ -366,8 +370,8 @@ impl Router {
                 }
             }
         }
-        for id in finished {
-            self.note_finished(key, id);
+        for (id, source) in finished {
+            self.note_finished(key, id, source);
         }
         for (id, known) in released {
             self.send_release(key, connection, id, known);
@@ -389,6 +393,7 @@ impl Router {
                 Next::Release(packet_id) => self.repeat_release(key, connection, packet_id),
             }
         }
+        self.continue_backlog(key);
         let Some(session) = self.sessions.at(key) else { return };
         if session.inflight.waiting() == 0 && session.replays.front().is_some_and(|replay| replay.is_held_up) {
             self.continue_replay(key);

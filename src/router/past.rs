@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::Router;
 use super::broker::SelectionKey;
 use super::effect::{Effect, ReadForm};
+use super::inflight::Source;
 use super::read::{Purpose, is_visible};
 use super::session::SessionKey;
 use crate::model::query::{Page, Query, ReadTicket};
@@ -17,13 +18,13 @@ use crate::model::record::Flags;
 use crate::model::{Delivery, EventId, Publication, Reason, Record};
 
 /// Events of a page, and as many live ones that are held behind it.
-const PAGE_EVENTS: usize = 256;
+pub(super) const PAGE_EVENTS: usize = 256;
 /// Bytes of a page, and of live events that are held behind it.
-const PAGE_BYTES: usize = 256 * 1024;
+pub(super) const PAGE_BYTES: usize = 256 * 1024;
 
-/// How far a subscription has come in the history.
+/// How far a subscription, or a session, has come in the history; `E` is what it holds of a live event.
 #[derive(Debug)]
-pub struct Catching {
+pub struct Catching<E> {
     /// Up to here it has everything.
     cursor: Option<EventId>,
     /// So many events are still to be found, from the last one backwards, before it begins.
@@ -32,7 +33,7 @@ pub struct Catching {
     find_before: Option<EventId>,
     /// A read that goes up to this number (0: there is no event) is on its way.
     until: Option<u64>,
-    held: VecDeque<Arc<Publication>>,
+    held: VecDeque<E>,
     held_bytes: usize,
     /// More came than is held.
     is_overrun: bool,
@@ -47,7 +48,7 @@ pub(super) enum Turn {
     Later,
 }
 
-impl Catching {
+impl<E> Catching<E> {
     /// From behind this event on.
     pub(super) fn after(after: Option<EventId>) -> Self {
         Catching {
@@ -69,10 +70,15 @@ impl Catching {
         Catching { to_find: Some(count), find_before: last.and_then(EventId::next), ..Catching::after(None) }
     }
 
+    /// Up to here there is nothing left to find.
+    pub(super) fn cursor(&self) -> Option<EventId> {
+        self.cursor
+    }
+
     /// Decides on a live event, and holds it if need be.
-    pub(super) fn turn_of(&mut self, publication: &Arc<Publication>) -> Turn {
+    pub(super) fn turn_of(&mut self, id: Option<EventId>, weight: usize, held: impl FnOnce() -> E) -> Turn {
         // What is not stored has no event id.
-        let Some(id) = EventId::new(publication.id.0) else { return Turn::Now };
+        let Some(id) = id else { return Turn::Now };
         if Some(id) <= self.cursor {
             // It was there before, and only now is it to be seen.
             return Turn::Now;
@@ -80,14 +86,32 @@ impl Catching {
         if self.to_find.is_some() || self.until.is_none_or(|until| id.value() <= until) || self.is_overrun {
             return Turn::Later;
         }
-        self.held_bytes += publication.weight();
+        self.held_bytes += weight;
         if self.held.len() >= PAGE_EVENTS || self.held_bytes > PAGE_BYTES {
             self.let_go();
             self.is_overrun = true;
         } else {
-            self.held.push_back(publication.clone());
+            self.held.push_back(held());
         }
         Turn::Later
+    }
+
+    /// A page is asked for that goes up to `last`, the last event of the realm.
+    pub(super) fn start_read(&mut self, last: Option<EventId>) {
+        self.let_go();
+        self.until = Some(last.map_or(0, EventId::value));
+    }
+
+    /// The page has been passed on, up to `cut_at` if not all of it. `last` is the last event of the realm by now. If nothing is left
+    /// to be found: the live events that were held meanwhile.
+    pub(super) fn finish_read(&mut self, page: &Page, cut_at: Option<EventId>, last: Option<EventId>) -> Option<VecDeque<E>> {
+        let until = self.until.take().and_then(EventId::new);
+        let reached = if page.is_end { until } else { page.cursor };
+        self.cursor = self.cursor.max(cut_at.or(reached));
+        let is_behind = cut_at.is_some() || !page.is_end || self.is_overrun;
+        let held = std::mem::take(&mut self.held);
+        self.let_go();
+        (!is_behind || self.cursor >= last).then_some(held)
     }
 
     fn let_go(&mut self) {
@@ -118,8 +142,7 @@ impl Router {
         } else {
             query.after = catching.cursor;
             query.limit = max_events;
-            catching.let_go();
-            catching.until = Some(last.map_or(0, EventId::value));
+            catching.start_read(last);
         }
         let ticket = self.read(key, Purpose::Past(selection), query, ReadForm::Stored);
         if let Some(replay) = self.sessions.at_mut(key).and_then(|session| session.replays.front_mut()) {
@@ -157,7 +180,7 @@ impl Router {
         }
     }
 
-    fn catching_mut(&mut self, selection: SelectionKey) -> Option<&mut Catching> {
+    fn catching_mut(&mut self, selection: SelectionKey) -> Option<&mut Catching<Arc<Publication>>> {
         self.selections.get_mut(selection as usize)?.catching.as_mut()
     }
 
@@ -192,32 +215,32 @@ impl Router {
         let mut is_any = false;
         for record in records {
             if let Some(publication) = self.past_event(key, selection, record) {
-                self.pass(selection, &Arc::new(publication));
+                // What was there before it subscribed ends with the process, as its wish for that does.
+                let is_new = self.since_of(key, selection) < record.id.value();
+                self.pass(selection, &Arc::new(publication), if is_new { Source::Past } else { Source::Other });
                 is_any = true;
             }
         }
         let last = self.reads.last_id();
         let Some(catching) = self.catching_mut(selection) else { return };
-        let until = catching.until.take().and_then(EventId::new);
-        let cursor = match records.last() {
-            Some(last) if is_cut => Some(last.id),
-            _ if page.is_end => until,
-            _ => page.cursor,
-        };
-        catching.cursor = catching.cursor.max(cursor);
-        let is_behind = is_cut || !page.is_end || catching.is_overrun;
-        let held = std::mem::take(&mut catching.held);
-        catching.let_go();
-        if is_behind && catching.cursor < last {
+        let cut_at = records.last().filter(|_| is_cut).map(|record| record.id);
+        let Some(held) = catching.finish_read(page, cut_at, last) else {
             return self.pause_replay(key, is_any);
-        }
+        };
         for publication in held {
-            self.pass(selection, &publication);
+            self.pass(selection, &publication, Source::Past);
             is_any = true;
         }
         self.pop_replay(key);
         self.complete(selection);
         self.pause_replay(key, is_any);
+    }
+
+    /// The number of the last event before a subscription began.
+    fn since_of(&self, key: SessionKey, selection: SelectionKey) -> u64 {
+        let filter = self.selections.get(selection as usize).map(|selected| selected.filter.clone());
+        let subscriptions = self.sessions.at(key).map(|session| &session.subscriptions);
+        filter.zip(subscriptions).and_then(|(filter, all)| all.get(&(filter, None))).map_or(0, |subscribed| subscribed.since)
     }
 
     /// What a reader gets of a record, if it does.
@@ -250,7 +273,7 @@ impl Router {
 }
 
 /// As many of a page as go into an outbox together: one that is large by itself waits until that is empty.
-fn together(records: &[Record]) -> &[Record] {
+pub(super) fn together(records: &[Record]) -> &[Record] {
     let is_large = |record: &Record| record.item.weight_bytes() > PAGE_BYTES as u64;
     let end = records.iter().skip(1).position(is_large).map_or(records.len(), |at| at + 1);
     records.get(..end).unwrap_or(records)
@@ -830,7 +853,12 @@ mod tests {
                 }
                 self.realm.drain(self.subscriber);
             }
-            self.look();
+            // A session that stays may be behind for itself.
+            let mut seen = usize::MAX;
+            while seen != self.seen.len() {
+                seen = self.seen.len();
+                self.look();
+            }
             self.realm.router.selections.is_empty()
         }
     }

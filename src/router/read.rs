@@ -18,6 +18,8 @@ pub(super) enum Purpose {
     Call,
     /// A subscription, which gets past events.
     Past(SelectionKey),
+    /// A session that is behind.
+    Backlog,
     /// To see whether what a SUBSCRIBE asks for is kept.
     Probe,
 }
@@ -62,6 +64,7 @@ impl Router {
         match purpose {
             Purpose::Call => self.handle_call_page(key, ticket, page),
             Purpose::Past(selection) => self.handle_past_page(key, selection, ticket, page),
+            Purpose::Backlog => self.handle_backlog_page(key, ticket, page),
             Purpose::Probe => self.handle_probe(key, page.map(|_| ())),
         }
     }

@@ -6,11 +6,12 @@ use serde_json::Value;
 use super::Router;
 use super::broker::SelectionKey;
 use super::deliver::Passage;
+use super::inflight::Source;
 use super::past::{Catching, Turn};
 use super::session::SessionKey;
 use crate::model::command::{Past, Selection, SubscribeOptions};
 use crate::model::pattern::fits;
-use crate::model::{Delivery, Encoding, Filter, Payload, Publication, Reason, SubscriptionId};
+use crate::model::{Delivery, Encoding, EventId, Filter, Payload, Publication, Reason, SubscriptionId};
 
 /// Bodies that are looked into; larger ones fit no pattern.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -31,7 +32,7 @@ pub struct Selected {
     /// It ends with what there is.
     is_snapshot: bool,
     /// How far it has come in the history, while it gets past events.
-    pub(super) catching: Option<Catching>,
+    pub(super) catching: Option<Catching<Arc<Publication>>>,
 }
 
 /// The body of one publication, looked into once for all that ask.
@@ -78,8 +79,14 @@ impl Router {
 
     /// What was before has been sent: a snapshot ends, any other subscription goes on with what comes.
     pub(super) fn complete(&mut self, selection: SelectionKey) {
+        let last = self.reads.last_id().map_or(0, EventId::value);
         let Some(selected) = self.selections.get_mut(selection as usize) else { return };
-        selected.catching = None;
+        // Whatever the session reads besides, this subscription has had everything.
+        let subscriptions = self.sessions.at_mut(selected.session).map(|session| &mut session.subscriptions);
+        let subscribed = subscriptions.and_then(|all| all.get_mut(&(selected.filter.clone(), None)));
+        if let (Some(subscribed), Some(_)) = (subscribed, selected.catching.take()) {
+            subscribed.since = last;
+        }
         if selected.is_snapshot {
             self.revoke(selection, Ok(()));
         } else if selected.pattern.is_none() {
@@ -116,8 +123,10 @@ impl Router {
         if selected.is_snapshot || !selected.wants(publication, body, to_args) {
             return false;
         }
-        match selected.catching.as_mut().filter(|_| !is_restricted).map_or(Turn::Now, |catching| catching.turn_of(publication)) {
-            Turn::Now => self.pass(selection, publication),
+        let id = EventId::new(publication.id.0).filter(|_| !is_restricted);
+        let catching = selected.catching.as_mut();
+        match catching.map_or(Turn::Now, |catching| catching.turn_of(id, publication.weight(), || publication.clone())) {
+            Turn::Now => self.pass(selection, publication, if id.is_some() { Source::Live } else { Source::Other }),
             Turn::Later => {}
         }
         true
@@ -130,11 +139,12 @@ impl Router {
     }
 
     /// Sends an event through a selective subscription.
-    pub(super) fn pass(&mut self, selection: SelectionKey, publication: &Arc<Publication>) {
+    pub(super) fn pass(&mut self, selection: SelectionKey, publication: &Arc<Publication>, source: Source) {
         let Some(selected) = self.selections.get(selection as usize) else { return };
         let Some(session) = self.sessions.at(selected.session) else { return };
         let mut passage = Passage::of(selected.options, &selected.filter, session.protocol, selected.subscription);
         passage.retain = selected.options.retain_as_published && publication.retain;
+        passage.source = source;
         self.deliver_to(selected.session, publication, passage);
     }
 }

@@ -6,8 +6,9 @@ use foldhash::fast::{FixedState, RandomState};
 use slab::Slab;
 
 use super::append::Owed;
+use super::backlog::Backlog;
 use super::broker::SelectionKey;
-use super::durable::Progress;
+use super::durable::Finished;
 use super::history::HistoryCall;
 use super::inflight::Inflight;
 use super::replay::Replay;
@@ -29,6 +30,15 @@ pub struct Repeats {
     pub fingerprint: u64,
     /// Identical repetitions.
     pub count: u8,
+}
+
+/// A subscription as its session asked for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Subscribed {
+    /// How.
+    pub options: SubscribeOptions,
+    /// The number of the last event before it.
+    pub since: u64,
 }
 
 /// One session.
@@ -53,7 +63,7 @@ pub struct Session {
     /// What the client announced.
     pub features: Features,
     /// Subscriptions, by name; WAMP sessions too.
-    pub subscriptions: HashMap<SubscriptionName, SubscribeOptions, RandomState>,
+    pub subscriptions: HashMap<SubscriptionName, Subscribed, RandomState>,
     /// Those that select what they get.
     pub selections: HashMap<Filter, SelectionKey, RandomState>,
     /// How many of them have wildcards.
@@ -76,8 +86,10 @@ pub struct Session {
     pub is_replayed: bool,
     /// While the records are read: when its client left; `None` if it had not.
     pub left_ms: Option<u64>,
+    /// How far it has come in the history, if it stays and there is one.
+    pub backlog: Option<Box<Backlog>>,
     /// What its client has acknowledged since the last checkpoint.
-    pub progress: Progress,
+    pub finished: Finished,
     /// How many incoming QoS 2 ids were used, ever.
     pub uses: u64,
     /// What it has on its way into the history.
@@ -129,7 +141,8 @@ impl Session {
             is_recorded: false,
             is_replayed: false,
             left_ms: None,
-            progress: Progress::default(),
+            backlog: None,
+            finished: Finished::default(),
             uses: 0,
             owed: Owed::default(),
             replays: VecDeque::new(),

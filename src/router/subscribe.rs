@@ -4,7 +4,7 @@ use super::broker::SelectionKey;
 use super::effect::ReadForm;
 use super::queue::connections::queue_named;
 use super::read::Purpose;
-use super::session::SessionKey;
+use super::session::{SessionKey, Subscribed};
 use crate::model::command::{Past, RetainHandling, Selection, SubscribeEntry, SubscribeOptions, UnsubscribeEntry};
 use crate::model::delivery::Granted;
 use crate::model::query::Query;
@@ -132,6 +132,7 @@ impl Router {
         replays: &mut Vec<OwedReplay>,
     ) -> Result<Granted, Reason> {
         let is_wildcard = !matches!(filter, Filter::Exact(_));
+        let last = self.reads.last_id().map_or(0, EventId::value);
         let name = (filter, share);
         let session = self.sessions.at_mut(key).ok_or(Reason::ConnectionLost)?;
         if is_private(&name.0) && session.protocol.is_mqtt() {
@@ -161,7 +162,8 @@ impl Router {
         }
         let session = self.sessions.at_mut(key).ok_or(Reason::ConnectionLost)?;
         // In place of an earlier one [MQTT-3.8.4-3]; deliveries that wait are none of it [MQTT-3.8.4-4], 3.1.1: [MQTT-3.8.4-3].
-        session.subscriptions.insert(name.clone(), options);
+        let since = session.subscriptions.get(&name).map_or(last, |earlier| earlier.since);
+        session.subscriptions.insert(name.clone(), Subscribed { options, since });
         let (filter, share) = name;
         let (id, _) = self.broker.subscribe(key, &filter, share.as_deref(), options);
         let wants_retained = match options.retain_handling {

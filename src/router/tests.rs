@@ -64,7 +64,8 @@ impl Realm {
 
     /// An empty realm under these limits.
     pub fn with_limits(limits: Limits) -> Self {
-        let router = Router::new(limits, 1);
+        let mut router = Router::new(limits, 1);
+        router.keep_history();
         Realm {
             router,
             now_ms: 1_000_000,
@@ -141,20 +142,27 @@ impl Realm {
     }
 
     fn collect(&mut self) {
+        loop {
+            self.collect_effects();
+            if !self.is_disk_slow && !self.tickets.is_empty() {
+                self.hand_append();
+            } else if !self.is_reader_slow && !self.reads.is_empty() {
+                self.hand_page();
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn collect_effects(&mut self) {
         while let Some(effect) = self.router.poll_effect() {
             match effect {
                 Effect::Deliver(connection, delivery) => self.inboxes.entry(connection).or_default().push_back(delivery),
                 Effect::Append(ticket, draft) => {
                     self.note(ticket, draft);
-                    if !self.is_disk_slow {
-                        self.append();
-                    }
                 }
                 Effect::Read(ticket, query, form) => {
                     self.reads.push_back((ticket, query, form));
-                    if !self.is_reader_slow {
-                        self.page();
-                    }
                 }
                 Effect::Settled(connection) => self.settled.push(connection),
             }
@@ -167,17 +175,22 @@ impl Realm {
 
     /// The next thing on its way into the history has its place.
     pub fn append(&mut self) {
+        self.hand_append();
+        self.collect();
+    }
+
+    fn hand_append(&mut self) {
         let (ticket, mut item) = self.tickets.pop_front().expect("nothing is on its way");
         item.time_ms = self.now_ms;
         let id = EventId::new(self.records.len() as u64 + 1).unwrap();
         self.records.push(Record { id, item });
         self.router.handle_appended(ticket, id, self.now_ms, false);
-        self.collect();
     }
 
     /// The process ends and another one reads the history; everybody has to come again.
     pub fn restart(&mut self) {
         self.router = Router::new(self.router.limits.clone(), 1);
+        self.router.keep_history();
         self.inboxes.clear();
         self.tickets.clear();
         for record in &self.records {
@@ -205,10 +218,14 @@ impl Realm {
 
     /// The next page that is waited for has been read.
     pub fn page(&mut self) {
+        self.hand_page();
+        self.collect();
+    }
+
+    fn hand_page(&mut self) {
         let (ticket, query, form) = self.reads.pop_front().expect("nothing is being read");
         let page = self.read(&query, form);
         self.router.handle_history(ticket, page);
-        self.collect();
     }
 
     /// What the outbox of this connection held has been sent.
@@ -243,8 +260,7 @@ impl Realm {
                 break;
             }
             page.cursor = Some(record.id);
-            let covers = |filter: &Filter| record.item.indexed_topic().is_some_and(|topic| filter.covers(topic));
-            if query.filter.as_ref().is_none_or(covers) {
+            if query.covers(&record.item) {
                 page.records.push(in_form(record, form));
             }
         }

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 use super::Router;
 use super::dealer::Choice;
 use super::deliver::Passage;
+use super::inflight::Source;
 use super::invocation::{Caller, Message, qos_of, without_addresses};
 use super::session::SessionKey;
 use crate::model::command::{Call, CalleeForm, Outcome, ReplyTo};
@@ -144,7 +145,7 @@ fn is_private(topic: &Topic) -> bool {
 
 fn passage(qos: Qos, identifier: Option<u32>) -> Passage {
     let subscriptions: SmallVec<[u64; 2]> = identifier.map(u64::from).into_iter().collect();
-    Passage { qos, retain: false, by_pattern: false, subscriptions, share: None }
+    Passage { qos, retain: false, by_pattern: false, subscriptions, source: Source::Other }
 }
 
 #[cfg(test)]

@@ -145,8 +145,7 @@ impl Store for Memory {
             let next = if query.reverse { within.next_back() } else { within.next() };
             let Some(record) = next else { break };
             page.cursor = Some(record.id);
-            let covers = |filter: &crate::model::Filter| record.item.indexed_topic().is_some_and(|topic| filter.covers(topic));
-            if query.filter.as_ref().is_none_or(covers) {
+            if query.covers(&record.item) {
                 bytes += weight(&record.item);
                 page.records.push(record.clone());
             }

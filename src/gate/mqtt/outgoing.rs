@@ -28,6 +28,7 @@ impl MqttGate {
             (State::Closed, _) => {}
             (_, Delivery::Opened { session_present, .. }) => self.handle_opened(session_present, now_ms, output),
             (_, Delivery::Refused(reason)) => self.refuse_open(reason, output),
+            (_, Delivery::Missed(count)) => self.handle_dropped(count),
             (_, Delivery::Event(event)) => self.send_event(&event, now_ms, output),
             (_, Delivery::Acknowledged(id, taken)) => self.send_taken(PacketType::PubAck, id, taken, output),
             (_, Delivery::Received(id, taken)) => self.send_taken(PacketType::PubRec, id, taken, output),

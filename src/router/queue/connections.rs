@@ -10,7 +10,7 @@ use crate::model::delivery::Granted;
 use crate::model::publication::Properties;
 use crate::model::{ConnectionId, Delivery, Filter, Publication, PublicationId, Qos, Reason, SubscriptionId, Topic};
 use crate::router::Router;
-use crate::router::inflight::Owed;
+use crate::router::inflight::{Owed, Source};
 use crate::router::session::SessionKey;
 
 /// Queues that a connection may take from at a time: when it has room again it comes last in the line of each.
@@ -109,8 +109,15 @@ impl Router {
         let subscriptions: SmallVec<[u64; 2]> = identifier.map(u64::from).into_iter().collect();
         let claim = Some(token);
         let qos = Qos::AtLeastOnce;
-        let owed =
-            Owed { publication: Arc::new(publication), qos, retain: false, subscriptions, share: None, claim, again: false };
+        let owed = Owed {
+            publication: Arc::new(publication),
+            qos,
+            retain: false,
+            subscriptions,
+            source: Source::Other,
+            claim,
+            again: false,
+        };
         let before = session.inflight.dropped;
         let event = session.inflight.offer(owed, true, &self.limits);
         let is_dropped = session.inflight.dropped > before;

@@ -10,9 +10,9 @@ use super::footer::Sealed;
 use super::frame::Salt;
 use super::frames::{Frames, NARROW, WIDE};
 use super::heads::{Head, Heads};
-use super::index::{Candidates, Index, MemoryIndex, Place, Span, Wanted};
+use super::index::{Candidates, Index, MAX_GATHERED, MemoryIndex, Place, Span, Wanted, in_order};
 use super::segment::read_heads;
-use crate::model::{EventId, Filter, Record};
+use crate::model::{EventId, Record};
 use crate::store::disk::{Disk, DiskFile};
 use crate::store::error::Error;
 use crate::store::query::{MAX_EXAMINED, Page, Query, RealmState};
@@ -325,15 +325,32 @@ fn first_within<F: DiskFile>(
 impl Part<'_> {
     /// Adds what the segment holds; returns up to which id everything was looked at, as a cursor in the direction of the query.
     fn gather<F: DiskFile>(&self, index: &impl Index, file: &F, gathered: &mut Gathered) -> Result<u64, Error> {
-        if let Some(filter) = &self.query.filter {
-            let limit = self.query.bounded_limit() - gathered.records.len();
-            let wanted =
-                Wanted { realm: &self.query.realm, filter, within: self.within(index)?, limit, reverse: self.query.reverse };
-            if let Candidates::Offsets(offsets) = index.candidates(&wanted)? {
-                return self.read_each(file, &offsets, limit, gathered);
+        let limit = self.query.bounded_limit() - gathered.records.len();
+        match self.query.filter.as_ref().map(|_| self.candidates(index, limit)).transpose()? {
+            Some(Candidates::Offsets(offsets)) => self.read_each(file, &offsets, limit, gathered),
+            Some(Candidates::Scan) | None => self.scan(index, file, gathered),
+        }
+    }
+
+    /// Where the records are that any of the filters covers.
+    fn candidates(&self, index: &impl Index, limit: usize) -> Result<Candidates, Error> {
+        let Query { realm, reverse, .. } = self.query;
+        let (within, reverse) = (self.within(index)?, *reverse);
+        let mut found = Vec::new();
+        for filter in self.query.filters() {
+            match index.candidates(&Wanted { realm, filter, within: within.clone(), limit, reverse })? {
+                Candidates::Offsets(offsets) if self.query.also.is_empty() => return Ok(Candidates::Offsets(offsets)),
+                Candidates::Offsets(offsets) => found.extend(offsets),
+                Candidates::Scan => return Ok(Candidates::Scan),
+            }
+            if found.len() > MAX_GATHERED {
+                return Ok(Candidates::Scan);
             }
         }
-        self.scan(index, file, gathered)
+        // What two filters cover is one record.
+        found.sort_unstable();
+        found.dedup();
+        Ok(Candidates::Offsets(in_order(found, limit, reverse)))
     }
 
     /// The offsets between which the wanted ids are.
@@ -419,7 +436,6 @@ impl Part<'_> {
     }
 
     fn is_covered(&self, record: &Record) -> bool {
-        let covers = |filter: &Filter| record.item.indexed_topic().is_some_and(|topic| filter.covers(topic));
-        self.query.filter.as_ref().is_none_or(covers)
+        self.query.covers(&record.item)
     }
 }

@@ -86,7 +86,7 @@ proptest! {
     }
 
     #[test]
-    fn an_index_on_disk_answers_as_the_one_in_memory(topics in proptest::collection::vec("[ab]{1,2}(/[abc]{1,2}){0,2}", 1..120), filter in "([ab]|[+])(/[abc+]){0,1}(/#){0,1}", cut in 0..120_u64) {
+    fn an_index_on_disk_answers_as_the_one_in_memory(topics in proptest::collection::vec("[ab]{1,2}(/[abc]{1,2}){0,2}", 1..120), filter in "([ab]|[+])(/[abc+]){0,1}(/#){0,1}", also in "[ab]{1,2}(/#){0,1}", cut in 0..120_u64) {
         let (open, sealed) = (SimulatedDisk::new(0), SimulatedDisk::new(0));
         let config = Config { segment_bytes: 1 << 20, ..small() };
         let options = Options { new_identity: [1; 16], ..Options::default() };
@@ -98,9 +98,14 @@ proptest! {
             many.append(&[item]).unwrap();
         }
         let Ok(filter) = Filter::from_mqtt(&filter) else { return Ok(()) };
-        for reverse in [false, true] {
-            let query = Query { filter: Some(filter.clone()), after: EventId::new(cut), limit: 5, reverse, ..Query::new("one") };
-            prop_assert_eq!(read_all(&one, &query).unwrap(), read_all(&many, &query).unwrap());
+        let also = Filter::from_mqtt(&also).unwrap();
+        for (reverse, also) in [(false, vec![]), (true, vec![]), (false, vec![also.clone()]), (true, vec![also])] {
+            let query = Query { filter: Some(filter.clone()), also, after: EventId::new(cut), limit: 5, reverse, ..Query::new("one") };
+            let found = read_all(&one, &query).unwrap();
+            prop_assert_eq!(&found, &read_all(&many, &query).unwrap());
+            let everything = Query { limit: 1_000, after: query.after, ..Query::new("one") };
+            let covered = read_all(&one, &everything).unwrap().into_iter().filter(|record| query.covers(&record.item)).count();
+            prop_assert_eq!(found.len(), covered);
         }
     }
 }
