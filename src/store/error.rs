@@ -67,6 +67,8 @@ pub enum Error {
     Unstorable(&'static str),
     /// A snapshot older than the one that is there, or of ids that are not on disk.
     SnapshotOutOfOrder,
+    /// Another snapshot is being written.
+    SnapshotUnderWay,
     /// The operating system said no.
     Io {
         /// The file, below the data directory.
@@ -111,6 +113,7 @@ impl fmt::Display for Error {
             Error::TimeWentBack { last_ms } => write!(f, "a record from before the last one, which is of {last_ms} ms"),
             Error::Unstorable(why) => write!(f, "this cannot be stored: {why}"),
             Error::SnapshotOutOfOrder => f.write_str("a snapshot that is older than the last one or ahead of the log"),
+            Error::SnapshotUnderWay => f.write_str("another snapshot is being written"),
             Error::Io { file, source } => write!(f, "{file}: {source}"),
         }
     }

@@ -1,5 +1,5 @@
 //! The small files beside the segments: whose directory it is, where the log begins, and how far it was synced.
-use crate::store::disk::{Disk, DiskFile};
+use crate::store::disk::{Disk, DiskFile, is_full};
 use crate::store::error::Error;
 use crate::store::input::Input;
 
@@ -55,7 +55,10 @@ impl Identity {
             disk.rename(&temporary, IDENTITY_FILE)?;
             disk.sync_directory()
         };
-        write().map_err(|error| Error::io(IDENTITY_FILE, error))
+        write().map_err(|error| {
+            let _ = disk.remove(&temporary);
+            if is_full(&error) { Error::NoSpace } else { Error::io(IDENTITY_FILE, error) }
+        })
     }
 }
 

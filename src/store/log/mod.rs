@@ -14,11 +14,14 @@ mod recovery;
 mod retention;
 mod segment;
 mod snapshot;
+mod snapshot_job;
 mod writer;
 
-pub use reader::Reader;
+pub use reader::{Extent, Reader};
 pub use recovery::{Options, Recovery, Torn};
+pub use retention::Plan;
 pub use snapshot::SnapshotReader;
+pub use snapshot_job::{SnapshotDone, SnapshotJob};
 pub use writer::{Log, SyncDone, SyncJob};
 
 use std::path::Path;
@@ -87,12 +90,13 @@ impl<D: Disk> Store for Log<D> {
     }
 
     fn retain(&mut self, rules: &[Retention], now_ms: u64) -> Result<usize, Error> {
-        let first_kept = self.reader().plan_retention(rules, now_ms)?;
-        self.trim_before(first_kept)
+        let plan = self.reader().plan_retention(rules, now_ms)?;
+        self.trim_before(plan.first_kept)
     }
 
     fn write_snapshot(&mut self, as_of: &[(Arc<str>, EventId)], chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), Error> {
-        self.replace_snapshot(as_of, chunks)
+        let done = self.start_snapshot()?.write(as_of, chunks)?;
+        self.finish_snapshot(done)
     }
 
     fn snapshot(&self) -> Result<Option<Snapshot>, Error> {

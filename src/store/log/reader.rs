@@ -11,7 +11,7 @@ use super::frame::Salt;
 use super::frames::{Frames, NARROW, WIDE};
 use super::heads::{Head, Heads};
 use super::index::{Candidates, Index, MAX_GATHERED, MemoryIndex, Place, Span, Wanted, in_order};
-use super::segment::read_heads;
+use super::segment::{DATA_START, read_heads};
 use crate::model::{EventId, Record};
 use crate::store::disk::{Disk, DiskFile};
 use crate::store::error::Error;
@@ -39,7 +39,35 @@ pub(super) struct State<F> {
     pub open: Arc<Open<F>>,
     /// The heads that the first segment begins with.
     pub oldest: Heads,
+    /// The heads that the open segment begins with.
+    pub sealed_heads: Heads,
     pub snapshot_of: AsOf,
+    pub snapshot_bytes: u64,
+}
+
+/// Where the order of each realm begins and ends.
+pub(super) struct Ends {
+    /// The heads that the first segment begins with.
+    pub oldest: Heads,
+    /// The heads that the open segment begins with.
+    pub sealed: Heads,
+    /// The heads behind everything.
+    pub written: Heads,
+}
+
+/// How much there is: what a scheduler of snapshots and trims goes by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Extent {
+    /// Segments that are no longer written.
+    pub sealed_segments: usize,
+    /// Bytes of all records, those of the open segment included; indexes and reserved space are not.
+    pub bytes: u64,
+    /// Sealed segments that the snapshot does not include: what the next one would add.
+    pub uncarried_segments: usize,
+    /// Bytes of their records.
+    pub uncarried_bytes: u64,
+    /// Bytes of the snapshot's file; 0 if there is none.
+    pub snapshot_bytes: u64,
 }
 
 /// The segment being written, as far as it is synced.
@@ -253,8 +281,33 @@ impl<D: Disk> Reader<D> {
         state.oldest = oldest;
     }
 
-    pub(super) fn set_snapshot(&self, ids: AsOf) {
-        self.state.write().snapshot_of = ids;
+    pub(super) fn set_snapshot(&self, ids: AsOf, bytes: u64) {
+        let mut state = self.state.write();
+        state.snapshot_of = ids;
+        state.snapshot_bytes = bytes;
+    }
+
+    /// The last id in a sealed segment, for each realm that has one: a snapshot is folded up to here.
+    pub fn sealed_heads(&self) -> AsOf {
+        let state = self.state.read();
+        state.sealed_heads.iter().filter_map(|(realm, head)| Some((realm.clone(), EventId::new(head.next - 1)?))).collect()
+    }
+
+    /// How much there is. Reads nothing from disk.
+    pub fn extent(&self) -> Extent {
+        let (sealed, open, snapshot_of, snapshot_bytes) = {
+            let state = self.state.read();
+            (state.sealed.clone(), state.open.clone(), state.snapshot_of.clone(), state.snapshot_bytes)
+        };
+        let bytes_of = |sealed: &Arc<Sealed>| sealed.data_end.saturating_sub(DATA_START);
+        let uncarried = sealed.iter().skip_while(|sealed| is_carried(sealed, &snapshot_of));
+        Extent {
+            sealed_segments: sealed.len(),
+            bytes: sealed.iter().map(bytes_of).sum::<u64>() + open.end().saturating_sub(DATA_START),
+            uncarried_segments: uncarried.clone().count(),
+            uncarried_bytes: uncarried.map(bytes_of).sum(),
+            snapshot_bytes,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::footer::Sealed;
 use super::frame::Salt;
 use super::heads::Heads;
 use super::identity::{Identity, Mark};
-use super::reader::Reader;
+use super::reader::{Ends, Reader};
 use super::segment::{self, DATA_START, Scanned, file_name, number_of, read_header, read_heads};
 use super::snapshot::{self, SNAPSHOT_FILE};
 use super::writer::{Log, Scratch, Tail, allocate, begin};
@@ -82,16 +82,32 @@ impl<D: Disk> Log<D> {
                 let file = disk.open(&first.name).map_err(|error| Error::io(&first.name, error))?;
                 read_heads(&file, &first.name, first.salt, first.data_end)?
             }
-            None => scanned.start,
+            None => scanned.start.clone(),
         };
         let snapshot = snapshot::open(&disk, &identity.directory)?;
-        let snapshot_of = snapshot.map(|reader| reader.as_of().to_vec()).unwrap_or_default();
+        let (snapshot_of, snapshot_bytes) = match snapshot {
+            Some(reader) => (reader.as_of().to_vec(), reader.bytes()?),
+            None => Default::default(),
+        };
         check_ends(&scanned.heads, &oldest, &snapshot_of, &options.known)?;
         mark.move_to(tail.number, tail.synced)?;
-        let reader = Reader::new(disk.clone(), sealed, &tail, scanned.index, (oldest, scanned.heads.clone()));
-        reader.set_snapshot(snapshot_of.clone());
-        let (heads, scratch) = (scanned.heads, Scratch::default());
-        Ok(Log { disk, config, identity, reader, tail, mark, heads, snapshot_of, recovery, is_poisoned: false, scratch })
+        let ends = Ends { oldest, sealed: scanned.start, written: scanned.heads.clone() };
+        let reader = Reader::new(disk.clone(), sealed, &tail, scanned.index, ends);
+        reader.set_snapshot(snapshot_of.clone(), snapshot_bytes);
+        Ok(Log {
+            disk,
+            config,
+            identity,
+            reader,
+            tail,
+            mark,
+            heads: scanned.heads,
+            snapshot_of,
+            snapshot_slot: Arc::default(),
+            recovery,
+            is_poisoned: false,
+            scratch: Scratch::default(),
+        })
     }
 }
 

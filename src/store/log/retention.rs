@@ -11,6 +11,30 @@ use crate::store::query::{Retention, Tally};
 /// Publications by realm and rule (its place among the rules).
 type Tallies = HashMap<(Arc<str>, usize), Tally>;
 
+/// What may go, by the numbers of segments.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Plan {
+    /// The oldest sealed segment that there is; 0 if there is none.
+    pub first: u64,
+    /// The first that the rules ask to keep, whether or not a snapshot stands for those before it: what [`super::Log::trim_before`]
+    /// takes.
+    pub first_kept: u64,
+    /// The first that holds something which the snapshot does not include.
+    pub first_uncarried: u64,
+}
+
+impl Plan {
+    /// How many segments trimming would remove now.
+    pub fn trimmable(&self) -> u64 {
+        self.first_kept.min(self.first_uncarried) - self.first
+    }
+
+    /// How many more it could remove behind a snapshot up to [`Reader::sealed_heads`].
+    pub fn held_up(&self) -> u64 {
+        self.first_kept.saturating_sub(self.first_uncarried)
+    }
+}
+
 /// What a segment holds, as the rules see it.
 struct Content {
     tallies: Tallies,
@@ -19,18 +43,16 @@ struct Content {
 }
 
 impl<D: Disk> Reader<D> {
-    /// The first segment that must be kept under `rules`. Reads the index of every sealed segment: not for the thread that writes,
-    /// which takes the answer to [`super::Log::trim_before`].
-    pub fn plan_retention(&self, rules: &[Retention], now_ms: u64) -> Result<u64, Error> {
+    /// What `rules` say about the oldest segments. Reads the topics of every sealed segment: not for the thread that writes, which
+    /// takes the answer to [`super::Log::trim_before`].
+    pub fn plan_retention(&self, rules: &[Retention], now_ms: u64) -> Result<Plan, Error> {
         let (sealed, snapshot_of) = {
             let state = self.state.read();
             (state.sealed.clone(), state.snapshot_of.clone())
         };
-        let carried = sealed.iter().take_while(|sealed| is_carried(sealed, &snapshot_of)).count();
-        let mut first_kept = sealed.first().map_or(0, |first| first.number);
-        if carried == 0 {
-            return Ok(first_kept);
-        }
+        let first = sealed.first().map_or(0, |first| first.number);
+        let behind_all = |released: &Arc<Sealed>| released.number + 1;
+        let carried = sealed.iter().take_while(|sealed| is_carried(sealed, &snapshot_of)).last();
         let mut newer = self.open_tallies(rules);
         let mut is_released = Vec::with_capacity(sealed.len());
         for sealed in sealed.iter().rev() {
@@ -40,10 +62,12 @@ impl<D: Disk> Reader<D> {
                 newer.entry(key).or_default().add(tally);
             }
         }
-        for (sealed, _) in sealed.iter().zip(is_released.into_iter().rev()).take(carried).take_while(|(_, released)| *released) {
-            first_kept = sealed.number + 1;
-        }
-        Ok(first_kept)
+        let released = sealed.iter().zip(is_released.into_iter().rev()).take_while(|(_, is_released)| *is_released).last();
+        Ok(Plan {
+            first,
+            first_kept: released.map_or(first, |(sealed, _)| behind_all(sealed)),
+            first_uncarried: carried.map_or(first, behind_all),
+        })
     }
 
     fn open_tallies(&self, rules: &[Retention]) -> Tallies {

@@ -10,7 +10,8 @@ use crate::store::{AsOf, MAX_CHUNK_BYTES};
 
 /// The name of the file.
 pub const SNAPSHOT_FILE: &str = "snapshot";
-const TEMPORARY: &str = "snapshot.new";
+/// The name of one that is not whole yet.
+pub const TEMPORARY: &str = "snapshot.new";
 const MAGIC: &[u8; 8] = b"corsacS\x01";
 
 /// Pieces are `length u32, checksum u32, bytes`; each checksum goes on from the one before; a piece of length 0 is the end.
@@ -34,13 +35,13 @@ impl<F: DiskFile> Pieces<'_, F> {
     }
 }
 
-/// Writes a snapshot as of `ids`. It may use the disk's reserve: it is what gives space back.
+/// Writes a snapshot as of `ids` under its temporary name, and syncs it; returns its bytes.
 pub fn write<D: Disk>(
     disk: &D,
     directory: &[u8; 16],
     ids: &[(Arc<str>, EventId)],
     chunks: &mut dyn Iterator<Item = Vec<u8>>,
-) -> Result<(), Error> {
+) -> Result<u64, Error> {
     let mut head = MAGIC.to_vec();
     head.extend_from_slice(&VERSION.to_le_bytes());
     put_varint(&mut head, ids.len() as u64);
@@ -59,13 +60,9 @@ pub fn write<D: Disk>(
         }
         pieces.put(&[])?;
         file.sync()?;
-        disk.rename(TEMPORARY, SNAPSHOT_FILE)?;
-        disk.sync_directory()
+        Ok(pieces.at)
     };
-    write().map_err(|error| {
-        let _ = disk.remove(TEMPORARY);
-        if is_full(&error) { Error::NoSpace } else { Error::io(SNAPSHOT_FILE, error) }
-    })
+    write().map_err(|error| if is_full(&error) { Error::NoSpace } else { Error::io(SNAPSHOT_FILE, error) })
 }
 
 /// A snapshot on its way in.
@@ -110,6 +107,11 @@ impl<F: DiskFile> SnapshotReader<F> {
     /// The last id that it includes, for each realm.
     pub fn as_of(&self) -> &[(Arc<str>, EventId)] {
         &self.as_of
+    }
+
+    /// Bytes of its file.
+    pub fn bytes(&self) -> Result<u64, Error> {
+        self.file.length().map_err(|error| Error::io(SNAPSHOT_FILE, error))
     }
 
     /// The next piece; `None` at the end. The state is complete, and sound, only once the end was reached without an error.

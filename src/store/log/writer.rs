@@ -7,15 +7,14 @@ use super::frame::{self, HEADER_BYTES, Salt};
 use super::heads::{Head, Heads};
 use super::identity::{Identity, Mark};
 use super::index::{MemoryIndex, Place};
-use super::reader::{Open, OpenData, Reader, State};
+use super::reader::{Ends, Open, OpenData, Reader, State};
 use super::recovery::Recovery;
 use super::segment::{DATA_START, encode_header, file_name};
-use super::snapshot::{self, SnapshotReader};
 use super::{Config, Durability};
 use crate::model::{EventId, Item};
 use crate::store::disk::{Disk, DiskFile, is_full};
 use crate::store::error::Error;
-use crate::store::{AsOf, as_of, codec, is_later};
+use crate::store::{AsOf, codec};
 
 /// The log of a process. A thread that owns it collects a batch, writes and syncs it, and answers; what arrives meanwhile is the
 /// next batch. To write the next batch while the sync runs, see [`Log::start_sync`].
@@ -30,6 +29,8 @@ pub struct Log<D: Disk> {
     pub(super) heads: Heads,
     /// What the snapshot includes.
     pub(super) snapshot_of: AsOf,
+    /// Shared with the snapshot that is being written, if one is.
+    pub(super) snapshot_slot: Arc<()>,
     pub(super) recovery: Recovery,
     pub(super) is_poisoned: bool,
     pub(super) scratch: Scratch,
@@ -106,11 +107,11 @@ impl<D: Disk> Log<D> {
         self.is_poisoned
     }
 
-    fn check_alive(&self) -> Result<(), Error> {
+    pub(super) fn check_alive(&self) -> Result<(), Error> {
         if self.is_poisoned { Err(Error::Poisoned) } else { Ok(()) }
     }
 
-    fn poison<T>(&mut self, error: Error) -> Result<T, Error> {
+    pub(super) fn poison<T>(&mut self, error: Error) -> Result<T, Error> {
         self.is_poisoned = true;
         Err(error)
     }
@@ -316,35 +317,6 @@ impl<D: Disk> Log<D> {
         self.disk.sync_directory().map_err(|error| Error::io(".", error))?;
         Ok(doomed.len())
     }
-
-    pub(super) fn replace_snapshot(
-        &mut self,
-        ids: &[(Arc<str>, EventId)],
-        chunks: &mut dyn Iterator<Item = Vec<u8>>,
-    ) -> Result<(), Error> {
-        self.check_alive()?;
-        let is_durable = |(realm, id): &(Arc<str>, EventId)| self.reader.realm_state(realm).last.is_some_and(|last| last >= *id);
-        if ids.is_empty() || !ids.iter().all(is_durable) || !is_later(ids, &self.snapshot_of) {
-            return Err(Error::SnapshotOutOfOrder);
-        }
-        snapshot::write(&self.disk, &self.identity.directory, ids, chunks)?;
-        self.snapshot_of = ids.to_vec();
-        self.reader.set_snapshot(ids.to_vec());
-        Ok(())
-    }
-
-    /// The snapshot, to be read piece by piece.
-    pub fn open_snapshot(&self) -> Result<Option<SnapshotReader<D::File>>, Error> {
-        if self.snapshot_of.is_empty() {
-            return Ok(None);
-        }
-        snapshot::open(&self.disk, &self.identity.directory)
-    }
-
-    /// Whether the snapshot includes id number `id` of `realm`.
-    pub fn is_in_snapshot(&self, realm: &str, id: EventId) -> bool {
-        as_of(&self.snapshot_of, realm) >= id.value()
-    }
 }
 
 impl<D: Disk> Drop for Log<D> {
@@ -394,26 +366,21 @@ pub(super) fn begin<D: Disk>(
 
 impl<D: Disk> Reader<D> {
     /// The state of a log whose last segment is `tail`.
-    pub(super) fn new(
-        disk: D,
-        sealed: Vec<Arc<Sealed>>,
-        tail: &Tail<D::File>,
-        index: MemoryIndex,
-        heads: (Heads, Heads),
-    ) -> Self {
-        let (oldest, heads) = heads;
-        let state =
-            State { sealed: Arc::new(sealed), open: Arc::new(open_of(tail, index, heads)), oldest, snapshot_of: Vec::new() };
+    pub(super) fn new(disk: D, sealed: Vec<Arc<Sealed>>, tail: &Tail<D::File>, index: MemoryIndex, ends: Ends) -> Self {
+        let Ends { oldest, sealed: sealed_heads, written } = ends;
+        let open = Arc::new(open_of(tail, index, written));
+        let state = State { sealed: Arc::new(sealed), open, oldest, sealed_heads, snapshot_of: Vec::new(), snapshot_bytes: 0 };
         Reader { disk, state: Arc::new(parking_lot::RwLock::new(state)) }
     }
 
     fn roll(&self, sealed: Sealed, tail: &Tail<D::File>, heads: Heads) {
-        let open = Arc::new(open_of(tail, MemoryIndex::default(), heads));
+        let open = Arc::new(open_of(tail, MemoryIndex::default(), heads.clone()));
         let mut state = self.state.write();
         let mut all = state.sealed.to_vec();
         all.push(Arc::new(sealed));
         state.sealed = Arc::new(all);
         state.open = open;
+        state.sealed_heads = heads;
     }
 }
 

@@ -3,6 +3,7 @@ mod directory;
 mod round_trips;
 mod simulated_disk;
 mod simulation;
+mod snapshots;
 mod table;
 
 use std::path::PathBuf;
