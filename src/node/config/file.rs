@@ -5,6 +5,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeInteger, DeTable, DeValue};
 
 use super::error::{ConfigError, Place};
+use super::history::{self, HistoryRule};
 use super::limits;
 use super::listener::{self, Listener, ListenerKind};
 use super::nearest;
@@ -13,7 +14,7 @@ use super::value::{Problem, Value};
 
 const LISTENER_KEYS: &[&str] = &["address", "kind", "realm", "wamp_path", "mqtt_path"];
 const REALM_KEYS: &[&str] = &["name"];
-const TABLES: &[&str] = &["listeners", "realms", "limits", "mqtt"];
+const TABLES: &[&str] = &["listeners", "realms", "history", "limits", "mqtt"];
 
 /// Reads `text`, the contents of the file `path`, into `settings`.
 pub(super) fn apply(settings: &mut Settings, path: &str, text: &str) -> Result<(), ConfigError> {
@@ -29,6 +30,7 @@ pub(super) fn apply(settings: &mut Settings, path: &str, text: &str) -> Result<(
         match key.get_ref().as_ref() {
             "listeners" => settings.listeners = Some(file.listeners(value)?),
             "realms" => settings.realms = file.realms(value)?,
+            "history" => settings.history = file.history(value)?,
             "limits" => file.table(settings, "limits", limits::NAMES, value)?,
             "mqtt" => file.table(settings, "mqtt", settings::MQTT_KEYS, value)?,
             _ => file.key(settings, "", key, value, &top_keys())?,
@@ -175,6 +177,27 @@ impl File<'_> {
         }
     }
 
+    fn history(&self, value: &Spanned<DeValue<'_>>) -> Result<Vec<HistoryRule>, ConfigError> {
+        self.tables("history", value)?.into_iter().map(|(span, table)| self.history_rule(span, table)).collect()
+    }
+
+    fn history_rule(&self, span: Range<usize>, table: &DeTable<'_>) -> Result<HistoryRule, ConfigError> {
+        let mut rule = HistoryRule::empty();
+        let mut keys = Vec::new();
+        for (key, value) in in_order(table) {
+            let name = key.get_ref().as_ref();
+            match rule.set(name, plain(value.get_ref())) {
+                Ok(true) => keys.push(name),
+                Ok(false) => return Err(self.unknown("history", key, history::KEYS)),
+                Err(problem) => return Err(self.wrong(value.span(), full_name("history", name), problem)),
+            }
+        }
+        match rule.contradiction(&keys) {
+            Some(problem) => Err(self.wrong(span, "history", problem)),
+            None => Ok(rule),
+        }
+    }
+
     fn text<T>(
         &self,
         value: &Spanned<DeValue<'_>>,
@@ -187,11 +210,17 @@ impl File<'_> {
 
 /// A key that stands in the wrong table.
 fn elsewhere(table: &str, key: &str) -> Option<String> {
-    let homes = [("", settings::KEYS), ("mqtt", settings::MQTT_KEYS), ("limits", limits::NAMES), ("listeners", LISTENER_KEYS)];
+    let homes = [
+        ("", settings::KEYS),
+        ("mqtt", settings::MQTT_KEYS),
+        ("limits", limits::NAMES),
+        ("listeners", LISTENER_KEYS),
+        ("history", history::KEYS),
+    ];
     let (home, _) = homes.into_iter().find(|(home, keys)| *home != table && keys.contains(&key))?;
     Some(match home {
         "" => "which stands outside the tables: move it above the first [table]".to_owned(),
-        "listeners" => format!("did you mean `{key}` in [[listeners]]?"),
+        "listeners" | "history" => format!("did you mean `{key}` in [[{home}]]?"),
         _ => format!("did you mean `{key}` in [{home}]?"),
     })
 }

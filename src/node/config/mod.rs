@@ -3,6 +3,7 @@ mod environment;
 mod error;
 mod file;
 mod flags;
+mod history;
 mod limits;
 mod listener;
 mod nearest;
@@ -14,10 +15,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::model::Limits;
+use crate::store::Retention;
 use crate::store::log::Durability;
 
 pub use error::{ConfigError, Place};
 pub use flags::Flags;
+pub use history::{HistoryRule, Stored};
 pub use listener::{Listener, ListenerKind};
 
 /// What one router process runs from: every value decided and checked.
@@ -47,6 +50,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Whether an acknowledgement waits for the disk.
     pub durability: Durability,
+    /// Which publications are stored, and how long they are kept: of several rules the first that covers a topic counts, and
+    /// [`HistoryRule::default`] where none does.
+    pub history: Vec<HistoryRule>,
     /// Threads that serve connections. With one, what became readable first is handled first, over all connections.
     pub threads: usize,
     /// A level (`info`) or a comma-separated list of `level` and `target=level`, as tracing-subscriber reads it.
@@ -82,11 +88,19 @@ impl Config {
         lines.extend(lists.iter().filter(|(_, list)| !list.is_empty()).map(|(key, list)| format!("{key} = {}", list.join(", "))));
         lines.extend(self.server_reference.iter().map(|servers| format!("mqtt.server_reference = {servers}")));
         lines.push(if self.memory { "memory = true".to_owned() } else { format!("data_dir = {}", self.data_dir.display()) });
+        if !self.memory {
+            lines.extend(history::lines(&self.history));
+        }
         lines.push(format!("threads = {}", self.threads));
         lines.push(format!("log = {}", self.log));
         lines.extend(limits::changed(&self.limits).into_iter().map(|line| format!("limits.{line}")));
         lines.extend(self.warnings().into_iter().map(|warning| format!("warning: {warning}")));
         lines.join("\n") + "\n"
+    }
+
+    /// How long history is kept, for [`crate::store::Store::retain`]: every topic is under one of these.
+    pub fn retention(&self) -> Vec<Retention> {
+        history::retention(&self.history)
     }
 
     /// What is allowed but hardly meant, one sentence each.
@@ -99,6 +113,11 @@ impl Config {
         }
         if self.durability == Durability::Os && !self.memory {
             warnings.push("a power cut may lose what was acknowledged (`durability = \"os\"`)".to_owned());
+        }
+        if !self.memory {
+            warnings.extend(history::warnings(&self.history));
+        } else if !self.history.is_empty() {
+            warnings.push("[[history]] has no effect: `memory = true` keeps no history".to_owned());
         }
         if self.allow_origins.iter().any(|origin| origin == "*") {
             warnings.push("pages of every web site may connect (`allow_origins` holds `*`)".to_owned());

@@ -22,6 +22,9 @@ pub(super) fn resolve(settings: Settings) -> Result<Config, ConfigError> {
         let user = format!("the realm of the listener {}", listener.address);
         check_listed(listener.realm.as_deref(), &realms, auto_create_realms, &user)?;
     }
+    for rule in &settings.history {
+        check_listed(rule.realm.as_deref(), &realms, auto_create_realms, "the realm of a rule of [[history]]")?;
+    }
     if let Some(listener) = listeners.iter().find(|listener| listener.is_remote())
         && settings.anonymous
         && !settings.allow_anonymous_remote
@@ -41,6 +44,7 @@ pub(super) fn resolve(settings: Settings) -> Result<Config, ConfigError> {
         memory: settings.memory,
         data_dir: settings.data_dir,
         durability: settings.durability,
+        history: settings.history,
         threads: settings.threads,
         log: settings.log,
         limits: settings.limits,

@@ -1,6 +1,7 @@
 //! The configuration while its layers are laid over one another: each key sets one field, later layers win.
 use std::path::PathBuf;
 
+use super::history::HistoryRule;
 use super::limits;
 use super::listener::{self, Listener, Placement};
 use super::value::{Problem, Value};
@@ -48,6 +49,8 @@ pub(super) struct Settings {
     pub memory: bool,
     pub data_dir: PathBuf,
     pub durability: Durability,
+    /// `[[history]]` of the file.
+    pub history: Vec<HistoryRule>,
     pub threads: usize,
     pub log: String,
     pub limits: Limits,
@@ -71,6 +74,7 @@ impl Default for Settings {
             memory: false,
             data_dir: PathBuf::from("corsac-data"),
             durability: Durability::default(),
+            history: Vec::new(),
             threads: 1,
             log: "info".to_owned(),
             limits: Limits::default(),

@@ -165,6 +165,9 @@ fn unknown_keys_name_the_nearest_and_the_place() {
         ("[[listeners]]\nadress = \"x\"", "corsac.toml:2:1: unknown key `adress`, did you mean `address`?"),
         ("[[realms]]\nnome = \"x\"", "corsac.toml:2:1: unknown key `nome`, did you mean `name`?"),
         ("[mqtt]\nrefused_filter = []", "corsac.toml:2:1: unknown key `refused_filter`, did you mean `refused_filters`?"),
+        ("[[history]]\nmax_byte = 1", "corsac.toml:2:1: unknown key `max_byte`, did you mean `max_bytes`?"),
+        ("[[histry]]\nmax_bytes = 1", "corsac.toml:1:3: unknown key `histry`, did you mean `history`?"),
+        ("max_count = 1", "unknown key `max_count`, did you mean `max_count` in [[history]]?"),
         ("http = \"127.0.0.1:1\"", "corsac.toml:1:1: unknown key `http`, known here: "),
         ("pace_ms = 1", "unknown key `pace_ms`, did you mean `pace_ms` in [limits]?"),
         ("address = \"\"", "unknown key `address`, did you mean `address` in [[listeners]]?"),
@@ -205,6 +208,18 @@ fn wrong_values_name_the_key_and_the_place() {
         ("[[listeners]]\naddress = \"127.0.0.1:1\"\nwamp_path = \"/mqtt\"", "corsac.toml:3:1: `listeners` need two different"),
         ("[[listeners]]\naddress = \"127.0.0.1:1\"\nwamp_path = \"/healthz\"", "a page of the router itself"),
         ("[mqtt]\nrefused_filters = [\"a#\"]", "no MQTT filter"),
+        ("[history]\nmax_count = 1", "`history` must be a list of tables: write [[history]]"),
+        (
+            "[[history]]\nmax_age = 7",
+            "corsac.toml:2:11: `history.max_age` needs a unit: write max_age = \"7s\", or max_age_s = 7",
+        ),
+        ("[[history]]\nmax_age = \"7w\"", "`history.max_age` must be a number and its unit, s, m, h or d"),
+        ("[[history]]\nmax_count = 0", "`history.max_count` must be an integer from 1"),
+        ("[[history]]\nfilter = \"a#\"", "`history.filter` cannot be \"a#\": write it as an MQTT client would subscribe"),
+        ("[[history]]\nstore = \"some\"", "`history.store` must be \"acknowledged\""),
+        ("[[history]]\nrealm = \"a b\"", "`history.realm` cannot be"),
+        ("[[history]]\nmax_age = \"1d\"\nmax_age_s = 5", "corsac.toml:1:1: `history` says max_age and max_age_s: remove one"),
+        ("[[history]]\nmax_count = 5\nstore = \"none\"", "`history` says max_count although store = \"none\" keeps nothing"),
         ("data_dir = \"\"", "`data_dir` must be a directory"),
         ("log = \"info\"\nlog = \"warn\"", "corsac.toml:2:1: not TOML: duplicate key"),
         ("= 1", "corsac.toml:1:1: not TOML: "),
@@ -231,6 +246,7 @@ fn contradictions() {
         ("[[realms]]\nname = \"a\"\n[[realms]]\nname = \"b\"", "default_realm (for MQTT clients that name none) is `realm1`"),
         ("default_realm = \"c\"\n[[realms]]\nname = \"a\"", "is `c`, which is not among the realms (a)"),
         ("[[listeners]]\naddress = \"127.0.0.1:1\"\nrealm = \"x\"", "the realm of the listener 127.0.0.1:1 is `x`"),
+        ("[[history]]\nrealm = \"x\"", "the realm of a rule of [[history]] is `x`, which is not among the realms"),
         ("[limits]\nmax_packet_bytes = 100", "max_packet_before_auth_bytes"),
     ] {
         let error = refusal(text);
@@ -253,6 +269,27 @@ fn the_default_realm() {
     assert_eq!(default(two), Ok((vec!["a".into(), "realm1".into()], "realm1".into())));
     let made = "auto_create_realms = true\n[[realms]]\nname = \"a\"\n[[realms]]\nname = \"b\"";
     assert_eq!(default(made).map(|(_, realm)| realm), Ok("realm1".into()));
+}
+
+#[test]
+fn rules_of_history() {
+    let config = from_file(
+        "[[realms]]\nname = \"factory\"\n\
+         [[history]]\nfilter = \"audit/#\"\nrealm = \"factory\"\nmax_age = \"90d\"\nstore = \"all\"\n\
+         [[history]]\nmax_age_s = 3600\nmax_bytes = 1048576\nmax_count = 10",
+    )
+    .unwrap();
+    let told = config.retention();
+    assert_eq!((config.history.len(), told.len()), (2, 3));
+    assert_eq!((told[0].realm.as_deref(), told[0].max_age_ms), (Some("factory"), Some(90 * 86_400_000)));
+    assert_eq!((told[1].max_age_ms, told[1].max_bytes, told[1].max_count), (Some(3_600_000), Some(1 << 20), Some(10)));
+    assert_eq!((config.history[0].store, config.history[1].store), (Stored::All, Stored::Acknowledged));
+    assert_eq!(from_file("").unwrap().retention(), [HistoryRule::default().retention()]);
+    let summary = config.summary();
+    assert!(summary.contains("history audit/# of factory: everything, 90 days\nhistory all topics: "), "{summary}");
+    assert!(from_file("").unwrap().summary().contains("history all topics: what is acknowledged, 7 days, 1 GiB\n"));
+    let memory = from_file("memory = true\n[[history]]\nmax_count = 1").unwrap();
+    assert!(!memory.summary().contains("history all") && memory.warnings()[0].contains("no effect"));
 }
 
 #[test]
