@@ -10,12 +10,12 @@ use foldhash::fast::RandomState;
 
 use super::Router;
 use super::condition::{Request, Role};
-use super::effect::{Draft, DraftBody, Effect};
+use super::effect::{Draft, Effect};
 use super::invocation::Caller;
 use super::own::Reply;
 use super::queue::is_put;
 use super::retained::Author;
-use super::session::SessionKey;
+use super::session::{Session, SessionKey};
 use super::subscribe::Probing;
 use crate::model::command::{Acknowledge, PublishOptions};
 use crate::model::record::{Flags, Kind, Ticket};
@@ -48,6 +48,18 @@ impl Owed {
     /// True while the record of something is on its way that is to be said then.
     pub(super) fn is_saying(&self) -> bool {
         self.said > 0
+    }
+
+    /// True while nothing that the session sent is on its way.
+    fn is_settled(&self) -> bool {
+        self.tickets == 0 && self.changes == 0
+    }
+}
+
+impl Session {
+    /// What tells its connection that nothing it sent is on its way any more, if that is so.
+    fn settled(&self) -> Option<Effect> {
+        self.connection.filter(|_| self.owed.is_settled()).map(Effect::Settled)
     }
 }
 
@@ -213,37 +225,31 @@ impl Router {
         let place = Place { id, time_ms };
         self.reads.note_last(id);
         self.conditions.time_ms = time_ms;
-        let mut waiting = match self.appends.take(ticket) {
-            Some(Waiting::Publication(waiting)) => waiting,
-            Some(Waiting::Change(Asked { from, kind, body, caller })) => {
-                let author = self.author(from);
-                self.apply_change(place, kind, &body, author, caller);
-                return self.settle_change(from);
-            }
-            Some(Waiting::Command(held)) => return self.release_command(held, Ok(())),
-            Some(Waiting::Delivery(said)) => return self.say(said),
+        match self.appends.take(ticket) {
+            Some(Waiting::Publication(published)) => self.place_publication(place, published, is_duplicate),
+            Some(Waiting::Put(put)) => self.place_put(place, &put),
+            Some(Waiting::Change(asked)) => self.place_change(place, asked),
             Some(Waiting::Condition(request)) => {
                 self.take_request(place, request);
-                return self.continue_shut_down();
+                self.continue_shut_down();
             }
-            Some(Waiting::Put(Put { from, publication, caller })) => {
-                let outcome = self.apply_put(place, &publication);
-                if self.author(from).is_some() {
-                    self.reply(&caller, outcome.map_or_else(Reply::from, |()| Reply::Now(vec![id.value().into()])));
-                }
-                return self.settle_change(from);
-            }
-            None => return,
-        };
+            Some(Waiting::Command(held)) => self.release_command(held, Ok(())),
+            Some(Waiting::Delivery(said)) => self.say(said),
+            None => {}
+        }
+    }
+
+    /// A publication has its place: whoever is to have it gets it, then its publisher is answered.
+    fn place_publication(&mut self, place: Place, mut waiting: Published, is_duplicate: bool) {
         let from = self.author(waiting.from);
         let mut publication = waiting.publication;
         // The record that was made of it is gone: nobody else holds it.
         if let Some(publication) = Arc::get_mut(&mut publication) {
-            publication.id = id.into();
+            publication.id = place.id.into();
         }
         let receivers = match is_duplicate {
             true => Ok(1),
-            false if is_put(&publication) => self.apply_put(Place { id, time_ms }, &publication).map(|()| 1),
+            false if is_put(&publication) => self.apply_put(place, &publication).map(|()| 1),
             false => Ok(self.publish_ordered(from, waiting.by, &publication, waiting.options.as_deref())),
         };
         let role = std::mem::take(&mut waiting.role);
@@ -251,42 +257,49 @@ impl Router {
             let acknowledge = (waiting.acknowledge, receivers.is_ok_and(|receivers| receivers > 0));
             waiting.acknowledge = self.note_placed(place, &publication, waiting.from, role, acknowledge);
         }
-        let outcome = receivers.map(|receivers| (id.into(), receivers));
+        let outcome = receivers.map(|receivers| (place.id.into(), receivers));
         self.settle(waiting.connection, from, waiting.acknowledge, outcome, waiting.followers);
         if publication.retain {
             self.advance(&publication.topic);
         }
     }
 
+    /// An item that a call put has its place.
+    fn place_put(&mut self, place: Place, put: &Put) {
+        let outcome = self.apply_put(place, &put.publication);
+        if self.author(put.from).is_some() {
+            self.reply(&put.caller, outcome.map_or_else(Reply::from, |()| Reply::Now(vec![place.id.value().into()])));
+        }
+        self.settle_change(put.from);
+    }
+
+    fn place_change(&mut self, place: Place, Asked { from, kind, body, caller }: Asked) {
+        let author = self.author(from);
+        self.apply_change(place, kind, &body, author, caller);
+        self.settle_change(from);
+    }
+
     /// What was asked for under this ticket could not be stored: nobody gets it, and its publisher is told why.
     pub fn handle_append_refused(&mut self, ticket: Ticket, reason: Reason) {
-        let waiting = match self.appends.take(ticket) {
-            Some(Waiting::Publication(waiting)) => waiting,
+        match self.appends.take(ticket) {
+            Some(Waiting::Publication(published)) => self.refuse_publication(published, reason),
+            Some(Waiting::Put(Put { from, caller, .. })) => self.refuse_asked(from, Some(caller), reason),
             Some(Waiting::Change(Asked { from, kind, body, caller })) => {
-                if kind == Kind::QUEUE {
-                    self.queue_change_refused(&body, caller.is_some());
-                }
-                self.note_change_refused(kind, &body);
-                if let Some(caller) = caller.filter(|_| self.author(from).is_some()) {
-                    self.reply(&caller, reason.into());
-                }
-                return self.settle_change(from);
+                self.change_refused(kind, &body, caller.is_some());
+                self.refuse_asked(from, caller, reason);
             }
-            Some(Waiting::Put(Put { from, caller, .. })) => {
-                if self.author(from).is_some() {
-                    self.reply(&caller, reason.into());
-                }
-                return self.settle_change(from);
-            }
-            Some(Waiting::Command(held)) => return self.release_command(held, Err(reason)),
-            // A disk that takes nothing is no reason to withhold what others have published; a crash may repeat it.
-            Some(Waiting::Delivery(said)) => return self.say(said),
             Some(Waiting::Condition(request)) => {
                 self.refuse_untaken(request, reason);
-                return self.continue_shut_down();
+                self.continue_shut_down();
             }
-            None => return,
-        };
+            Some(Waiting::Command(held)) => self.release_command(held, Err(reason)),
+            // A disk that takes nothing is no reason to withhold what others have published; a crash may repeat it.
+            Some(Waiting::Delivery(said)) => self.say(said),
+            None => {}
+        }
+    }
+
+    fn refuse_publication(&mut self, waiting: Published, reason: Reason) {
         let from = self.author(waiting.from);
         let publication = waiting.publication;
         self.note_refused(&publication.topic, waiting.from, waiting.role, reason);
@@ -294,6 +307,14 @@ impl Router {
         if publication.retain {
             self.advance(&publication.topic);
         }
+    }
+
+    /// Tells whoever asked for a change why there is none.
+    fn refuse_asked(&mut self, from: Option<(SessionKey, SessionId)>, caller: Option<Caller>, reason: Reason) {
+        if let Some(caller) = caller.filter(|_| self.author(from).is_some()) {
+            self.reply(&caller, reason.into());
+        }
+        self.settle_change(from);
     }
 
     /// A record of the history that was there before this process: brings the realm's state to what it was behind it. Records
@@ -326,7 +347,7 @@ impl Router {
     /// True while something that this connection sent waits for its place in the history.
     pub fn is_owed(&self, connection: ConnectionId) -> bool {
         let session = self.sessions.of_connection(connection).and_then(|key| self.sessions.at(key));
-        session.is_some_and(|session| session.owed.tickets > 0 || session.owed.changes > 0)
+        session.is_some_and(|session| !session.owed.is_settled())
     }
 
     /// A session has asked for a change of state.
@@ -340,10 +361,8 @@ impl Router {
     fn settle_change(&mut self, from: Option<(SessionKey, SessionId)>) {
         if let Some(session) = self.author(from).and_then(|key| self.sessions.at_mut(key)) {
             session.owed.changes = session.owed.changes.saturating_sub(1);
-            let is_settled = session.owed.changes == 0 && session.owed.tickets == 0;
-            if let Some(connection) = session.connection.filter(|_| is_settled) {
-                self.effects.push_back(Effect::Settled(connection));
-            }
+            let settled = session.settled();
+            self.effects.extend(settled);
         }
         self.continue_shut_down();
     }
@@ -422,10 +441,8 @@ impl Router {
                 return;
             }
             let Some((connection, command)) = session.owed.deferred.pop_front() else {
-                if let Some(connection) = session.connection.filter(|_| session.owed.changes == 0) {
-                    self.effects.push_back(Effect::Settled(connection));
-                }
-                return;
+                let settled = session.settled();
+                return self.effects.extend(settled);
             };
             // Whoever has taken the session over, or ended it, has put an end to these as well.
             if session.connection == Some(connection) {
@@ -542,19 +559,18 @@ impl Router {
             (Some(key), Acknowledge::ExactlyOnce(id) | Acknowledge::ExactlyOnceAgain(id)) => self.handshake_key(key, id),
             _ => None,
         };
-        let draft = Draft { body: DraftBody::Publication(waiting.publication.clone()), author, flags, dedup };
-        let ticket = self.appends.push(Waiting::Publication(waiting));
+        let draft = Draft { flags, dedup, ..Draft::publication(waiting.publication.clone(), author) };
+        let ticket = self.send(Waiting::Publication(waiting), draft);
         if let Some(session) = from.and_then(|key| self.sessions.at_mut(key)) {
             session.owed.last = ticket;
         }
-        self.effects.push_back(Effect::Append(ticket, draft));
     }
 
-    fn note_owed(&mut self, from: Option<SessionKey>, ticket: Ticket) {
-        if let Some(session) = from.and_then(|key| self.sessions.at_mut(key)) {
-            session.owed.tickets += 1;
-            session.owed.last = ticket;
-        }
+    /// Asks for the place of a record; `waiting` is what comes of it.
+    fn send(&mut self, waiting: Waiting, draft: Draft) -> Ticket {
+        let ticket = self.appends.push(waiting);
+        self.effects.push_back(Effect::Append(ticket, draft));
+        ticket
     }
 
     /// Has a command of a session recorded, and then carried out.
@@ -568,10 +584,11 @@ impl Router {
     ) {
         let Some(author) = self.disclosed(key) else { return };
         let held = Held { from: (key, author.session), connection, command, followers: Vec::new() };
-        let ticket = self.appends.push(Waiting::Command(held));
-        self.note_owed(Some(key), ticket);
-        let draft = Draft { body: DraftBody::Change(kind, body), author: Some(author), flags: Flags::default(), dedup: None };
-        self.effects.push_back(Effect::Append(ticket, draft));
+        let ticket = self.send(Waiting::Command(held), Draft::change(kind, body, Some(author)));
+        if let Some(session) = self.sessions.at_mut(key) {
+            session.owed.tickets += 1;
+            session.owed.last = ticket;
+        }
     }
 
     /// A step is on record. To a client that has gone it is not said: it is said again when it comes back.
@@ -607,13 +624,13 @@ impl Router {
         kind: Kind,
         body: Bytes,
     ) {
-        let Some(session) = self.sessions.at_mut(key) else { return };
-        let said = Said { to: (key, session.id), connection, deliveries: vec![delivery] };
-        let ticket = self.appends.push(Waiting::Delivery(said));
-        session.owed.said += 1;
-        session.owed.last_said = ticket;
-        let draft = Draft { body: DraftBody::Change(kind, body), author: None, flags: Flags::default(), dedup: None };
-        self.effects.push_back(Effect::Append(ticket, draft));
+        let Some(id) = self.sessions.at(key).map(|session| session.id) else { return };
+        let said = Said { to: (key, id), connection, deliveries: vec![delivery] };
+        let ticket = self.send(Waiting::Delivery(said), Draft::change(kind, body, None));
+        if let Some(session) = self.sessions.at_mut(key) {
+            session.owed.said += 1;
+            session.owed.last_said = ticket;
+        }
     }
 
     fn flags_of(&self, from: Option<SessionKey>, waiting: &Published) -> Flags {
@@ -632,26 +649,19 @@ impl Router {
     pub(super) fn append_put(&mut self, key: SessionKey, publication: Arc<Publication>, caller: Caller) {
         let author = self.disclosed(key);
         let from = author.as_ref().map(|author| (key, author.session));
-        let draft = Draft { body: DraftBody::Publication(publication.clone()), author, flags: Flags::default(), dedup: None };
         self.note_change(from);
-        let ticket = self.appends.push(Waiting::Put(Put { from, publication, caller }));
-        self.effects.push_back(Effect::Append(ticket, draft));
+        let draft = Draft::publication(publication.clone(), author);
+        self.send(Waiting::Put(Put { from, publication, caller }), draft);
     }
 
     /// Sends a condition on its way into the history, as the record `body`: [`Router::take_request`] when it has its place.
     pub(super) fn append_request(&mut self, key: SessionKey, body: Bytes, request: Box<Request>) {
-        let draft = Draft {
-            body: DraftBody::Change(Kind::LOCK, body),
-            author: self.disclosed(key),
-            flags: Flags::CONDITIONAL,
-            dedup: None,
-        };
-        let ticket = self.appends.push(Waiting::Condition(request));
+        let draft = Draft { flags: Flags::CONDITIONAL, ..Draft::change(Kind::LOCK, body, self.disclosed(key)) };
+        self.send(Waiting::Condition(request), draft);
         if let Some(session) = self.sessions.at_mut(key) {
             session.owed.tickets += 1;
             session.owed.undecided += 1;
         }
-        self.effects.push_back(Effect::Append(ticket, draft));
     }
 
     /// Sends a change of state on its way into the history: [`Router::apply_change`] when it has its place. It does not hold up
@@ -659,10 +669,9 @@ impl Router {
     pub(super) fn append_change(&mut self, from: Option<SessionKey>, kind: Kind, body: Bytes, caller: Option<Caller>) {
         let author = from.and_then(|key| self.disclosed(key));
         let from = from.zip(author.as_ref().map(|author| author.session));
-        let draft = Draft { body: DraftBody::Change(kind, body.clone()), author, flags: Flags::default(), dedup: None };
         self.note_change(from);
-        let ticket = self.appends.push(Waiting::Change(Asked { from, kind, body, caller }));
-        self.effects.push_back(Effect::Append(ticket, draft));
+        let draft = Draft::change(kind, body.clone(), author);
+        self.send(Waiting::Change(Asked { from, kind, body, caller }), draft);
     }
 }
 

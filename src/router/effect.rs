@@ -55,6 +55,16 @@ pub enum DraftBody {
 }
 
 impl Draft {
+    /// A change of state, with no flags and nothing to recognize it by.
+    pub fn change(kind: Kind, body: Bytes, author: Option<Publisher>) -> Self {
+        Draft { body: DraftBody::Change(kind, body), author, flags: Flags::default(), dedup: None }
+    }
+
+    /// A publication, with no flags and nothing to recognize it by.
+    pub fn publication(publication: Arc<Publication>, author: Option<Publisher>) -> Self {
+        Draft { body: DraftBody::Publication(publication), author, flags: Flags::default(), dedup: None }
+    }
+
     /// As a record of the realm called `realm`; its time is set where it gets its place.
     pub fn into_item(self, realm: Arc<str>) -> Item {
         let item = match &self.body {

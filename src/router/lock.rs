@@ -211,8 +211,8 @@ impl Router {
     }
 
     /// A record about conditions could not be stored.
-    pub(super) fn note_change_refused(&mut self, kind: Kind, body: &[u8]) {
-        let change = LockChange::decode(body).filter(|_| kind == Kind::LOCK);
+    pub(super) fn lock_change_refused(&mut self, body: &[u8]) {
+        let change = LockChange::decode(body);
         let Some((change, topic)) = change.and_then(|change| change.topic().map(|topic| (change, topic))) else { return };
         match (change, self.conditions.cells.get_mut(&topic)) {
             (LockChange::Grant { .. }, _) => drop(self.conditions.unrecorded.insert(topic)),

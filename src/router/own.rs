@@ -73,6 +73,15 @@ impl Router {
         }
     }
 
+    /// A change of state could not be stored; whoever asked for it (`has_caller`) is told by others.
+    pub(super) fn change_refused(&mut self, kind: Kind, body: &[u8], has_caller: bool) {
+        match kind {
+            Kind::QUEUE => self.queue_change_refused(body, has_caller),
+            Kind::LOCK => self.lock_change_refused(body),
+            _ => {}
+        }
+    }
+
     /// The process before this one ended at this place in the history, and all its connections with it. Before anything that this
     /// process asks for has its place.
     pub fn handle_gone(&mut self, id: EventId, time_ms: u64) {
