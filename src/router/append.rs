@@ -197,6 +197,14 @@ impl Appends {
         self.waiting.get_mut(usize::try_from(index).ok()?)
     }
 
+    /// What goes on as soon as this ticket has come back.
+    fn followers_of(&mut self, ticket: Ticket) -> Option<&mut Vec<Follower>> {
+        match self.at_mut(ticket)? {
+            Waiting::Publication(Published { followers, .. }) | Waiting::Command(Held { followers, .. }) => Some(followers),
+            _ => None,
+        }
+    }
+
     /// Tickets come back in their order.
     fn take(&mut self, ticket: Ticket) -> Option<Waiting> {
         if ticket != self.first {
@@ -477,13 +485,13 @@ impl Router {
                     && !publication.topic.is_reserved() =>
             {
                 let last = owed.last;
-                let followers = match self.appends.at_mut(last) {
-                    Some(Waiting::Publication(Published { followers, .. }) | Waiting::Command(Held { followers, .. })) => {
-                        followers
+                match self.appends.followers_of(last) {
+                    Some(followers) => followers.push(Follower { publication, options }),
+                    // It follows nothing in particular: it waits for everything.
+                    None => {
+                        self.defer(key, connection, Command::Publish { publication, acknowledge: Acknowledge::None, options })
                     }
-                    _ => return None,
-                };
-                followers.push(Follower { publication, options });
+                }
                 None
             }
             command => {
@@ -689,10 +697,15 @@ pub(super) fn is_conditional(options: &Option<Box<PublishOptions>>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::Value;
+
     use super::*;
-    use crate::model::command::{AcknowledgeStep, Acknowledgement, SubscribeEntry, SubscribeOptions};
+    use crate::model::command::{AcknowledgeStep, Acknowledgement, Condition, Past, Selection, SubscribeEntry, SubscribeOptions};
     use crate::model::delivery::Taken;
     use crate::model::{Delivery, Filter, PacketId, Payload, RequestId, Topic};
+    use crate::router::matcher::tests::Chance;
     use crate::router::tests::Realm;
 
     fn slow() -> Realm {
@@ -861,5 +874,128 @@ mod tests {
         realm.send(again, publish("u", "b", Acknowledge::None, false));
         realm.append_all();
         assert_eq!(texts(&mut realm, subscriber), ["b"]);
+    }
+
+    /// Clients that publish, stored or not and under conditions, subscribe, leave and come back, on a disk that refuses at times.
+    struct Clients {
+        realm: Realm,
+        chance: Chance,
+        connections: [Option<ConnectionId>; 3],
+        observer: ConnectionId,
+        /// Unacknowledged publications by connection, numbered from 0.
+        published: BTreeMap<ConnectionId, usize>,
+        /// Publications that waited behind another one.
+        followed: usize,
+    }
+
+    impl Clients {
+        fn new(seed: u64) -> Self {
+            let mut realm = Realm::new();
+            let observer = realm.mqtt("observer");
+            realm.subscribe(observer, "u", Qos::AtMostOnce).unwrap();
+            (realm.is_disk_slow, realm.is_reader_slow) = (true, true);
+            let (chance, connections, published) = (Chance(seed * 7_919 + 1), [None; 3], BTreeMap::new());
+            Clients { realm, chance, connections, observer, published, followed: 0 }
+        }
+
+        fn step(&mut self) {
+            let who = self.chance.below(3);
+            let connection = match self.connections[who] {
+                Some(connection) => connection,
+                None if who == 0 => self.realm.wamp(),
+                None => self.realm.persistent(["", "a", "b"][who]),
+            };
+            self.connections[who] = Some(connection);
+            match self.chance.below(24) {
+                0..=3 => self.publish(connection),
+                4..=5 => self.realm.send(connection, publish("t", "x", Acknowledge::AtLeastOnce(id(1)), false)),
+                6 => self.realm.send(connection, publish("t", "", Acknowledge::AtLeastOnce(id(1)), true)),
+                7..=10 => self.publish_if(connection),
+                11 => self.realm.send(connection, subscribe("other")),
+                12 => self.subscribe_after(connection),
+                13 if self.chance.below(4) == 0 => {
+                    self.realm.lose(connection);
+                    self.connections[who] = None;
+                    self.published.remove(&connection);
+                }
+                14 if self.realm.on_their_way() > 0 => self.realm.refuse_append(Reason::NoSpace),
+                15..=17 if !self.realm.reads.is_empty() => self.realm.page(),
+                _ if self.realm.on_their_way() > 0 => self.realm.append(),
+                _ => {}
+            }
+        }
+
+        /// Not stored: it says who published it, and how many before it.
+        fn publish(&mut self, connection: ConnectionId) {
+            let count = self.published.entry(connection).or_default();
+            let payload = Payload::Bytes(format!("{} {count}", connection.0).into());
+            *count += 1;
+            let publication = Arc::new(Publication::new(Topic::from_mqtt("u").unwrap(), payload, Qos::AtMostOnce));
+            self.realm.send(connection, Command::Publish { publication, acknowledge: Acknowledge::None, options: None });
+        }
+
+        fn publish_if(&mut self, connection: ConnectionId) {
+            let Command::Publish { publication, acknowledge, .. } = publish("t", "1", Acknowledge::AtLeastOnce(id(2)), true)
+            else {
+                return;
+            };
+            let watch = self.chance.below(2) == 0;
+            let will = Some(Value::Null).filter(|_| self.chance.below(2) == 0);
+            let condition = Condition { when: Some(Value::Null), watch, will, ..Condition::default() };
+            let options = PublishOptions { condition: Some(Box::new(condition)), ..PublishOptions::default() };
+            self.realm.send(connection, Command::Publish { publication, acknowledge, options: Some(Box::new(options)) });
+        }
+
+        fn subscribe_after(&mut self, connection: ConnectionId) {
+            let selection = Box::new(Selection { past: Some(Past::Last(1)), ..Selection::default() });
+            let (filter, options) = (Filter::from_mqtt("past").unwrap(), SubscribeOptions::default());
+            let entry = SubscribeEntry::Selected { filter, options, selection };
+            self.realm.send(connection, Command::Subscribe { request: RequestId(1), entries: vec![entry] });
+        }
+
+        /// Where nothing is undecided, the last that a session owes is a publication or a command: what is not stored follows it.
+        fn check(&mut self) {
+            let router = &mut self.realm.router;
+            for (_, session) in router.sessions.iter().filter(|(_, session)| session.owed.tickets > 0) {
+                if session.owed.undecided == 0 && session.owed.probing.is_none() {
+                    let followers = router.appends.followers_of(session.owed.last);
+                    assert!(followers.is_some(), "{:?}", session.owed);
+                    self.followed += followers.map_or(0, |followers| followers.len());
+                }
+            }
+        }
+
+        fn finish(mut self) -> usize {
+            while self.realm.on_their_way() > 0 || !self.realm.reads.is_empty() {
+                match self.realm.on_their_way() {
+                    0 => self.realm.page(),
+                    _ => self.realm.append(),
+                }
+                self.check();
+            }
+            // A client without a lock in its line, or any other, owes nothing for good.
+            assert!(self.connections.iter().flatten().all(|connection| !self.realm.router.is_owed(*connection)));
+            let heard = texts(&mut self.realm, self.observer);
+            for (connection, count) in &self.published {
+                let theirs = heard.iter().filter_map(|text| text.strip_prefix(&format!("{} ", connection.0)));
+                let expected: Vec<_> = (0..*count).map(|number| number.to_string()).collect();
+                assert_eq!(theirs.collect::<Vec<_>>(), expected, "{connection}");
+            }
+            self.followed
+        }
+    }
+
+    #[test]
+    fn what_is_not_stored_waits_and_is_never_lost() {
+        let mut followed = 0;
+        for seed in 0..300 {
+            let mut clients = Clients::new(seed);
+            for _ in 0..120 {
+                clients.step();
+                clients.check();
+            }
+            followed += clients.finish();
+        }
+        assert!(followed > 1_000, "{followed} times was something seen waiting");
     }
 }
