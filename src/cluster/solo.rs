@@ -54,6 +54,15 @@ impl Default for SoloLimits {
     }
 }
 
+/// What the window has room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Room {
+    /// Weight.
+    pub bytes: u64,
+    /// Items.
+    pub items: usize,
+}
+
 /// Why submitted items were not ordered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
@@ -203,15 +212,12 @@ impl Solo {
             Health::DiskFull => return Err(Refusal::DiskFull),
             Health::Poisoned => return Err(Refusal::Poisoned),
         }
-        if items.iter().any(|item| item.properties.as_ref().is_some_and(|properties| properties.outcome.is_some())) {
-            return Err(Refusal::Unstorable);
-        }
-        let bytes = weight_of(&items);
-        let is_too_heavy = |item: &Item| item.weight_bytes() > self.limits.item_bytes;
-        if items.iter().any(is_too_heavy) || bytes > self.limits.window_bytes || items.len() > self.limits.window_items {
+        let bytes = items.iter().try_fold(0u64, |sum, item| Ok(sum.saturating_add(self.weigh(item)?)))?;
+        if bytes > self.limits.window_bytes || items.len() > self.limits.window_items {
             return Err(Refusal::TooLarge);
         }
-        if bytes > self.room_bytes() || items.len() > self.limits.window_items.saturating_sub(self.window_items) {
+        let room = self.room();
+        if bytes > room.bytes || items.len() > room.items {
             return Err(Refusal::WindowFull);
         }
         if !items.is_empty() {
@@ -222,9 +228,19 @@ impl Solo {
         Ok(())
     }
 
-    /// Weight that may be submitted now.
-    pub fn room_bytes(&self) -> u64 {
-        self.limits.window_bytes.saturating_sub(self.window_bytes)
+    /// The weight of an item, unless it can never be ordered: what is not refused here fits an empty window.
+    pub fn weigh(&self, item: &Item) -> Result<u64, Refusal> {
+        let bytes = item.weight_bytes();
+        if item.properties.as_ref().is_some_and(|properties| properties.outcome.is_some()) {
+            return Err(Refusal::Unstorable);
+        }
+        if bytes > self.limits.item_bytes.min(self.limits.window_bytes) { Err(Refusal::TooLarge) } else { Ok(bytes) }
+    }
+
+    /// What may be submitted now.
+    pub fn room(&self) -> Room {
+        let bytes = self.limits.window_bytes.saturating_sub(self.window_bytes);
+        Room { bytes, items: self.limits.window_items.saturating_sub(self.window_items) }
     }
 
     /// The id that the next durable item gets: everything below is history.

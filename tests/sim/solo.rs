@@ -360,7 +360,7 @@ impl World {
         }
         let syncs = self.disk.syncs();
         self.now_ms += 1_000_000;
-        if self.poll()? || self.disk.syncs() != syncs || self.solo.room_bytes() != self.limits.window_bytes {
+        if self.poll()? || self.disk.syncs() != syncs || self.solo.room().bytes != self.limits.window_bytes {
             return Err("IDLE: an idle solo is not idle".into());
         }
         let records = read_back(&self.log).map_err(|error| format!("READ: {error}"))?;

@@ -123,7 +123,7 @@ fn windows_and_batches_are_bounded() {
     assert_eq!(solo.submit(Ticket(1), (0..6).map(item).collect()), Err(Refusal::TooLarge));
     solo.submit(Ticket(2), (0..3).map(item).collect()).unwrap();
     assert_eq!(solo.submit(Ticket(3), (0..3).map(item).collect()), Err(Refusal::WindowFull));
-    assert_eq!(solo.room_bytes(), weight() * 2);
+    assert_eq!(solo.room().bytes, weight() * 2);
     let effects = drain(&mut solo, 1);
     let (write, token) = written(&effects);
     assert_eq!(write.items.len(), 2, "a batch of two and a half");
@@ -132,7 +132,7 @@ fn windows_and_batches_are_bounded() {
     assert_eq!(effects[0], ordered(2, 0, 2, 1, 100, false));
     solo.handle_synced(written(&effects[1..]).1);
     assert_eq!(drain(&mut solo, 1), [ordered(2, 2, 1, 3, 100, false)]);
-    assert_eq!(solo.room_bytes(), window_bytes);
+    assert_eq!(solo.room().bytes, window_bytes);
     let heavy = Item { payload: Payload::Bytes(vec![0; weight() as usize * 3].into()), ..item(1) };
     let heavier = Item { payload: Payload::Bytes(vec![0; weight() as usize * 4].into()), ..item(1) };
     assert_eq!(solo.submit(Ticket(5), vec![heavier]), Err(Refusal::TooLarge));
@@ -183,7 +183,7 @@ fn a_full_disk_refuses_and_recovers_without_a_gap() {
     assert_eq!(drain(&mut solo, 200), [refused(5, 0, 1, Refusal::DiskFull)]);
     solo.handle_synced(token);
     assert_eq!(drain(&mut solo, 200), [ordered(4, 0, 1, 1, 200, false)], "what was written is acknowledged");
-    assert_eq!(solo.room_bytes(), SoloLimits::default().window_bytes);
+    assert_eq!(solo.room().bytes, SoloLimits::default().window_bytes);
 }
 
 #[test]
