@@ -256,24 +256,12 @@ impl Core {
                     }
                 }
             }
-            Item::Input(connection, Input::Drained) => {
-                self.router.handle_outbox_drained(connection);
-                self.stage();
-                self.flush(None, now_ms);
-            }
+            Item::Input(connection, Input::Drained) => self.tell(now_ms, |router| router.handle_outbox_drained(connection)),
             Item::Input(connection, Input::Left) => {
                 self.members.remove(&connection);
             }
-            Item::Own(publication) => {
-                self.router.publish_own(publication, now_ms);
-                self.stage();
-                self.flush(None, now_ms);
-            }
-            Item::Timeout => {
-                self.router.handle_timeout(now_ms);
-                self.stage();
-                self.flush(None, now_ms);
-            }
+            Item::Own(publication) => self.tell(now_ms, |router| router.publish_own(publication, now_ms)),
+            Item::Timeout => self.tell(now_ms, |router| router.handle_timeout(now_ms)),
             Item::Written(written) => {
                 if let Some(line) = &mut self.line {
                     line.handle_written(written, now_ms);
@@ -284,16 +272,17 @@ impl Core {
                 if let Some(reading) = &mut self.reading {
                     reading.handle_read();
                 }
-                self.router.handle_history(ticket, page);
-                self.stage();
-                self.flush(None, now_ms);
+                self.tell(now_ms, |router| router.handle_history(ticket, page));
             }
-            Item::ShutDown => {
-                self.router.shut_down(now_ms);
-                self.stage();
-                self.flush(None, now_ms);
-            }
+            Item::ShutDown => self.tell(now_ms, |router| router.shut_down(now_ms)),
         }
+    }
+
+    /// Tells the router something that no connection said, and everybody what follows from it.
+    fn tell(&mut self, now_ms: u64, tell: impl FnOnce(&mut Router)) {
+        tell(&mut self.router);
+        self.stage();
+        self.flush(None, now_ms);
     }
 
     /// Sends what this round of items has to say on its way into the history.
@@ -325,11 +314,12 @@ impl Core {
         if self.overrun.is_empty() {
             return;
         }
-        for (connection, dropped) in std::mem::take(&mut self.overrun) {
-            self.router.handle_outbox_overrun(connection, dropped);
-        }
-        self.stage();
-        self.flush(None, now_ms());
+        let overrun = std::mem::take(&mut self.overrun);
+        self.tell(now_ms(), |router| {
+            for (connection, dropped) in overrun {
+                router.handle_outbox_overrun(connection, dropped);
+            }
+        });
         self.overrun.clear();
     }
 
