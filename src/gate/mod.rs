@@ -1,6 +1,7 @@
 //! One connection's protocol machine: bytes or messages in, commands out; deliveries in, bytes out. No socket, no clock.
 pub mod arguments;
 pub mod condition;
+pub mod dedup;
 pub mod mqtt;
 pub mod selection;
 pub mod wamp;

@@ -104,6 +104,9 @@ pub enum Acknowledge {
     Request(RequestId),
 }
 
+/// Longest [`PublishOptions::dedup`], in bytes.
+pub const MAX_DEDUP_BYTES: usize = 128;
+
 /// Rare options of a publication (WAMP: Advanced, Publisher Exclusion, Subscriber Black- and Whitelisting).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PublishOptions {
@@ -117,6 +120,8 @@ pub struct PublishOptions {
     pub exclude: Option<Audience>,
     /// Publish only where the topic's value lets it.
     pub condition: Option<Box<Condition>>,
+    /// What is stored with the same key of the same client is one publication, however often it is sent (MAPPING.md, Payloads).
+    pub dedup: Option<Box<str>>,
 }
 
 impl PublishOptions {
@@ -128,7 +133,7 @@ impl PublishOptions {
 
 impl Default for PublishOptions {
     fn default() -> Self {
-        PublishOptions { exclude_me: true, disclose_me: false, eligible: None, exclude: None, condition: None }
+        PublishOptions { exclude_me: true, disclose_me: false, eligible: None, exclude: None, condition: None, dedup: None }
     }
 }
 

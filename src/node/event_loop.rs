@@ -14,10 +14,11 @@ use tokio::sync::Notify;
 use super::history::{History, Written};
 use super::line::{Line, Settled};
 use super::reading::Reading;
+use super::unwritten::Unwritten;
 use super::value;
 use crate::model::query::{Page, ReadTicket};
 use crate::model::record::Ticket;
-use crate::model::{ConnectionId, Delivery, EventId, Limits, Publication, Reason};
+use crate::model::{ConnectionId, Delivery, Limits, Publication, Reason};
 use crate::net::clock::{instant_of, now_ms};
 use crate::net::outbox::Outbox;
 use crate::net::{Input, Realm};
@@ -67,8 +68,8 @@ struct Core {
     line: Option<Line>,
     /// The way back out of it.
     reading: Option<Reading>,
-    /// Without a line: the last id given.
-    last_id: u64,
+    /// Without a line: where the ids come from.
+    unwritten: Unwritten,
 }
 
 struct Member {
@@ -115,7 +116,7 @@ impl EventLoop {
             overrun: Vec::new(),
             line,
             reading,
-            last_id: 0,
+            unwritten: Unwritten::default(),
         };
         EventLoop {
             mailbox: Mutex::new(Vec::new()),
@@ -346,11 +347,9 @@ impl Core {
         if let Some(line) = &mut self.line {
             return line.put(draft);
         }
+        let (id, is_duplicate) = self.unwritten.place(draft.dedup.as_ref());
         drop(draft);
-        self.last_id += 1;
-        if let Some(id) = EventId::new(self.last_id) {
-            self.router.handle_appended(ticket, id, now_ms(), false);
-        }
+        self.router.handle_appended(ticket, id, now_ms(), is_duplicate);
     }
 
     fn stage_delivery(&mut self, connection: ConnectionId, delivery: Delivery) {

@@ -8,6 +8,7 @@ pub mod line;
 pub mod reading;
 pub mod realms;
 pub mod sys;
+pub mod unwritten;
 pub mod value;
 
 use std::io::Write;

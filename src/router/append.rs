@@ -563,10 +563,7 @@ impl Router {
         waiting.from = from.zip(author.as_ref().map(|author| author.session));
         waiting.by = from.filter(|_| waiting.publication.retain).and_then(|key| self.author_of(key));
         let flags = self.flags_of(from, &waiting);
-        let dedup = match (from, waiting.acknowledge) {
-            (Some(key), Acknowledge::ExactlyOnce(id) | Acknowledge::ExactlyOnceAgain(id)) => self.handshake_key(key, id),
-            _ => None,
-        };
+        let dedup = self.dedup_key(from, &waiting);
         let draft = Draft { flags, dedup, ..Draft::publication(waiting.publication.clone(), author) };
         let ticket = self.send(Waiting::Publication(waiting), draft);
         if let Some(session) = from.and_then(|key| self.sessions.at_mut(key)) {

@@ -200,6 +200,10 @@ impl Router {
         if (watch && when.is_none()) || (will.is_some() && !publication.retain) || when.iter().chain(&will).any(is_too_long) {
             return Err(Reason::InvalidArgument);
         }
+        // Whether a retry fits is judged anew: a condition makes it harmless by itself.
+        if options.dedup.is_some() {
+            return Err(Reason::InvalidArgument);
+        }
         if !reply.as_ref().is_none_or(|reply| self.is_reply_allowed(reply)) {
             return Err(Reason::NotAuthorized);
         }

@@ -4,6 +4,7 @@ pub mod backlog;
 pub mod broker;
 pub mod condition;
 pub mod dealer;
+pub mod dedup;
 pub mod deliver;
 pub mod durable;
 pub mod effect;
@@ -264,7 +265,7 @@ impl Router {
             return;
         }
         if queue::is_put(&publication) {
-            return self.put_published(key, connection, publication, acknowledge);
+            return self.put_published(key, connection, publication, acknowledge, options);
         }
         let outcome = if publication.topic.is_reserved() && !is_bridge_state(&publication.topic) {
             Err(Reason::NotAuthorized)

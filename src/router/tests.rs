@@ -182,6 +182,11 @@ impl Realm {
     fn hand_append(&mut self) {
         let (ticket, mut item) = self.tickets.pop_front().expect("nothing is on its way");
         item.time_ms = self.now_ms;
+        let is_copy = |record: &&Record| item.dedup.is_some() && record.item.dedup == item.dedup;
+        if let Some(first) = self.records.iter().find(is_copy).map(|record| record.id) {
+            self.router.handle_appended(ticket, first, self.now_ms, true);
+            return self.collect();
+        }
         let id = EventId::new(self.records.len() as u64 + 1).unwrap();
         self.records.push(Record { id, item });
         self.router.handle_appended(ticket, id, self.now_ms, false);

@@ -8,6 +8,7 @@ use super::{MqttGate, State};
 use crate::gate::Output;
 use crate::gate::arguments;
 use crate::gate::condition;
+use crate::gate::dedup;
 use crate::gate::selection::{self, Asked};
 use crate::model::command::{
     Acknowledge, Call, Close, InvokePolicy, Outcome, PublishOptions, RegisterOptions, ReplyTo, RetainHandling, SubscribeEntry,
@@ -219,8 +220,11 @@ fn properties(properties: &PublishProperties<'_>) -> Option<Box<Properties>> {
 fn options(publish: &Publish<'_>, properties: Option<&Properties>) -> Result<Option<Box<PublishOptions>>, Reason> {
     let Some(properties) = properties.filter(|properties| !properties.user.is_empty()) else { return Ok(None) };
     let condition = condition::of_properties(properties, publish.dup, || response_topic(publish, Some(properties)))?;
-    Ok(condition
-        .map(|condition| Box::new(PublishOptions { exclude_me: false, condition: Some(condition), ..PublishOptions::default() })))
+    let dedup = dedup::of_properties(properties, publish.qos)?;
+    if condition.is_none() && dedup.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Box::new(PublishOptions { exclude_me: false, condition, dedup, ..PublishOptions::default() })))
 }
 
 fn response_topic(publish: &Publish<'_>, properties: Option<&Properties>) -> Result<ReplyTo, Reason> {

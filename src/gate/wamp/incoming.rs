@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::{State, WampGate};
 use crate::gate::Output;
-use crate::gate::{arguments, condition, selection};
+use crate::gate::{arguments, condition, dedup, selection};
 use crate::model::command::{
     Acknowledge, Audience, Call, CancelMode, Close, FailedRequest, Outcome, PublishOptions, RegisterOptions, ReplyTo,
     RetainHandling, Selection, SubscribeEntry, SubscribeOptions, UnsubscribeEntry, Yield,
@@ -89,15 +89,14 @@ impl WampGate {
     ) {
         let is_acknowledged = options.acknowledge == Some(true);
         let acknowledge = if is_acknowledged { Acknowledge::Request(request) } else { Acknowledge::None };
-        let topic = match self.topic(topic).and_then(|topic| check_options(&options).map(|()| topic)) {
-            Ok(topic) => topic,
+        let (topic, routing) = match self.topic(topic).and_then(|topic| Ok((topic, routing(&options)?))) {
+            Ok(both) => both,
             Err(reason) => return output.commands.push(Command::Refuse { acknowledge, reason }),
         };
         let qos = options.qos.unwrap_or(if is_acknowledged { Qos::AtLeastOnce } else { Qos::AtMostOnce });
         let mut publication = Publication::new(topic, payload, qos);
         publication.retain = options.retain == Some(true);
         publication.expires_at_ms = options.expiry_s.map(|seconds| now_ms + u64::from(seconds) * 1_000);
-        let routing = routing(&options);
         publication.properties = properties(options.passthru, options.mqtt);
         let publication = Arc::new(publication);
         output.commands.push(Command::Publish { publication, acknowledge, options: routing });
@@ -200,19 +199,18 @@ pub(super) fn failed(kind: RequestKind) -> FailedRequest {
 /// Entries that one list of sessions, authids or authroles may have: each is compared with each receiver.
 const MAX_LISTED: usize = 1_000;
 
-/// Options that this router does not know how to keep are refused rather than passed over; so are lists without measure.
-fn check_options(options: &options::PublishOptions) -> Result<(), Reason> {
-    if options.dedup.is_some() {
-        return Err(Reason::OptionNotAllowed);
-    }
+/// Lists without measure are refused.
+fn check_lists(options: &options::PublishOptions) -> Result<(), Reason> {
     let ids = [&options.exclude, &options.eligible];
     let names = [&options.exclude_authid, &options.eligible_authid, &options.exclude_authrole, &options.eligible_authrole];
     let lengths = ids.into_iter().flatten().map(Vec::len).chain(names.into_iter().flatten().map(Vec::len));
     if lengths.max().is_some_and(|length| length > MAX_LISTED) { Err(Reason::QuotaExceeded) } else { Ok(()) }
 }
 
-/// Who may receive a publication, and under which condition; `None` for the default, everybody but the publisher.
-fn routing(options: &options::PublishOptions) -> Option<Box<PublishOptions>> {
+/// Who may receive a publication, under which condition, and what its retries are known by; `None` for the default, everybody but
+/// the publisher.
+fn routing(options: &options::PublishOptions) -> Result<Option<Box<PublishOptions>>, Reason> {
+    check_lists(options)?;
     let audience = |sessions: &Option<Vec<_>>, authids: &Option<Vec<_>>, authroles: &Option<Vec<_>>| {
         let audience = Audience { sessions: sessions.clone(), authids: authids.clone(), authroles: authroles.clone() };
         (audience != Audience::default()).then_some(audience)
@@ -223,8 +221,9 @@ fn routing(options: &options::PublishOptions) -> Option<Box<PublishOptions>> {
         eligible: audience(&options.eligible, &options.eligible_authid, &options.eligible_authrole),
         exclude: audience(&options.exclude, &options.exclude_authid, &options.exclude_authrole),
         condition: condition::of_options(options),
+        dedup: dedup::of_options(options)?,
     };
-    (routing != PublishOptions::default()).then(|| Box::new(routing))
+    Ok((routing != PublishOptions::default()).then(|| Box::new(routing)))
 }
 
 fn handle_call(request: RequestId, options: options::CallOptions, procedure: &str, payload: Payload, output: &mut Output) {

@@ -43,7 +43,7 @@ use super::lifecycle::Due;
 use super::own::Reply;
 use super::session::SessionKey;
 use super::timers::TimerKey;
-use crate::model::command::Acknowledge;
+use crate::model::command::{Acknowledge, PublishOptions};
 use crate::model::publication::Properties;
 use crate::model::record::Kind;
 use crate::model::{ConnectionId, ErrorUri, Publication, Reason, Record, SessionId, Topic};
@@ -78,6 +78,7 @@ impl Router {
         connection: ConnectionId,
         mut publication: Arc<Publication>,
         acknowledge: Acknowledge,
+        options: Option<Box<PublishOptions>>,
     ) {
         if let Err(reason) = self.check_put(&publication) {
             return self.acknowledge(key, connection, acknowledge, Err(reason));
@@ -86,7 +87,7 @@ impl Router {
         if let Some(publication) = Arc::get_mut(&mut publication) {
             publication.retain = false;
         }
-        self.append(Some(key), Some(connection), publication, acknowledge, None);
+        self.append(Some(key), Some(connection), publication, acknowledge, options);
     }
 
     /// Refuses an item above the bounds of the realm. What is on its way into the history is not counted: the bounds of that way

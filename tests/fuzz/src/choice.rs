@@ -467,6 +467,7 @@ impl Choice<'_, '_> {
             eligible: self.maybe(Self::audience),
             exclude: self.maybe(Self::audience),
             condition: self.maybe(Self::condition),
+            dedup: if self.below(8) == 0 { Some(self.pick(&["a", "b"]).into()) } else { None },
         })
     }
 
