@@ -20,6 +20,20 @@ struct Spellings {
     uri: OnceLock<Box<str>>,
 }
 
+impl serde::Serialize for Topic {
+    /// As MQTT spells it.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_mqtt())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Topic {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        Topic::from_mqtt(&text).map_err(|reason| serde::de::Error::custom(reason.to_string()))
+    }
+}
+
 impl Topic {
     /// The topic that MQTT spells `text`: not empty, no wildcard, no NUL, at most 65,535 bytes [MQTT-4.7.3-1], [MQTT-4.7.3-2].
     pub fn from_mqtt(text: &str) -> Result<Self, Reason> {

@@ -250,6 +250,9 @@ impl Router {
     /// A publication has its place: whoever is to have it gets it, then its publisher is answered.
     fn place_publication(&mut self, place: Place, mut waiting: Published, is_duplicate: bool) {
         let from = self.author(waiting.from);
+        if let (Some(key), Acknowledge::ExactlyOnce(_) | Acknowledge::ExactlyOnceAgain(_)) = (from, waiting.acknowledge) {
+            self.note_session_changed(key);
+        }
         let mut publication = waiting.publication;
         // The record that was made of it is gone: nobody else holds it.
         if let Some(publication) = Arc::get_mut(&mut publication) {
@@ -283,6 +286,9 @@ impl Router {
 
     fn place_change(&mut self, place: Place, Asked { from, kind, body, caller }: Asked) {
         let author = self.author(from);
+        if let Some(key) = author {
+            self.note_session_changed(key);
+        }
         self.apply_change(place, kind, &body, author, caller);
         self.settle_change(from);
     }
@@ -400,6 +406,7 @@ impl Router {
         let from = self.author(Some(held.from));
         // Whoever has taken the session over has put an end to it, but it is on record: it is carried out for nobody to hear.
         if let Some(key) = from {
+            self.note_session_changed(key);
             match recorded {
                 Ok(()) => self.carry_out(key, held.connection, held.command),
                 Err(reason) => self.refuse_command(key, held.connection, held.command, reason),
@@ -598,8 +605,9 @@ impl Router {
 
     /// A step is on record. To a client that has gone it is not said: it is said again when it comes back.
     fn say(&mut self, said: Said) {
-        let session = self.author(Some(said.to)).and_then(|key| self.sessions.at_mut(key));
-        if let Some(session) = session {
+        if let Some(key) = self.author(Some(said.to)) {
+            self.note_session_changed(key);
+            let Some(session) = self.sessions.at_mut(key) else { return };
             session.owed.said = session.owed.said.saturating_sub(1);
             if session.connection == Some(said.connection) {
                 for delivery in said.deliveries {

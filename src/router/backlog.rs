@@ -149,6 +149,17 @@ impl Backlog {
         }
     }
 
+    /// Events that were for it, ever.
+    pub(super) fn routed(&self) -> u64 {
+        self.routed
+    }
+
+    /// What is known of it besides where it stands.
+    pub(super) fn restore_routed(&mut self, routed: u64, sent_until: Option<EventId>) {
+        self.routed = routed;
+        self.sent_until = sent_until;
+    }
+
     /// Events up to this one may have been sent to the client, which has not said that it has them.
     pub(super) fn note_sent_until(&mut self, id: Option<EventId>) {
         self.sent_until = id;

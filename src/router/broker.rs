@@ -171,6 +171,11 @@ impl Broker {
         was_member
     }
 
+    /// The share group of this name on `filter`.
+    pub fn group_of(&self, filter: &Filter, share: &str) -> Option<u32> {
+        self.subscriptions.get(self.matcher.find(filter)? as usize)?.groups.get(share).copied()
+    }
+
     /// The members of the share groups that a session is in, itself too.
     pub fn fellows(&self, session: SessionKey, sessions: &Sessions) -> Vec<SessionKey> {
         let names = sessions.at(session).into_iter().flat_map(|session| session.subscriptions.keys());

@@ -45,7 +45,7 @@ pub struct Conditions {
     pub(super) time_ms: u64,
     pub(super) cells: HashMap<Topic, Cell, RandomState>,
     pub(super) standings: HashMap<SessionKey, Standing, FixedState>,
-    /// While records are read back: grants whose publication has not come.
+    /// Grants on record whose publication has not come.
     pub(super) recorded: HashMap<Topic, (SessionId, Value), RandomState>,
     /// Grants on their way whose record the disk has refused.
     pub(super) unrecorded: BTreeSet<Topic>,

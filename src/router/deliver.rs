@@ -9,6 +9,7 @@ use super::inflight::{Owed, Source};
 use super::retained::Author;
 use super::selected::Body;
 use super::session::{Session, SessionKey, Subscribed};
+use super::state::PieceKey;
 use crate::model::command::{Audience, Protocol, PublishOptions, SubscribeOptions};
 use crate::model::delivery::Event;
 use crate::model::publication::Publisher;
@@ -97,6 +98,7 @@ impl Router {
     /// Keeps the value of a topic in place of the one before [MQTT-3.3.1-5], or clears it with an empty one [MQTT-3.3.1-6], which
     /// is not kept [MQTT-3.3.1-7]. It is nobody's but the realm's: 3.1.1: [MQTT-3.1.2-7].
     pub(super) fn retain(&mut self, publication: &Arc<Publication>, by: Option<Author>) {
+        self.changes.note(|| PieceKey::Retained(publication.topic.clone()));
         if self.is_nothing(publication) {
             self.retained.clear(&publication.topic);
         } else {
@@ -234,6 +236,9 @@ impl Router {
     /// One event on its way to one session [MQTT-4.5.0-1]: at once, into its window (where it waits if the client is away,
     /// 3.1.1: [MQTT-3.1.2-5]), or nowhere if it is away and took QoS 0.
     pub(super) fn deliver_to(&mut self, key: SessionKey, publication: &Arc<Publication>, passage: Passage) {
+        if matches!(passage.source, Source::Shared(_)) {
+            self.note_session_changed(key);
+        }
         let Some(session) = self.sessions.at_mut(key) else { return };
         let qos = publication.qos.min(passage.qos); // [MQTT-3.8.4-8], [MQTT-4.8.2-3]
         let Passage { retain, by_pattern, subscriptions, source, .. } = passage;
@@ -273,7 +278,12 @@ impl Router {
             let member = group.members.get(*index).and_then(|(key, _)| self.sessions.at(*key));
             member.is_some_and(|session| session.connection.is_some())
         };
-        let index = (0..count).map(at).find(is_connected).or((qos > Qos::AtMostOnce && count > 0).then(|| at(0)))?;
+        // Nobody keeps what a member takes with QoS 0 while it is away.
+        let keeps = |index: &usize| {
+            let granted = group.members.get(*index).map(|(_, options)| options.qos);
+            granted.is_some_and(|granted| granted.min(qos) > Qos::AtMostOnce)
+        };
+        let index = (0..count).map(at).find(is_connected).or_else(|| (0..count).map(at).find(keeps))?;
         group.turn = index + 1;
         group.members.get(index).copied()
     }

@@ -13,9 +13,10 @@ use serde_json::Value;
 use super::Router;
 use super::append::Place;
 use super::backlog::{Backlog, Standing};
-use super::inflight::Source;
+use super::inflight::{Owed, Source};
 use super::lifecycle::Due;
 use super::session::{Repeats, Session, SessionKey};
+use super::state::PieceKey;
 use crate::model::command::{
     CalleeForm, Features, InvokePolicy, Open, Protocol, RegisterOptions, RetainHandling, Selection, SubscribeEntry,
     SubscribeOptions, Transport, UnsubscribeEntry,
@@ -49,7 +50,7 @@ enum SubscriptionChange {
 
 /// A filter as it is recorded, with what was asked for.
 #[derive(Serialize, Deserialize)]
-struct Entry {
+pub(super) struct Entry {
     filter: Box<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     share: Option<Box<str>>,
@@ -73,8 +74,8 @@ struct Entry {
 enum Handshake {
     /// From a client: PUBREL ends the use of the id.
     Released { client: Box<str>, packet_id: NonZeroU16 },
-    /// Towards a client: the id is given to this event.
-    Sent { client: Box<str>, packet_id: NonZeroU16, event: u64 },
+    /// Towards a client: the id is given to this event, which may come through a shared subscription.
+    Sent { client: Box<str>, packet_id: NonZeroU16, event: u64, is_shared: bool },
     /// Towards a client: PUBREC has come.
     Received { client: Box<str>, packet_id: NonZeroU16 },
 }
@@ -174,6 +175,7 @@ impl Router {
             self.timers.clear(timer);
         }
         if let Some(client) = session.client_id.clone().filter(|_| session.is_recorded) {
+            self.changes.note(|| PieceKey::Session(client.clone()));
             self.append_change(None, Kind::SESSION, encode(&SessionChange::Ended { client }), None);
         }
     }
@@ -234,7 +236,8 @@ impl Router {
         };
         match event.packet_id.filter(|_| event.qos == Qos::ExactlyOnce && !is_on_record) {
             Some(PacketId(packet_id)) => {
-                let step = Handshake::Sent { client, packet_id, event: event.publication.id.0 };
+                let is_shared = session.is_some_and(|session| session.inflight.is_shared(PacketId(packet_id)));
+                let step = Handshake::Sent { client, packet_id, event: event.publication.id.0, is_shared };
                 self.append_delivery(key, connection, Delivery::Event(event), Kind::HANDSHAKE, encode(&step));
             }
             None => self.say_behind(key, connection, Delivery::Event(event)),
@@ -273,7 +276,7 @@ impl Router {
         }
     }
 
-    fn record_progress(&mut self, key: SessionKey) {
+    pub(super) fn record_progress(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.at_mut(key).filter(|session| !session.finished.is_empty()) else { return };
         let (client, Finished { history, shared }) = (session.client_id.clone(), std::mem::take(&mut session.finished));
         if let (Some(client), Some(standing)) = (client, self.standing_of(key, &history)) {
@@ -294,13 +297,17 @@ impl Router {
         };
     }
 
+    /// A session, to be changed by a record.
     fn session_of(&mut self, client: &str) -> Option<&mut Session> {
-        self.sessions.of_client_id(client).and_then(|key| self.sessions.at_mut(key))
+        let key = self.sessions.of_client_id(client)?;
+        self.note_session_changed(key);
+        self.sessions.at_mut(key)
     }
 
     fn replay_checkpoint(&mut self, checkpoint: Checkpoint) {
         let Checkpoint { client, cursor, over, done, shared } = checkpoint;
         let Some(key) = self.sessions.of_client_id(&client) else { return };
+        self.note_session_changed(key);
         let Some(session) = self.sessions.at_mut(key) else { return };
         let Some(backlog) = &mut session.backlog else { return };
         backlog.restore(Standing { cursor, over, done });
@@ -312,6 +319,7 @@ impl Router {
         // Who got what of a shared subscription is not on record before it is over.
         let is_over = |id: PublicationId| shared.iter().any(|(first, last)| (*first..=*last).contains(&id.0));
         for member in self.broker.fellows(key, &self.sessions) {
+            self.note_session_changed(member);
             if let Some(member) = self.sessions.at_mut(member) {
                 member.inflight.restore_finished(|id, source| matches!(source, Source::Shared(_)) && is_over(id));
             }
@@ -319,12 +327,21 @@ impl Router {
     }
 
     /// Finds what an earlier process sent through a shared subscription, with whichever member it was expected.
-    fn replay_sent(&mut self, client: &str, packet_id: PacketId, event: EventId) {
+    fn replay_sent(&mut self, client: &str, packet_id: PacketId, event: EventId, is_shared: bool) {
         let Some(key) = self.sessions.of_client_id(client) else { return };
-        let mut fellows = self.broker.fellows(key, &self.sessions).into_iter();
-        let owed = fellows.find_map(|member| self.sessions.at_mut(member)?.inflight.take_waiting(event.into()));
+        self.note_session_changed(key);
+        let fellows = if is_shared { self.broker.fellows(key, &self.sessions) } else { Vec::new() };
+        let mut fellows = fellows.into_iter();
+        let owed = fellows.find_map(|member| {
+            let owed = self.sessions.at_mut(member)?.inflight.take_waiting(event.into())?;
+            self.note_session_changed(member);
+            Some(Owed { qos: Qos::ExactlyOnce, ..owed })
+        });
         let Some(session) = self.sessions.at_mut(key) else { return };
-        let is_over = owed.is_none() && session.backlog.as_ref().is_none_or(|backlog| backlog.is_over(event));
+        let is_over = match is_shared {
+            true => owed.is_none(),
+            false => session.backlog.as_ref().is_none_or(|backlog| backlog.is_over(event)),
+        };
         if !is_over {
             session.inflight.restore_sent(packet_id, event, owed);
         }
@@ -337,9 +354,9 @@ impl Router {
                     session.unreleased.remove(&PacketId(packet_id));
                 }
             }
-            Handshake::Sent { client, packet_id, event } => {
+            Handshake::Sent { client, packet_id, event, is_shared } => {
                 if let Some(event) = EventId::new(event) {
-                    self.replay_sent(&client, PacketId(packet_id), event);
+                    self.replay_sent(&client, PacketId(packet_id), event, is_shared);
                 }
             }
             Handshake::Received { client, packet_id } => {
@@ -354,7 +371,9 @@ impl Router {
         match change {
             SessionChange::Ended { client } => {
                 if let Some(key) = self.sessions.of_client_id(&client) {
-                    self.remove_session(key);
+                    let removed = self.remove_session(key);
+                    self.changes.note(|| PieceKey::Session(client));
+                    removed.into_iter().for_each(|session| self.redistribute(session.inflight));
                 }
             }
             SessionChange::Left { client, expiry_s, sent } => {
@@ -370,6 +389,9 @@ impl Router {
                     .sessions
                     .of_client_id(&client)
                     .or_else(|| self.replay_opened(place, &client, SessionId(session), expiry_s));
+                if let Some(key) = key {
+                    self.note_session_changed(key);
+                }
                 if let Some(session) = key.and_then(|key| self.sessions.at_mut(key)) {
                     session.protocol = protocol_of(protocol);
                     session.principal = Arc::new(principal);
@@ -381,7 +403,7 @@ impl Router {
         }
     }
 
-    fn replay_opened(&mut self, place: Place, client: &str, session: SessionId, expiry_s: u32) -> Option<SessionKey> {
+    pub(super) fn replay_opened(&mut self, place: Place, client: &str, session: SessionId, expiry_s: u32) -> Option<SessionKey> {
         if self.sessions.of_id(session).is_some() {
             return None;
         }
@@ -411,6 +433,7 @@ impl Router {
             SubscriptionChange::Unsubscribed { client, entries } => (client, entries, false),
         };
         let Some(key) = self.sessions.of_client_id(&client) else { return };
+        self.note_session_changed(key);
         // The bounds refuse again what they refused before.
         for entry in entries {
             if is_subscribed && let Some(entry) = entry.to_subscribe() {
@@ -421,7 +444,7 @@ impl Router {
         }
     }
 
-    fn replay_entry(&mut self, key: SessionKey, entry: SubscribeEntry) {
+    pub(super) fn replay_entry(&mut self, key: SessionKey, entry: SubscribeEntry) {
         match entry {
             // What is retained was sent, or is owed no more: the client subscribed on an earlier connection.
             SubscribeEntry::Topic { filter, share, options } => {
@@ -444,6 +467,7 @@ impl Router {
         if let Some((key, id)) = record.item.dedup.as_ref().and_then(|key| self.read_handshake_key(key))
             && let Some(session) = self.sessions.at_mut(key)
         {
+            session.is_changed = true;
             session.unreleased.insert(id.0, Repeats { fingerprint: 0, count: 0 });
             session.uses = session.uses.max(id.1);
         }
@@ -473,6 +497,7 @@ impl Router {
         let connected: Vec<_> =
             self.sessions.iter().filter(|(_, session)| session.left_ms.is_none()).map(|(key, _)| key).collect();
         for key in connected {
+            self.note_session_changed(key);
             if let Some(session) = self.sessions.at_mut(key) {
                 session.note_left(place.time_ms, Some(place.id));
             }
@@ -492,8 +517,9 @@ impl Router {
             session.is_replayed = false;
             if session.left_ms.is_none() {
                 session.note_left(self.now_ms, last);
+                self.note_session_changed(key);
             }
-            let left_ms = session.left_ms.take().unwrap_or(self.now_ms);
+            let left_ms = self.sessions.at(key).and_then(|session| session.left_ms).unwrap_or(self.now_ms);
             self.wait_for_client(key, left_ms);
         }
     }
@@ -503,7 +529,7 @@ fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
     serde_json::from_slice(body).ok()
 }
 
-fn level_of(protocol: Protocol) -> u8 {
+pub(super) fn level_of(protocol: Protocol) -> u8 {
     match protocol {
         Protocol::Mqtt31 => 3,
         Protocol::Mqtt311 => 4,
@@ -511,7 +537,7 @@ fn level_of(protocol: Protocol) -> u8 {
     }
 }
 
-fn protocol_of(level: u8) -> Protocol {
+pub(super) fn protocol_of(level: u8) -> Protocol {
     match level {
         3 => Protocol::Mqtt31,
         4 => Protocol::Mqtt311,
@@ -520,7 +546,7 @@ fn protocol_of(level: u8) -> Protocol {
 }
 
 impl Entry {
-    fn of_subscribe(entry: &SubscribeEntry) -> Option<Entry> {
+    pub(super) fn of_subscribe(entry: &SubscribeEntry) -> Option<Entry> {
         match entry {
             SubscribeEntry::Topic { filter, share, options } => Entry::of_topic(filter, share.clone(), options, None),
             // A snapshot ends by itself.
@@ -541,7 +567,12 @@ impl Entry {
         }
     }
 
-    fn of_topic(filter: &Filter, share: Option<Box<str>>, options: &SubscribeOptions, pattern: Option<Value>) -> Option<Entry> {
+    pub(super) fn of_topic(
+        filter: &Filter,
+        share: Option<Box<str>>,
+        options: &SubscribeOptions,
+        pattern: Option<Value>,
+    ) -> Option<Entry> {
         let flags = [options.no_local, options.retain_as_published, options.retained_only];
         let flags = flags.iter().rev().fold(0, |flags, is_set| flags << 1 | u8::from(*is_set));
         let (qos, identifier) = (options.qos.bits(), options.identifier);
@@ -557,7 +588,7 @@ impl Entry {
         Some(Entry { filter: filter.as_mqtt()?.into(), share, form, qos: 0, flags: 0, identifier: None, pattern: None })
     }
 
-    fn to_subscribe(&self) -> Option<SubscribeEntry> {
+    pub(super) fn to_subscribe(&self) -> Option<SubscribeEntry> {
         let filter = Filter::from_mqtt(&self.filter).ok()?;
         let qos = Qos::from_bits(self.qos)?;
         let identifier = self.identifier;

@@ -1,5 +1,6 @@
 //! The window of QoS > 0 deliveries of one MQTT session, and the line behind it; both outlive the connection.
 use std::collections::VecDeque;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -91,6 +92,8 @@ impl Slot {
 pub struct Inflight {
     window: usize,
     first: u16,
+    /// What an earlier process has sent follows `first`.
+    is_first_known: bool,
     slots: VecDeque<Slot>,
     /// Slots from the front that were sent on the connection of now; those behind wait for room in its window.
     sent: usize,
@@ -116,6 +119,7 @@ impl Inflight {
         Inflight {
             window: usize::from(receive_maximum.max(1)),
             first: 1,
+            is_first_known: false,
             slots: VecDeque::new(),
             sent: 0,
             active: 0,
@@ -240,7 +244,7 @@ impl Inflight {
     /// The receiver's next step for one delivery. 3.1.1: the steps are those of [MQTT-4.3.2-1] and [MQTT-4.3.3-1].
     pub fn handle_acknowledgement(&mut self, acknowledgement: Acknowledgement) -> Progress {
         let id = acknowledgement.packet_id;
-        let index = (usize::from(id.value()) + IDS - usize::from(self.first)) % IDS;
+        let index = self.index_of(id);
         // What was not sent on this connection cannot be acknowledged on it.
         let slot = self.slots.get_mut(index).filter(|slot| index < self.sent && !matches!(slot, Slot::Free));
         let Some(slot) = slot else { return Progress::Unknown };
@@ -295,15 +299,44 @@ impl Inflight {
         self.slots.iter().filter(|slot| slot.event().is_some()).count() + waiting
     }
 
-    /// The QoS 2 deliveries of the history that have begun: packet id, event, and whether PUBREC has come.
-    pub fn begun(&self) -> impl Iterator<Item = (PacketId, EventId, bool)> {
+    /// The QoS 2 deliveries of stored events that have begun, but for those of shared subscriptions without PUBREC.
+    pub fn begun(&self) -> impl Iterator<Item = (PacketId, EventId, Begun)> {
         let with_id = (0..).zip(&self.slots).filter_map(|(index, slot)| Some((id_at(self.first, index)?, slot)));
         with_id.filter_map(|(packet_id, slot)| match slot {
-            Slot::Sent(owed) if owed.qos == Qos::ExactlyOnce => Some((packet_id, slot.event()?, false)),
+            Slot::Sent(owed) if owed.qos == Qos::ExactlyOnce => Some((packet_id, slot.event()?, Begun::Sent)),
             Slot::Sent(_) | Slot::Free => None,
-            Slot::Released(..) => Some((packet_id, slot.event()?, true)),
-            Slot::Awaited(event) => Some((packet_id, *event, false)),
+            Slot::Released(id, Source::Shared(_)) => Some((packet_id, EventId::new(id.0)?, Begun::SharedReceived)),
+            Slot::Released(..) => Some((packet_id, slot.event()?, Begun::Received)),
+            Slot::Awaited(event) => Some((packet_id, *event, Begun::Sent)),
         })
+    }
+
+    /// The oldest packet id in use, or the next.
+    pub fn first_id(&self) -> PacketId {
+        id_at(self.first, 0).unwrap_or(PacketId(NonZeroU16::MIN))
+    }
+
+    /// The oldest packet id that was in use in an earlier process.
+    pub fn restore_first(&mut self, packet_id: PacketId) {
+        self.first = packet_id.value();
+        self.is_first_known = true;
+    }
+
+    /// A delivery that had begun in an earlier process.
+    pub fn restore_begun(&mut self, packet_id: PacketId, event: EventId, step: Begun) {
+        self.restore_sent(packet_id, event, None);
+        if step == Begun::Sent {
+            return;
+        }
+        let source = if step == Begun::SharedReceived { Source::Shared(u32::MAX) } else { Source::Past };
+        let index = self.index_of(packet_id);
+        if let Some(slot) = self.slots.get_mut(index) {
+            *slot = Slot::Released(event.into(), source);
+        }
+    }
+
+    fn index_of(&self, packet_id: PacketId) -> usize {
+        (usize::from(packet_id.value()) + IDS - usize::from(self.first)) % IDS
     }
 
     /// What is owed through shared subscriptions, with the packet id of QoS 2 that was sent.
@@ -315,9 +348,16 @@ impl Inflight {
         sent.chain(self.queue.iter().map(|owed| (None, owed))).filter(|(_, owed)| matches!(owed.source, Source::Shared(_)))
     }
 
-    /// Takes what waits of this publication out of the line.
+    /// True if what was sent under this id came through a shared subscription.
+    pub fn is_shared(&self, packet_id: PacketId) -> bool {
+        let index = self.index_of(packet_id);
+        matches!(self.slots.get(index), Some(Slot::Sent(Owed { source: Source::Shared(_), .. })))
+    }
+
+    /// Takes what waits of this publication, and came through a shared subscription, out of the line.
     pub fn take_waiting(&mut self, publication: PublicationId) -> Option<Owed> {
-        let index = self.queue.iter().position(|owed| owed.publication.id == publication)?;
+        let is_it = |owed: &Owed| owed.publication.id == publication && matches!(owed.source, Source::Shared(_));
+        let index = self.queue.iter().position(is_it)?;
         let owed = self.queue.remove(index)?;
         self.queue_bytes -= owed.publication.weight();
         Some(owed)
@@ -325,10 +365,16 @@ impl Inflight {
 
     /// An earlier process sent this event as QoS 2 under this packet id. Where it is not at hand it is read again.
     pub fn restore_sent(&mut self, packet_id: PacketId, event: EventId, owed: Option<Owed>) {
-        if self.slots.is_empty() {
+        if self.slots.is_empty() && !self.is_first_known {
             self.first = packet_id.value();
         }
-        let index = (usize::from(packet_id.value()) + IDS - usize::from(self.first)) % IDS;
+        let mut index = self.index_of(packet_id);
+        // Ids go round: one that is far ahead was given before the first that is known.
+        if index > IDS / 2 {
+            (index..IDS).for_each(|_| self.slots.push_front(Slot::Free));
+            self.first = packet_id.value();
+            index = 0;
+        }
         while self.slots.len() <= index {
             self.slots.push_back(Slot::Free);
         }
@@ -374,7 +420,7 @@ impl Inflight {
 
     /// An earlier process heard that the QoS 2 delivery under this packet id was received.
     pub fn restore_received(&mut self, packet_id: PacketId) {
-        let index = (usize::from(packet_id.value()) + IDS - usize::from(self.first)) % IDS;
+        let index = self.index_of(packet_id);
         if let Some(slot) = self.slots.get_mut(index) {
             match slot {
                 Slot::Sent(owed) => *slot = Slot::Released(owed.publication.id, owed.source),
@@ -450,6 +496,17 @@ impl Inflight {
             _ => None,
         })
     }
+}
+
+/// How far a QoS 2 delivery has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub enum Begun {
+    /// PUBLISH was sent.
+    Sent,
+    /// PUBREC has come.
+    Received,
+    /// The same, of one that came through a shared subscription.
+    SharedReceived,
 }
 
 /// One thing to send.

@@ -95,6 +95,7 @@ impl Router {
         session.principal = open.principal;
         session.features = open.features;
         session.expiry_s = open.expiry_s;
+        session.left_ms = None;
         session.will = open.will;
         session.is_recorded |= session.is_durable();
         session.unreleased.values_mut().for_each(|repeats| repeats.count = 0);
@@ -151,6 +152,7 @@ impl Router {
             u32::MAX => u64::MAX,
             seconds => left_ms.saturating_add(u64::from(seconds) * 1_000),
         };
+        session.left_ms = Some(left_ms);
         let will_ms = session.will.as_ref().map(|will| self.now_ms + u64::from(will.delay_s) * 1_000);
         let timers = [
             will_ms
@@ -235,6 +237,8 @@ impl Router {
         }
         self.clear_timers(key);
         self.publish_will(key);
+        // What it had of its share groups goes to nobody else after a restart either.
+        self.record_progress(key);
         let Some(session) = self.remove_session(key) else { return };
         self.record_ended(key, &session);
         self.counters.dropped += session.inflight.dropped;
@@ -254,7 +258,7 @@ impl Router {
     }
 
     /// What its share groups still owe, but for QoS 2 that has begun [MQTT-4.8.2-5], goes to their other members.
-    fn redistribute(&mut self, inflight: super::inflight::Inflight) {
+    pub(super) fn redistribute(&mut self, inflight: super::inflight::Inflight) {
         for (group, owed) in inflight.into_shared() {
             if let Some((member, options)) = self.pick_member(group, owed.qos) {
                 let subscriptions = options.identifier.map(u64::from).into_iter().collect();

@@ -15,6 +15,7 @@ use super::lifecycle::Due;
 use super::lock_change::LockChange;
 use super::own::Reply;
 use super::session::SessionKey;
+use super::state::PieceKey;
 use crate::model::arguments::Arguments;
 use crate::model::command::{Acknowledge, Outcome};
 use crate::model::delivery::Taken;
@@ -53,6 +54,31 @@ struct Leaving {
 }
 
 impl Holder {
+    /// One of an earlier process.
+    pub(super) fn earlier(session: SessionId, token: EventId, will: Value, deadline_ms: Option<u64>) -> Self {
+        Holder { key: None, session, token, will, deadline_ms, leaving: None }
+    }
+
+    /// Whose session it is.
+    pub(super) fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// The id of the grant.
+    pub(super) fn token(&self) -> EventId {
+        self.token
+    }
+
+    /// What the topic gets at its end.
+    pub(super) fn will(&self) -> &Value {
+        &self.will
+    }
+
+    /// When it ends by itself.
+    pub(super) fn deadline_ms(&self) -> Option<u64> {
+        self.deadline_ms
+    }
+
     /// It ends, with this value; only the first end counts.
     fn leave(&mut self, value: Value, asker: Option<(Caller, SessionId)>) {
         self.leaving.get_or_insert(Leaving { value, asker, is_on_its_way: false });
@@ -79,6 +105,9 @@ impl Router {
                 }
             }
             Role::Granted(granted) => {
+                if self.conditions.recorded.remove(topic).is_some() {
+                    self.changes.note(|| PieceKey::Grant(topic.clone()));
+                }
                 if self.conditions.unrecorded.remove(topic) {
                     // A restart would not know that it is held.
                     self.hold(place, topic, from, &granted);
@@ -112,6 +141,7 @@ impl Router {
 
     fn take_holder(&mut self, topic: &Topic) -> Option<Holder> {
         let holder = self.conditions.cells.get_mut(topic)?.holder.take()?;
+        self.changes.note(|| PieceKey::Holder(topic.clone()));
         if let Some(key) = holder.key {
             if let Some(standing) = self.conditions.standings.get_mut(&key) {
                 standing.held.remove(topic);
@@ -134,6 +164,7 @@ impl Router {
             // It had ended before it was granted.
             None => holder.leave(holder.will.clone(), None),
         }
+        self.changes.note(|| PieceKey::Holder(topic.clone()));
         self.conditions.cells.entry(topic.clone()).or_default().holder = Some(holder);
     }
 
@@ -197,6 +228,9 @@ impl Router {
             Role::Plain => {}
             Role::Granted(granted) => {
                 self.conditions.unrecorded.remove(topic);
+                if self.conditions.recorded.remove(topic).is_some() {
+                    self.changes.note(|| PieceKey::Grant(topic.clone()));
+                }
                 self.tell_refused(from, *granted, Acknowledge::None, reason);
             }
             Role::Release => {
@@ -290,14 +324,20 @@ impl Router {
         let session = from.and_then(|key| self.sessions.at(key)).map(|session| session.id);
         let asker = caller.zip(session);
         match change {
-            // Told with the publication itself.
-            LockChange::Ask { .. } | LockChange::Grant { .. } => return,
+            LockChange::Ask { .. } => return,
+            // Told with the publication itself, which follows.
+            LockChange::Grant { session, will, .. } => {
+                self.changes.note(|| PieceKey::Grant(topic.clone()));
+                self.conditions.recorded.insert(topic, (SessionId(session), will));
+                return;
+            }
             LockChange::Release { token, .. } => match (self.held_by(&topic, token), asker) {
                 (Some(holder), asker) => holder.leave(Value::Null, asker),
                 (None, Some((caller, session))) => self.reply_to(&caller, session, Reason::ConditionFailed.into()),
                 (None, None) => {}
             },
             LockChange::Renew { token, ttl_ms, .. } => {
+                self.changes.note(|| PieceKey::Holder(topic.clone()));
                 let reply = match self.held_by(&topic, token) {
                     Some(holder) => {
                         holder.deadline_ms = Some(place.time_ms.saturating_add(ttl_ms));
@@ -340,6 +380,7 @@ impl Router {
         let change = LockChange::decode(body);
         let topic = change.as_ref().and_then(LockChange::topic);
         if let (Some(LockChange::Grant { session, will, .. }), Some(topic)) = (change, topic) {
+            self.changes.note(|| PieceKey::Grant(topic.clone()));
             self.conditions.recorded.insert(topic, (SessionId(session), will));
         }
     }
@@ -351,12 +392,17 @@ impl Router {
         let is_empty = record.item.payload.is_empty();
         let holder = self.conditions.cells.get(topic).and_then(|cell| cell.holder.as_ref());
         if holder.is_some_and(|holder| by != Some(holder.session) || is_empty) {
+            self.changes.note(|| PieceKey::Holder(topic.clone()));
             self.conditions.cells.remove(topic);
+        }
+        if self.conditions.recorded.contains_key(topic) {
+            self.changes.note(|| PieceKey::Grant(topic.clone()));
+            self.changes.note(|| PieceKey::Holder(topic.clone()));
         }
         let is_grant = record.item.flags.has(Flags::CONDITIONAL) && !is_empty;
         let recorded = self.conditions.recorded.remove(topic).filter(|(session, _)| is_grant && by == Some(*session));
         if let Some((session, will)) = recorded {
-            let holder = Holder { key: None, session, token: record.id, will, deadline_ms: None, leaving: None };
+            let holder = Holder::earlier(session, record.id, will, None);
             self.conditions.cells.insert(topic.clone(), Cell { holder: Some(holder), ..Cell::default() });
         }
     }
@@ -364,7 +410,9 @@ impl Router {
     /// The process before this one has ended, with all of its connections: what they held gets its wills.
     pub(super) fn end_earlier_holders(&mut self, time_ms: u64) {
         self.conditions.time_ms = self.conditions.time_ms.max(time_ms);
-        self.conditions.recorded.clear();
+        for (topic, _) in self.conditions.recorded.drain() {
+            self.changes.note(|| PieceKey::Grant(topic));
+        }
         let held = |(topic, cell): (&Topic, &Cell)| {
             let token = cell.holder.as_ref().filter(|holder| holder.key.is_none())?.token;
             Some((token, topic.clone()))

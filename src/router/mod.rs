@@ -24,13 +24,14 @@ pub mod replay;
 pub mod retained;
 pub mod selected;
 pub mod session;
+pub mod state;
 pub mod subscribe;
 #[cfg(test)]
 pub mod tests;
 pub mod timers;
 pub mod topic_calls;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -43,7 +44,7 @@ use crate::model::command::{Acknowledge, AcknowledgeStep, Acknowledgement, Proto
 use crate::model::delivery::Taken;
 use crate::model::payload::ToArgs;
 use crate::model::{
-    Command, ConnectionId, Delivery, Encoding, Limits, PacketId, Payload, Publication, PublicationId, Qos, Reason, Topic,
+    Command, ConnectionId, Delivery, Encoding, EventId, Limits, PacketId, Payload, Publication, PublicationId, Qos, Reason, Topic,
 };
 use append::{Appends, is_stored};
 use broker::Broker;
@@ -60,6 +61,7 @@ use selected::Selected;
 use session::{Repeats, SessionKey, Sessions};
 use slab::Slab;
 use smallvec::SmallVec;
+use state::Changes;
 use timers::{TimerKey, Timers};
 
 /// What a realm counts; read by the status page and `$SYS`.
@@ -106,6 +108,9 @@ pub struct Router {
     to_args: ToArgs,
     queues: Desk,
     conditions: Conditions,
+    changes: Changes,
+    /// While pieces of state are restored: events that are owed through shared subscriptions.
+    restoring: HashMap<EventId, Arc<Publication>, FixedState>,
     timers: Timers<Due>,
     /// Every connection is told to end once nothing waits for its place in the history.
     is_stopping: bool,
@@ -135,6 +140,8 @@ impl Router {
             to_args: |payload, _, _| payload.clone(),
             queues: Desk::default(),
             conditions: Conditions::default(),
+            changes: Changes::default(),
+            restoring: HashMap::default(),
             timers: Timers::new(),
             is_stopping: false,
             effects: VecDeque::new(),

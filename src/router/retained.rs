@@ -109,6 +109,11 @@ impl Retained {
         (!value.publication.is_expired(now_ms)).then_some(&value.publication)
     }
 
+    /// Every topic that has one, expired or not, in no order that matters.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.by_levels.values().map(|value| &value.publication.topic)
+    }
+
     /// How many there are; expired ones count until they are purged.
     pub fn len(&self) -> usize {
         self.by_levels.len()

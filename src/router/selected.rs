@@ -150,6 +150,11 @@ impl Router {
 }
 
 impl Selected {
+    /// What events must look like.
+    pub(super) fn pattern(&self) -> Option<&Value> {
+        self.pattern.as_ref()
+    }
+
     /// True if it ends with what there is.
     pub fn is_snapshot(&self) -> bool {
         self.is_snapshot

@@ -84,8 +84,12 @@ pub struct Session {
     pub is_recorded: bool,
     /// The records are being read, and it is in them.
     pub is_replayed: bool,
-    /// While the records are read: when its client left; `None` if it had not.
+    /// When its client left; `None` if it has not.
     pub left_ms: Option<u64>,
+    /// A record of it has its place since its piece of the realm's state was kept.
+    pub is_changed: bool,
+    /// Events that were for it when its piece was kept.
+    pub kept_routed: u64,
     /// How far it has come in the history, if it stays and there is one.
     pub backlog: Option<Box<Backlog>>,
     /// What its client has acknowledged since the last checkpoint.
@@ -141,6 +145,8 @@ impl Session {
             is_recorded: false,
             is_replayed: false,
             left_ms: None,
+            is_changed: false,
+            kept_routed: 0,
             backlog: None,
             finished: Finished::default(),
             uses: 0,

@@ -8,7 +8,7 @@ use super::session::{SessionKey, Subscribed};
 use crate::model::command::{Past, RetainHandling, Selection, SubscribeEntry, SubscribeOptions, UnsubscribeEntry};
 use crate::model::delivery::Granted;
 use crate::model::query::Query;
-use crate::model::{ConnectionId, Delivery, EventId, Filter, Reason, RequestId, SubscriptionId};
+use crate::model::{ConnectionId, Delivery, EventId, Filter, Qos, Reason, RequestId, SubscriptionId};
 
 /// A replay owed after the answer: SUBACK comes first.
 #[derive(Debug)]
@@ -162,7 +162,9 @@ impl Router {
         }
         let session = self.sessions.at_mut(key).ok_or(Reason::ConnectionLost)?;
         // In place of an earlier one [MQTT-3.8.4-3]; deliveries that wait are none of it [MQTT-3.8.4-4], 3.1.1: [MQTT-3.8.4-3].
-        let since = session.subscriptions.get(&name).map_or(last, |earlier| earlier.since);
+        // What came with QoS 0 before is not owed.
+        let earlier = session.subscriptions.get(&name).filter(|earlier| earlier.options.qos > Qos::AtMostOnce);
+        let since = earlier.map_or(last, |earlier| earlier.since);
         session.subscriptions.insert(name.clone(), Subscribed { options, since });
         let (filter, share) = name;
         let (id, _) = self.broker.subscribe(key, &filter, share.as_deref(), options);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::effect::{Draft, ReadForm};
+use super::state::{Piece, PieceKey};
 use super::{Effect, Router};
 use crate::model::arguments::Arguments;
 use crate::model::command::{
@@ -25,7 +26,8 @@ pub struct Realm {
     pub router: Router,
     /// The time of the next command.
     pub now_ms: u64,
-    connections: u64,
+    /// Connections so far: sessions are numbered by them.
+    pub connections: u64,
     requests: u64,
     /// What the realm has on its disk, in the order of ids; the records of changes of state too.
     pub records: Vec<Record>,
@@ -194,11 +196,24 @@ impl Realm {
 
     /// The process ends and another one reads the history; everybody has to come again.
     pub fn restart(&mut self) {
+        self.restart_behind(&BTreeMap::new(), 0);
+    }
+
+    /// The same, but it reads these pieces instead of so many records.
+    pub fn restart_behind(&mut self, pieces: &BTreeMap<Vec<u8>, Piece>, kept: usize) {
         self.router = Router::new(self.router.limits.clone(), 1);
         self.router.keep_history();
         self.inboxes.clear();
         self.tickets.clear();
-        for record in &self.records {
+        for (key, piece) in pieces {
+            let restored = PieceKey::from_bytes(key).and_then(|key| self.router.restore(&key, piece));
+            assert!(restored.is_some(), "{key:?} {piece:?}");
+        }
+        if let Some(last) = kept.checked_sub(1).and_then(|last| self.records.get(last)) {
+            self.router.resume_behind(last.id, last.item.time_ms);
+        }
+        self.router.track_changes();
+        for record in self.records.iter().skip(kept) {
             self.router.handle_replayed(record);
         }
         self.router.finish_replay(self.now_ms);

@@ -1,6 +1,8 @@
 //! What queues hold and tell: items, settings, figures, and what those who wait are given.
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::change::Token;
 use crate::model::publication::Properties;
 use crate::model::{Payload, Topic};
@@ -30,7 +32,7 @@ pub fn weight_of(payload: &Payload, properties: Option<&Properties>) -> usize {
 }
 
 /// How a queue treats its items.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Settings {
     /// How long a claim lasts.
     pub visibility_ms: u64,
@@ -49,7 +51,7 @@ impl Default for Settings {
 }
 
 /// What has happened to the items of a queue.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// Items put.
     pub put: u64,

@@ -1,11 +1,13 @@
 //! Who waits for the items of a queue, and what each connection has of them.
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::change::Token;
 use crate::model::Topic;
 
 /// Somebody in line.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Taker {
     /// A call, which gets what there is when there is something, up to `max` items.
     Call {
@@ -23,7 +25,7 @@ pub enum Taker {
 }
 
 /// The line of one queue: first come, first served; a connection that was served comes last again.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Line {
     takers: BTreeMap<u64, Taker>,
     last_turn: u64,
@@ -63,6 +65,11 @@ impl Line {
         self.subscribers.remove(&by);
     }
 
+    /// Everybody in line, with their turns.
+    pub fn takers(&self) -> impl Iterator<Item = (&u64, &Taker)> {
+        self.takers.iter()
+    }
+
     /// Calls in line.
     pub fn calls(&self) -> usize {
         self.calls
@@ -80,7 +87,7 @@ impl Line {
 }
 
 /// What a connection waits for and has.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Holder {
     /// Items that it may hold at a time.
     pub window: u32,

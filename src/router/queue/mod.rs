@@ -21,6 +21,7 @@
 pub mod change;
 pub(super) mod connections;
 pub(super) mod item;
+mod kept;
 mod line;
 pub(super) mod procedures;
 pub(super) mod state;
@@ -217,7 +218,7 @@ impl Router {
         !session.is_some_and(|session| session.queues.keys().any(|topic| topic.as_mqtt() == &**queue))
     }
 
-    fn set_queue_timer(&mut self) {
+    pub(super) fn set_queue_timer(&mut self) {
         let desk = &self.queues;
         let due_ms = match (desk.retry_at_ms, desk.is_ticking) {
             (Some(at_ms), _) => Some(at_ms),

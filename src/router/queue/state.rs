@@ -4,8 +4,11 @@
 //! what the record asks for. So the same records lead to the same state, in a running process and after a restart.
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::change::{Change, Token};
 use super::item::{Body, Counts, DEFAULT_VISIBILITY_MS, Refused, Settings, Stats, Told};
+use super::kept::Touched;
 use super::line::{Holder, Line, Taker};
 use crate::model::Topic;
 use crate::router::append::Place;
@@ -17,8 +20,8 @@ pub const MAX_TAKE: u32 = 1_000;
 const MAX_DUE: usize = 10_000;
 
 /// Where an item stands in its queue: the id of the record that brought it there, and which of those that came with it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Rank(u64, u32);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub(super) struct Rank(pub(super) u64, pub(super) u32);
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Item {
@@ -31,14 +34,14 @@ pub(super) struct Item {
     pub(super) standing: Standing,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) enum Standing {
     Ready,
     Resting(u64),
     Claimed,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Claim {
     pub(super) item: Rank,
     /// When it is over; a connection's lasts as long as the connection.
@@ -105,6 +108,8 @@ pub struct Queues {
     pub(super) waits: BTreeMap<u64, (Topic, u64)>,
     pub(super) due: BTreeSet<(u64, Due)>,
     pub(super) bytes: usize,
+    /// What has changed, for whoever keeps the state.
+    pub(super) touched: Touched,
 }
 
 impl Queues {
@@ -165,6 +170,7 @@ impl Queues {
         expires_at_ms: Option<u64>,
     ) -> (Result<(), Refused>, Vec<Told>) {
         let mut step = Step::new(place);
+        self.touched.note_rest();
         self.advance(&mut step);
         let entry = self.queues.entry(queue.clone()).or_default();
         let max_len = entry.settings.max_len;
@@ -184,6 +190,7 @@ impl Queues {
     /// A change has its place. The settings now in force follow from a declaration.
     pub(in crate::router) fn apply(&mut self, place: Place, change: Change) -> (Result<Option<Settings>, Refused>, Vec<Told>) {
         let mut step = Step::new(place);
+        self.touched.note_rest();
         self.advance(&mut step);
         let outcome = self.change(change, &mut step);
         (outcome, self.finish(step))
@@ -192,6 +199,7 @@ impl Queues {
     /// Every connection has ended: the process had.
     pub(in crate::router) fn end_all(&mut self, place: Place) -> Vec<Told> {
         let mut step = Step::new(place);
+        self.touched.note_rest();
         self.advance(&mut step);
         // First nobody waits: what returns goes to none of them.
         let connections: Vec<u64> = self.holders.keys().copied().collect();
@@ -335,6 +343,7 @@ impl Queues {
     /// had not been. False if there is no such claim.
     pub(super) fn put_back(&mut self, token: Token, delay_ms: Option<u64>, is_counted: bool, step: &mut Step) -> bool {
         let Some(Claim { item: rank, .. }) = self.end_claim(token, step) else { return false };
+        self.touched.note_item(rank);
         let Some(item) = self.items.get_mut(&rank) else { return true };
         let Some(queue) = self.queues.get_mut(&item.queue) else { return true };
         item.standing = Standing::Ready;
@@ -361,6 +370,7 @@ impl Queues {
     }
 
     fn make_ready(&mut self, rank: Rank, step: &mut Step) {
+        self.touched.note_item(rank);
         let Some(item) = self.items.get_mut(&rank) else { return };
         item.standing = Standing::Ready;
         if let Some(queue) = self.queues.get_mut(&item.queue) {
@@ -396,6 +406,7 @@ impl Queues {
 
     /// An item comes into its queue, which exists.
     fn insert(&mut self, rank: Rank, item: Item, step: &mut Step) {
+        self.touched.note_item(rank);
         let Some(queue) = self.queues.get_mut(&item.queue) else { return };
         let weight = item.body.weight();
         queue.items += 1;
@@ -414,6 +425,7 @@ impl Queues {
 
     /// An item that nobody holds leaves its queue.
     fn remove(&mut self, rank: Rank, step: &mut Step) -> Option<Item> {
+        self.touched.note_item(rank);
         let item = self.items.remove(&rank)?;
         let weight = item.body.weight();
         self.bytes -= weight;

@@ -155,6 +155,7 @@ impl Queues {
                 break;
             }
             queue.ready.pop_first();
+            self.touched.note_item(rank);
             queue.claimed += 1;
             queue.counts.taken += 1;
             item.standing = Standing::Claimed;
