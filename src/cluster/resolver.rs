@@ -224,6 +224,11 @@ impl Resolver {
         self.seen.all()
     }
 
+    /// The keys of one owner with their ids, by id.
+    pub fn seen_of(&self, owner: &str) -> Vec<(bytes::Bytes, EventId)> {
+        self.seen.of(owner)
+    }
+
     /// Applies the value of a slot, which must follow the one before (R5).
     pub fn apply(&mut self, slot: Slot, entry: &LedgerEntry, outcomes: &mut Vec<Outcome>) -> Result<(), OutOfOrder> {
         let expected = self.applied.next();

@@ -119,6 +119,14 @@ impl Seen {
         all
     }
 
+    /// The keys of one owner with their ids, by id.
+    pub fn of(&self, owner: &str) -> Vec<(Bytes, EventId)> {
+        let scope = self.scopes.get(owner);
+        let mut all: Vec<_> = scope.into_iter().flat_map(|scope| &scope.ids).map(|(key, id)| (key.clone(), *id)).collect();
+        all.sort_unstable_by_key(|(_, id)| *id);
+        all
+    }
+
     /// A digest of everything remembered.
     pub(crate) fn digest(&self, start: Digest) -> Digest {
         self.all().iter().fold(start, |digest, (key, id)| digest.key(key).word(u128::from(id.value())))

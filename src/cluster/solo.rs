@@ -259,6 +259,16 @@ impl Solo {
         SoloState { next_id: self.next_id(), dt_ms: self.resolver.dt_ms(), incarnation, seen: self.resolver.seen() }
     }
 
+    /// The same without the keys: the next id, the time, the life.
+    pub fn place(&self) -> (EventId, u64, Incarnation) {
+        (self.next_id(), self.resolver.dt_ms(), self.resolver.owner(OWNER).0)
+    }
+
+    /// The keys of one owner, by ascending id.
+    pub fn seen_of(&self, owner: &str) -> Vec<(bytes::Bytes, EventId)> {
+        self.resolver.seen_of(owner)
+    }
+
     /// What is to be done next; `now_ms` is the time since 1970 that a batch closed now gets.
     pub fn poll_effect(&mut self, now_ms: u64) -> Option<SoloEffect> {
         while self.effects.is_empty() && self.flight.is_none() && self.health == Health::Well {

@@ -12,10 +12,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::history::{History, Written};
+use super::kept::Kept;
 use super::line::{Line, Settled};
 use super::reading::Reading;
+use super::state::{Rebuilt, new_router};
 use super::unwritten::Unwritten;
-use super::value;
 use crate::model::query::{Page, ReadTicket};
 use crate::model::record::Ticket;
 use crate::model::{ConnectionId, Delivery, Limits, Publication, Reason};
@@ -25,7 +26,6 @@ use crate::net::{Input, Realm};
 use crate::router::effect::Draft;
 use crate::router::{Census, Counters, Effect, Router};
 use crate::store::Error;
-use crate::wire::payload;
 
 /// One thing for a realm to handle.
 enum Item {
@@ -66,6 +66,8 @@ struct Core {
     overrun: Vec<(ConnectionId, u64)>,
     /// The way into the history; without one ids are given at once.
     line: Option<Line>,
+    /// What is kept of the router's state.
+    kept: Option<Kept>,
     /// The way back out of it.
     reading: Option<Reading>,
     /// Without a line: where the ids come from.
@@ -82,23 +84,20 @@ struct Member {
 impl EventLoop {
     /// The realm called `name` as `history` left it, or an empty one, with a task that brings its timeouts until it is dropped.
     pub fn start(limits: Limits, seed: u64, name: &str, history: Option<&Arc<History>>) -> Result<Arc<Self>, Error> {
-        let mut router = Router::new(limits, seed);
-        router.convert_with(payload::to_args);
-        router.read_values_with(value::of);
         let name: Arc<str> = name.into();
-        let restored = match history {
+        let (router, restored) = match history {
             Some(history) => {
-                router.keep_history();
-                let restored = history.replay(&name, |record| router.handle_replayed(record))?;
+                let (Rebuilt { mut router, restored, .. }, kept) = history.rebuild(&name, &limits, seed)?;
                 router.finish_replay(now_ms());
-                Some((history, restored))
+                (router, Some((history, restored, kept)))
             }
-            None => None,
+            None => (new_router(limits, seed), None),
         };
         let event_loop = Arc::new_cyclic(|this: &Weak<EventLoop>| {
             let reader = history.map(|history| history.reader().clone());
             let reading = reader.map(|reader| Reading::start(this.clone(), name.clone(), reader));
-            let line = restored.map(|(history, restored)| Line::start(this.clone(), name, history.clone(), restored));
+            let line =
+                restored.map(|(history, restored, kept)| (Line::start(this.clone(), name, history.clone(), restored), kept));
             EventLoop::of(router, line, reading)
         });
         // The end of the process before this one is the first thing to be written.
@@ -107,7 +106,8 @@ impl EventLoop {
         Ok(event_loop)
     }
 
-    fn of(router: Router, line: Option<Line>, reading: Option<Reading>) -> Self {
+    fn of(router: Router, line: Option<(Line, Kept)>, reading: Option<Reading>) -> Self {
+        let (line, kept) = line.unzip();
         let core = Core {
             router,
             members: HashMap::default(),
@@ -115,6 +115,7 @@ impl EventLoop {
             dirty: Vec::new(),
             overrun: Vec::new(),
             line,
+            kept,
             reading,
             unwritten: Unwritten::default(),
         };
@@ -149,6 +150,18 @@ impl EventLoop {
     /// True if nothing waits for its place in the history, the end of the process before this one included.
     pub fn is_settled(&self) -> bool {
         self.look(|core| core.line.as_ref().is_none_or(Line::is_idle))
+    }
+
+    /// Keeps the state as it is, if it has changed and it is time, or the last time.
+    pub fn keep(&self, is_last: bool) {
+        self.core.lock().keep(is_last);
+        // Somebody may have found the core taken, and left an item.
+        self.run();
+    }
+
+    /// True if nothing of the state is on its way to where it is kept.
+    pub fn is_kept(&self) -> bool {
+        self.look(|core| core.kept.as_ref().is_none_or(Kept::is_idle))
     }
 
     /// Tells every session to end.
@@ -194,6 +207,7 @@ impl EventLoop {
                 }
                 core.submit();
                 core.tell_of_overruns();
+                core.keep(false);
             }
             self.note_due(core.router.poll_timeout());
             drop(core);
@@ -230,7 +244,7 @@ async fn bring_timeouts(event_loop: Weak<EventLoop>) {
         }
         let due = instant_of(due_ms.min(now_ms() + LOOK.as_millis() as u64));
         tokio::select! {
-            () = tokio::time::sleep_until(due) => {}
+            () = tokio::time::sleep_until(due) => realm.keep(false),
             () = realm.due_changed.notified() => {}
         }
     }
@@ -284,6 +298,18 @@ impl Core {
         tell(&mut self.router);
         self.stage();
         self.flush(None, now_ms);
+    }
+
+    /// Sends what has changed of the state to where it is kept.
+    fn keep(&mut self, is_last: bool) {
+        let (Some(kept), Some(line)) = (&mut self.kept, &mut self.line) else { return };
+        let (as_of, now_ms) = (self.router.as_of(), now_ms());
+        if !kept.is_due(self.router.changed(), as_of, now_ms, is_last) {
+            return;
+        }
+        if let Some((as_of, entries)) = as_of.and_then(|as_of| Some((as_of, line.take_entries(as_of)?))) {
+            kept.send(as_of, self.router.take_changes(), entries, now_ms);
+        }
     }
 
     /// Sends what this round of items has to say on its way into the history.

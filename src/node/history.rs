@@ -1,53 +1,50 @@
-//! The history of this process: the log, the thread that writes it, and what a restart reads back.
-//!
-//! One thread writes for all realms: it takes what waits, writes it, syncs once, and says so; meanwhile the next batches gather.
+//! The history of this process: the log with its writer, what is kept of the realms' states, and how a start reads both.
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use parking_lot::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::config::Config;
 use super::event_loop::EventLoop;
+use super::fold::{self, Entries};
+use super::keeper::Keeper;
+use super::kept::{self, Batch, Kept};
+use super::state::Rebuilt;
+pub use super::writer::Written;
+use super::writer::{Job, Writer};
 use crate::cluster::segment::SyncToken;
-use crate::cluster::solo::{Restored, SoloLimits, Write};
-use crate::model::Record;
-use crate::store::disk::OsDisk;
-use crate::store::log::{self, Options, Reader};
-use crate::store::query::MAX_PAGE_RECORDS;
-use crate::store::{Error, Log, Query, Store};
-
-/// How often a full disk is looked at.
-const LOOK_FOR_ROOM: Duration = Duration::from_millis(200);
+use crate::cluster::solo::Write;
+use crate::model::{EventId, Limits};
+use crate::net::clock::now_ms;
+use crate::store::disk::{Disk, OsDisk};
+use crate::store::log::{self, Options, Reader, Snapshots};
+use crate::store::{Error, Log, Projections, Retention};
 
 /// How often reading the log at start says how far it is.
 const PROGRESS: Duration = Duration::from_secs(2);
 
-/// One batch of a realm, to be written and synced.
-struct Job {
-    realm: Weak<EventLoop>,
-    write: Write,
-    token: SyncToken,
-}
-
-/// What the writer says to a realm.
-#[derive(Clone, Copy, Debug)]
-pub enum Written {
-    /// The batch with this token is durable.
-    Synced(SyncToken),
-    /// The disk is full: nothing of the batch was written.
-    DiskFull,
-    /// There is room again.
-    Room,
-    /// A write or sync failed: what became of the batch is known after a restart only.
-    Failed,
-}
+/// Parts in which what a rule keeps goes.
+const PARTS: u64 = 8;
+/// The smallest part, in bytes and milliseconds.
+const MIN_PART_BYTES: u64 = 1024 * 1024;
+const MIN_PART_MS: u64 = 10_000;
+/// What a small publication takes in the log, about.
+const RECORD_BYTES: u64 = 128;
 
 /// The history of all realms.
 pub struct History {
     jobs: Sender<Job>,
     reader: Reader<OsDisk>,
+    snapshots: Snapshots<OsDisk>,
+    /// The snapshot that is being read at the start, and the realm whose entries come next.
+    reading: Mutex<Option<(Entries<<OsDisk as Disk>::File>, Option<(Arc<str>, EventId)>)>>,
+    projections: Arc<Projections>,
+    batches: Sender<Batch>,
+    /// The keeper ends with it.
+    _keeper: Sender<()>,
 }
 
 /// What [`History::open`] opens.
@@ -62,19 +59,34 @@ impl History {
     /// Opens the log that `config` names and reads it. Call it where tokio runs.
     pub fn open(config: &Config) -> Result<Opened, String> {
         let path = &config.data_dir;
-        let log = open_log(path, config).map_err(|error| format!("cannot open the history in {}: {error}", path.display()))?;
+        let describe = |error: Error| format!("cannot open the history in {}: {error}", path.display());
+        let log = open_log(path, config).map_err(describe)?;
         tell_of_recovery(&log, path);
-        let reader = log.reader().clone();
+        let (projections, damaged) = Projections::open_at(path, &log.directory(), now_ms()).map_err(describe)?;
+        if let Some(damaged) = damaged {
+            let kept_as = damaged.kept_as.display();
+            tracing::warn!(
+                "what was kept of the realms' states is damaged ({}): it is made anew from the history, and kept as {kept_as}",
+                damaged.why
+            );
+        }
+        let (reader, snapshots, projections) = (log.reader().clone(), log.snapshots(), Arc::new(projections));
         let (jobs, waiting) = channel();
         let (told, news) = unbounded_channel();
         let (failed, failure) = tokio::sync::oneshot::channel();
-        let writer = Writer { log, told, full: Vec::new(), failed: Some(failed), failpoint: Failpoint::named() };
-        std::thread::Builder::new()
-            .name("history".to_owned())
-            .spawn(move || writer.run(&waiting))
-            .map_err(|error| format!("cannot start a thread: {error}; raise the limit of processes (ulimit -u)"))?;
+        let writer = Writer::new(log, told, failed);
+        spawn("history", move || writer.run(&waiting))?;
+        let (batches, kept) = channel();
+        let keeping = projections.clone();
+        spawn("state", move || kept::run(&keeping, &kept))?;
+        let (keeper, stop) = channel();
+        let (rules, limits) = (config.retention(), config.limits.clone());
+        let looking = Keeper { reader: reader.clone(), jobs: jobs.clone(), rules, limits };
+        spawn("keeper", move || looking.run(&stop))?;
         tokio::spawn(tell(news));
-        Ok(Opened { history: Arc::new(History { jobs, reader }), failure })
+        let reading = Mutex::new(None);
+        let history = History { jobs, reader, snapshots, reading, projections, batches, _keeper: keeper };
+        Ok(Opened { history: Arc::new(history), failure })
     }
 
     /// The realms that have a history.
@@ -82,30 +94,73 @@ impl History {
         self.reader.realms()
     }
 
-    /// Hands every record of a realm to `handle`, in the order of ids; what its pipeline goes on from.
-    pub fn replay(&self, realm: &Arc<str>, mut handle: impl FnMut(&Record)) -> Result<Restored, Error> {
-        let mut restored = Restored::new(SoloLimits::default().seen);
-        let mut query = Query { limit: MAX_PAGE_RECORDS, ..Query::new(realm.clone()) };
+    /// Puts a realm together: from what is kept of its state, else from the snapshot, and from the records since.
+    pub fn rebuild(&self, realm: &Arc<str>, limits: &Limits, seed: u64) -> Result<(Rebuilt, Kept), Error> {
+        let new = || Rebuilt::new(limits.clone(), seed);
+        let mut rebuilt = new();
+        let kept = self.read_kept(realm, &mut rebuilt);
+        if kept.is_none() {
+            rebuilt = new();
+            self.projections.forget(realm)?;
+            self.read_snapshot(realm, &mut rebuilt)?;
+        }
+        rebuilt.router.track_changes();
+        if kept.is_none() {
+            rebuilt.router.note_all_changed();
+        }
         let mut told = Instant::now();
-        loop {
-            let page = self.reader.read(&query)?;
-            for record in &page.records {
-                if restored.handle_record(record).is_err() {
-                    let file = format!("realm {realm}");
-                    return Err(Error::Corrupt { file, offset: record.id.value(), what: "a record is missing" });
-                }
-                handle(record);
-            }
-            if page.is_end {
-                return Ok(restored);
-            }
-            query = query.behind(&page);
+        fold::replay(&self.reader, realm, &mut rebuilt, None, |at| {
             if told.elapsed() > PROGRESS {
                 told = Instant::now();
-                let at = page.cursor.map_or(0, |id| id.value());
-                tracing::info!("reading the history of realm {realm}: {at} records");
+                tracing::info!("reading the history of realm {realm}: {} records", at.value());
             }
+        })?;
+        Ok((rebuilt, Kept::start(realm.clone(), self.batches.clone(), kept, now_ms())))
+    }
+
+    /// Reads what is kept of the state of a realm, if the history behind it is there.
+    fn read_kept(&self, realm: &str, rebuilt: &mut Rebuilt) -> Option<EventId> {
+        let state = self.reader.realm_state(realm);
+        let last = state.last?;
+        let first = state.oldest.or(last.next());
+        let Some(as_of) = self.projections.as_of(realm) else {
+            tracing::warn!("nothing is kept of the state of realm {realm}: it is made anew from the history");
+            return None;
+        };
+        let is_followed = as_of <= last && as_of.next() >= first;
+        let mut is_sound = || self.projections.read(realm, |key, value| rebuilt.take(key, value).is_some());
+        if is_followed && is_sound() && rebuilt.finish(as_of).is_some() {
+            return Some(as_of);
         }
+        tracing::warn!("what is kept of the state of realm {realm} is not usable: it is made anew from the history");
+        None
+    }
+
+    /// Reads the snapshot's entries of a realm. Realms come in the order of their names, mostly.
+    fn read_snapshot(&self, realm: &str, rebuilt: &mut Rebuilt) -> Result<(), Error> {
+        let mut reading = self.reading.lock();
+        let is_passed = reading.as_ref().is_none_or(|(_, ahead)| ahead.as_ref().is_none_or(|(name, _)| **name > *realm));
+        if is_passed {
+            *reading = match self.snapshots.open()? {
+                Some(snapshot) => {
+                    let mut entries = Entries::of(snapshot);
+                    let first = entries.next_realm()?;
+                    Some((entries, first))
+                }
+                None => None,
+            };
+        }
+        let Some((entries, ahead)) = reading.as_mut() else { return Ok(()) };
+        while let Some((name, as_of)) = ahead.take_if(|(name, _)| **name <= *realm) {
+            let is_it = *name == *realm;
+            if is_it {
+                entries.read_into(rebuilt, as_of)?
+            } else {
+                entries.skip()?
+            }
+            *ahead = entries.next_realm()?;
+        }
+        Ok(())
     }
 
     /// A reader of everything that is durable, for any thread.
@@ -116,14 +171,31 @@ impl History {
     /// Has a batch of `realm` written and synced; `EventLoop::tell_written` is told.
     pub fn write(&self, realm: Weak<EventLoop>, write: Write, token: SyncToken) {
         // Where the writer has ended the process ends too.
-        self.jobs.send(Job { realm, write, token }).ok();
+        self.jobs.send(Job::Write(realm, write, token)).ok();
     }
 }
 
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    thread.map(drop).map_err(|error| format!("cannot start a thread: {error}; raise the limit of processes (ulimit -u)"))
+}
+
 fn open_log(path: &Path, config: &Config) -> Result<Log<OsDisk>, Error> {
-    let log_config = log::Config { durability: config.durability, ..log::Config::default() };
+    let default = log::Config::default();
+    let (roll_bytes, roll_age_ms) = parts_of(&config.retention());
+    let log_config = log::Config { durability: config.durability, roll_bytes, roll_age_ms, ..default };
     let options = Options { new_identity: *uuid::Uuid::new_v4().as_bytes(), ..Options::default() };
     Log::open_at(path, log_config, options)
+}
+
+/// How much, and of which time, goes into one segment, so that the rules are kept to about an eighth.
+fn parts_of(rules: &[Retention]) -> (u64, u64) {
+    let bytes = rules.iter().filter_map(|rule| rule.max_bytes);
+    let counted =
+        rules.iter().filter_map(|rule| rule.max_count).filter(|count| *count > 0).map(|count| count.saturating_mul(RECORD_BYTES));
+    let age_ms = rules.iter().filter_map(|rule| rule.max_age_ms).min().unwrap_or(u64::MAX);
+    let bytes = bytes.chain(counted).min().unwrap_or(u64::MAX);
+    ((bytes / PARTS).max(MIN_PART_BYTES), (age_ms / PARTS).max(MIN_PART_MS))
 }
 
 fn tell_of_recovery(log: &Log<OsDisk>, path: &Path) {
@@ -135,95 +207,6 @@ fn tell_of_recovery(log: &Log<OsDisk>, path: &Path) {
     }
     for file in &recovery.rebuilt {
         tracing::warn!(file, "made a damaged index anew in {}", path.display());
-    }
-}
-
-/// The thread that writes.
-struct Writer {
-    log: Log<OsDisk>,
-    told: UnboundedSender<(Weak<EventLoop>, Written)>,
-    /// Realms that wait for room.
-    full: Vec<Weak<EventLoop>>,
-    failed: Option<tokio::sync::oneshot::Sender<String>>,
-    failpoint: Failpoint,
-}
-
-/// Where a debug build aborts: at the n-th passage of the point that the environment names, as in `FAILPOINT=after_sync:7`.
-struct Failpoint(Option<(String, u32)>);
-
-impl Failpoint {
-    fn named() -> Self {
-        let text = std::env::var("FAILPOINT").ok().filter(|_| cfg!(debug_assertions));
-        let parts = text.as_deref().and_then(|text| text.split_once(':'));
-        Failpoint(parts.and_then(|(point, passages)| Some((point.to_owned(), passages.parse().ok()?))))
-    }
-
-    fn pass(&mut self, point: &str) {
-        if let Some((_, left)) = self.0.as_mut().filter(|(named, _)| named == point) {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                std::process::abort();
-            }
-        }
-    }
-}
-
-impl Writer {
-    fn run(mut self, waiting: &Receiver<Job>) {
-        loop {
-            let first = match self.full.is_empty() {
-                true => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                false => waiting.recv_timeout(LOOK_FOR_ROOM),
-            };
-            match first {
-                Ok(job) => self.write_all(job, waiting),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            if !self.full.is_empty() && self.log.has_room() {
-                for realm in std::mem::take(&mut self.full) {
-                    self.told.send((realm, Written::Room)).ok();
-                }
-            }
-        }
-    }
-
-    /// Everything that waits, and one sync for it.
-    fn write_all(&mut self, first: Job, waiting: &Receiver<Job>) {
-        let mut written = Vec::new();
-        for job in std::iter::once(first).chain(waiting.try_iter()) {
-            match self.log.write(&job.write.items) {
-                Ok(ids) if job.write.has(&ids) => written.push((job.realm, Written::Synced(job.token))),
-                Ok(_) => self.fail(job.realm, "the log is not the one that was opened"),
-                Err(Error::NoSpace) => {
-                    tracing::error!("the disk is full: nothing is stored until there is room");
-                    self.full.push(job.realm.clone());
-                    self.told.send((job.realm, Written::DiskFull)).ok();
-                }
-                Err(error) => self.fail(job.realm, &error.to_string()),
-            }
-        }
-        if written.is_empty() {
-            return;
-        }
-        self.failpoint.pass("after_write");
-        if let Err(error) = self.log.sync() {
-            for (realm, _) in written {
-                self.fail(realm, &error.to_string());
-            }
-            return;
-        }
-        self.failpoint.pass("after_sync");
-        for news in written {
-            self.told.send(news).ok();
-        }
-    }
-
-    fn fail(&mut self, realm: Weak<EventLoop>, why: &str) {
-        self.told.send((realm, Written::Failed)).ok();
-        if let Some(failed) = self.failed.take() {
-            failed.send(why.to_owned()).ok();
-        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! The way of one realm's records into the history: tickets of the router in, batches for the log out.
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Weak};
 
 use super::event_loop::EventLoop;
 use super::history::{History, Written};
+use super::state::{Entry, owner_entry, pipeline_entry};
 use crate::cluster::segment::SyncToken;
 use crate::cluster::solo::{Refusal, Restored, Room, Solo, SoloEffect, SoloLimits, Write};
 use crate::model::record::Ticket;
@@ -81,6 +82,22 @@ impl Line {
     pub fn is_idle(&self) -> bool {
         self.turns.is_idle()
     }
+
+    /// What the pipeline goes on from behind `as_of`, as far as it has changed since the last time; `None` if that is not the last
+    /// place that it gave.
+    pub fn take_entries(&mut self, as_of: EventId) -> Option<Vec<Entry>> {
+        let (next_id, dt_ms, incarnation) = self.turns.solo.place();
+        if next_id != as_of.plus(1) {
+            return None;
+        }
+        let owners = std::mem::take(&mut self.turns.owners);
+        let mut entries = vec![pipeline_entry(next_id, dt_ms, incarnation)];
+        for owner in owners {
+            let keys = self.turns.solo.seen_of(&owner);
+            entries.push(owner_entry(&owner, keys.iter().map(|(key, id)| (key, *id))));
+        }
+        Some(entries)
+    }
 }
 
 /// Tickets and what became of them, each in its turn.
@@ -95,16 +112,23 @@ struct Turns {
     /// Whose turn it is.
     next: Ticket,
     settled: VecDeque<Settled>,
+    /// Owners of keys that are not kept as they are.
+    owners: HashSet<Arc<str>>,
 }
 
 impl Turns {
     fn start(name: Arc<str>, restored: Restored, limits: SoloLimits) -> Self {
         let solo = Solo::start(name.clone(), restored, limits);
-        let (gathered, early, settled) = Default::default();
-        Turns { name, solo, gathered, first: Ticket(0), early, next: Ticket(0), settled }
+        let (gathered, early, settled, owners) = Default::default();
+        Turns { name, solo, gathered, first: Ticket(0), early, next: Ticket(0), settled, owners }
     }
 
     fn put(&mut self, draft: Draft) {
+        if let Some(key) = &draft.dedup
+            && !self.owners.contains(&key.owner)
+        {
+            self.owners.insert(key.owner.clone());
+        }
         self.gathered.push_back(draft.into_item(self.name.clone()));
     }
 

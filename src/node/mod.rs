@@ -3,13 +3,18 @@ pub mod admin;
 pub mod banner;
 pub mod config;
 pub mod event_loop;
+pub mod fold;
 pub mod history;
+pub mod keeper;
+pub mod kept;
 pub mod line;
 pub mod reading;
 pub mod realms;
+pub mod state;
 pub mod sys;
 pub mod unwritten;
 pub mod value;
+pub mod writer;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -169,6 +174,11 @@ async fn stop(realms: &Realms) {
     let deadline = Instant::now() + GOODBYE;
     // Connections that have joined no realm have nothing to be told.
     while all.iter().any(|(_, realm)| realm.connections() > 0 || !realm.is_settled()) && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The next start has less to read.
+    all.iter().for_each(|(_, realm)| realm.keep(true));
+    while all.iter().any(|(_, realm)| !realm.is_kept()) && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -187,6 +187,19 @@ impl Router {
         self.queues.track_changes();
     }
 
+    /// No piece is kept yet.
+    pub fn note_all_changed(&mut self) {
+        for key in self.pieces() {
+            match key {
+                PieceKey::Session(_) | PieceKey::Event(_) => {}
+                key @ (PieceKey::Queues | PieceKey::QueueItem(..)) => self.queues.note_changed(&key),
+                key => self.changes.note(|| key),
+            }
+        }
+        let sessions: Vec<SessionKey> = self.sessions.iter().map(|(key, _)| key).collect();
+        sessions.into_iter().for_each(|key| self.note_session_changed(key));
+    }
+
     /// How many pieces have changed, about.
     pub fn changed(&self) -> usize {
         self.changes.keys.len() + self.changes.sessions + self.queues.changed()

@@ -1,12 +1,13 @@
 //! Durability: the history of all realms on disk, one log per process, and the complete state that stands in for trimmed history.
 //!
 //! [`Log`] is the log, [`Memory`] the reference that does the same without a disk; both are a [`Store`].
-mod codec;
+pub mod codec;
 pub mod disk;
 pub mod error;
 mod input;
 pub mod log;
 pub mod memory;
+pub mod projections;
 pub mod query;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ mod tests;
 pub use error::Error;
 pub use log::Log;
 pub use memory::Memory;
+pub use projections::Projections;
 pub use query::{Page, Query, RealmState, Retention};
 
 use std::sync::Arc;

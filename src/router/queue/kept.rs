@@ -71,6 +71,13 @@ impl Desk {
         self.state.touched.is_tracked = true;
     }
 
+    pub(in crate::router) fn note_changed(&mut self, key: &PieceKey) {
+        match key {
+            PieceKey::QueueItem(id, index) => self.state.touched.note_item(Rank(*id, *index)),
+            _ => self.state.touched.note_rest(),
+        }
+    }
+
     pub(in crate::router) fn changed(&self) -> usize {
         self.state.touched.items.len() + usize::from(self.state.touched.rest)
     }

@@ -21,7 +21,7 @@ pub use reader::{Extent, Reader};
 pub use recovery::{Options, Recovery, Torn};
 pub use retention::Plan;
 pub use snapshot::SnapshotReader;
-pub use snapshot_job::{SnapshotDone, SnapshotJob};
+pub use snapshot_job::{SnapshotDone, SnapshotJob, Snapshots};
 pub use writer::{Log, SyncDone, SyncJob};
 
 use std::path::Path;
@@ -48,6 +48,10 @@ pub enum Durability {
 pub struct Config {
     /// Bytes of a segment, preallocated; at most 1 GiB.
     pub segment_bytes: u64,
+    /// A segment with as many bytes is sealed before the next batch: only whole segments are trimmed.
+    pub roll_bytes: u64,
+    /// So is one whose first record is this old by then.
+    pub roll_age_ms: u64,
     /// Bytes that stay free on the disk.
     pub reserve_bytes: u64,
     /// What an acknowledgement means.
@@ -56,7 +60,13 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config { segment_bytes: 64 * 1024 * 1024, reserve_bytes: 64 * 1024 * 1024, durability: Durability::Sync }
+        Config {
+            segment_bytes: 64 * 1024 * 1024,
+            roll_bytes: u64::MAX,
+            roll_age_ms: u64::MAX,
+            reserve_bytes: 64 * 1024 * 1024,
+            durability: Durability::Sync,
+        }
     }
 }
 

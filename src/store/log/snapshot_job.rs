@@ -75,6 +75,19 @@ impl<D: Disk> SnapshotJob<D> {
     }
 }
 
+/// Opens the snapshot of a directory, whichever it is by then.
+pub struct Snapshots<D> {
+    disk: D,
+    directory: [u8; 16],
+}
+
+impl<D: Disk> Snapshots<D> {
+    /// The snapshot, to be read piece by piece.
+    pub fn open(&self) -> Result<Option<SnapshotReader<D::File>>, Error> {
+        snapshot::open(&self.disk, &self.directory)
+    }
+}
+
 fn check_order<D: Disk>(reader: &Reader<D>, ids: &[(Arc<str>, EventId)], previous: &[(Arc<str>, EventId)]) -> Result<(), Error> {
     let is_durable = |(realm, id): &(Arc<str>, EventId)| reader.realm_state(realm).last.is_some_and(|last| last >= *id);
     let is_in_order = !ids.is_empty() && ids.iter().all(is_durable) && is_later(ids, previous);
@@ -110,6 +123,11 @@ impl<D: Disk> Log<D> {
         self.reader.set_snapshot(as_of.clone(), bytes);
         self.snapshot_of = as_of;
         Ok(())
+    }
+
+    /// For whoever reads snapshots when the log is elsewhere.
+    pub fn snapshots(&self) -> Snapshots<D> {
+        Snapshots { disk: self.disk.clone(), directory: self.identity.directory }
     }
 
     /// The snapshot, to be read piece by piece.

@@ -50,6 +50,8 @@ pub(super) struct Tail<F> {
     pub allocated: u64,
     /// The checksum of the last frame.
     pub chain: u32,
+    /// When its first record was made, if it has one.
+    pub first_time_ms: Option<u64>,
 }
 
 /// A batch on its way, and what is written but not yet synced.
@@ -60,6 +62,7 @@ pub(super) struct Scratch {
     lengths: Vec<u32>,
     undo: Vec<(Arc<str>, Head)>,
     unsynced: Vec<Place>,
+    time_ms: u64,
 }
 
 /// A sync that can run elsewhere.
@@ -137,12 +140,13 @@ impl<D: Disk> Log<D> {
     /// Bodies of all items into the scratch, with room for their headers; the heads move on, and `undo` says from where.
     fn encode(&mut self, items: &[Item]) -> Result<Vec<EventId>, Error> {
         let limit = self.batch_limit();
-        let Scratch { frames, places, lengths, undo, .. } = &mut self.scratch;
+        let Scratch { frames, places, lengths, undo, time_ms, .. } = &mut self.scratch;
         frames.clear();
         places.clear();
         lengths.clear();
         undo.clear();
         let mut ids = Vec::with_capacity(items.len());
+        *time_ms = items.last().map_or(0, |item| item.time_ms);
         for item in items {
             codec::check(item)?;
             let head = self.heads.head(&item.realm);
@@ -173,7 +177,14 @@ impl<D: Disk> Log<D> {
     fn write_encoded(&mut self) -> Result<(), Error> {
         if self.tail.end + self.scratch.frames.len() as u64 > self.tail.allocated {
             self.roll()?;
+        } else if self.is_to_be_sealed(self.scratch.time_ms) {
+            // It need not be: without room for another segment there is some in this one.
+            match self.roll() {
+                Err(Error::NoSpace) => {}
+                rolled => rolled?,
+            }
         }
+        self.tail.first_time_ms.get_or_insert(self.scratch.time_ms);
         let (tail, scratch) = (&self.tail, &mut self.scratch);
         if tail.end + scratch.frames.len() as u64 > tail.allocated {
             let limit = (tail.allocated - tail.end) as usize;
@@ -276,6 +287,18 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
+    /// True if what stands in the segment should be trimmed before what comes at this time.
+    fn is_to_be_sealed(&self, time_ms: u64) -> bool {
+        let age_ms = self.tail.first_time_ms.map_or(0, |first_ms| time_ms.saturating_sub(first_ms));
+        self.tail.first_time_ms.is_some() && (self.tail.end >= self.config.roll_bytes || age_ms >= self.config.roll_age_ms)
+    }
+
+    /// Seals the segment if what stands in it is old enough, so that it can be trimmed although nothing comes.
+    pub fn seal_old(&mut self, now_ms: u64) -> Result<(), Error> {
+        self.check_alive()?;
+        if self.is_to_be_sealed(now_ms) { self.roll() } else { Ok(()) }
+    }
+
     fn seal(&mut self, sealing: &[u8]) -> Result<(), Error> {
         let Tail { file, end, name, .. } = &self.tail;
         // The length first: once the trailer is there, it stands at the end.
@@ -361,7 +384,7 @@ pub(super) fn begin<D: Disk>(
     };
     write().map_err(|error| Error::io(&name, error))?;
     let end = bytes.len() as u64;
-    Ok(Tail { number, name, file: Arc::new(file), salt, end, synced: end, allocated: end, chain })
+    Ok(Tail { number, name, file: Arc::new(file), salt, end, synced: end, allocated: end, chain, first_time_ms: None })
 }
 
 impl<D: Disk> Reader<D> {

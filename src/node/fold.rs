@@ -1,0 +1,214 @@
+//! Makes a snapshot of all realms: the one before it and the sealed segments since, folded realm by realm, never what runs.
+//!
+//! In the file a realm is its name, the id that it is as of, and its entries, each behind its length; an empty name is the end.
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::state::{Entry, Rebuilt, bytes_from, put_bytes};
+use crate::model::{EventId, Limits};
+use crate::store::disk::{Disk, DiskFile, OsDisk};
+use crate::store::log::{Reader, SnapshotDone, SnapshotJob, SnapshotReader};
+use crate::store::query::MAX_PAGE_RECORDS;
+use crate::store::{AsOf, Error, Query};
+
+/// Bytes that are gathered before they are written.
+const CHUNK_BYTES: usize = 512 * 1024;
+
+/// Entries of the realms of a snapshot, in the order in which they were written.
+pub struct Entries<F> {
+    reader: SnapshotReader<F>,
+    buffer: Vec<u8>,
+    at: usize,
+}
+
+impl<F: DiskFile> Entries<F> {
+    /// Of this snapshot.
+    pub fn of(reader: SnapshotReader<F>) -> Self {
+        Entries { reader, buffer: Vec::new(), at: 0 }
+    }
+
+    /// The bytes behind the next length.
+    fn next(&mut self) -> Result<Vec<u8>, Error> {
+        loop {
+            if let Some((bytes, _)) = self.buffer.get(self.at..).and_then(bytes_from) {
+                self.at += 4 + bytes.len();
+                return Ok(bytes.to_vec());
+            }
+            self.buffer.drain(..self.at);
+            self.at = 0;
+            let Some(chunk) = self.reader.next_chunk()? else { return Err(unreadable()) };
+            self.buffer.extend_from_slice(&chunk);
+        }
+    }
+
+    /// The next realm and the id that its entries are as of, which follow.
+    pub fn next_realm(&mut self) -> Result<Option<(Arc<str>, EventId)>, Error> {
+        let name = self.next()?;
+        if name.is_empty() {
+            // What it is as of is known to be complete only now.
+            return self.reader.next_chunk()?.is_none().then_some(None).ok_or_else(unreadable);
+        }
+        let name = String::from_utf8(name).map_err(|_| unreadable())?;
+        let as_of = self.next()?.try_into().ok().map(u64::from_le_bytes).and_then(EventId::new);
+        Ok(Some((name.into(), as_of.ok_or_else(unreadable)?)))
+    }
+
+    /// The next entry of that realm; `None` behind the last.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, Error> {
+        let key = self.next()?;
+        if key.is_empty() { Ok(None) } else { Ok(Some((key, self.next()?))) }
+    }
+
+    /// Reads the entries of that realm into `rebuilt`.
+    pub fn read_into(&mut self, rebuilt: &mut Rebuilt, as_of: EventId) -> Result<(), Error> {
+        while let Some((key, value)) = self.next_entry()? {
+            rebuilt.take(&key, &value).ok_or_else(unreadable)?;
+        }
+        rebuilt.finish(as_of).ok_or_else(unreadable)
+    }
+
+    /// Passes over the entries of that realm.
+    pub fn skip(&mut self) -> Result<(), Error> {
+        while self.next_entry()?.is_some() {}
+        Ok(())
+    }
+}
+
+fn unreadable() -> Error {
+    Error::Corrupt { file: "snapshot".to_owned(), offset: 0, what: "an entry that cannot be read" }
+}
+
+/// Reads the records of `realm` behind what `rebuilt` includes, up to `until`, or all.
+pub fn replay<D: Disk>(
+    reader: &Reader<D>,
+    realm: &Arc<str>,
+    rebuilt: &mut Rebuilt,
+    until: Option<EventId>,
+    mut progress: impl FnMut(EventId),
+) -> Result<(), Error> {
+    let before = until.and_then(EventId::next);
+    let mut query = Query { after: rebuilt.router.as_of(), before, limit: MAX_PAGE_RECORDS, ..Query::new(realm.clone()) };
+    loop {
+        let page = reader.read(&query)?;
+        for record in &page.records {
+            if rebuilt.restored.handle_record(record).is_err() {
+                let file = format!("realm {realm}");
+                return Err(Error::Corrupt { file, offset: record.id.value(), what: "a record is missing" });
+            }
+            rebuilt.router.handle_replayed(record);
+        }
+        if page.is_end {
+            return Ok(());
+        }
+        page.cursor.into_iter().for_each(&mut progress);
+        query = query.behind(&page);
+    }
+}
+
+/// Folds and writes a snapshot as of the last sealed segment; `None` if nothing is sealed.
+pub fn write(job: SnapshotJob<OsDisk>, limits: &Limits) -> Result<Option<SnapshotDone<OsDisk>>, Error> {
+    let mut as_of: AsOf = job.reader().sealed_heads();
+    for (realm, before) in job.previous_ids() {
+        match as_of.iter_mut().find(|(name, _)| name == realm) {
+            Some((_, id)) => *id = (*id).max(*before),
+            None => as_of.push((realm.clone(), *before)),
+        }
+    }
+    if as_of.is_empty() {
+        return Ok(None);
+    }
+    as_of.sort_unstable();
+    let previous = job.previous()?.map(Entries::of);
+    let mut fold = Fold {
+        reader: job.reader().clone(),
+        limits: limits.clone(),
+        previous,
+        ahead: None,
+        realms: as_of.iter().cloned().collect(),
+        current: None,
+        is_end: false,
+        failed: None,
+    };
+    let done = job.write(&as_of, &mut fold)?;
+    match fold.failed {
+        // The file ends too early: it is dropped.
+        Some(error) => Err(error),
+        None => Ok(Some(done)),
+    }
+}
+
+/// The chunks of a snapshot while it is made.
+struct Fold {
+    reader: Reader<OsDisk>,
+    limits: Limits,
+    previous: Option<Entries<<OsDisk as Disk>::File>>,
+    /// The realm whose entries come next in the snapshot before.
+    ahead: Option<(Arc<str>, EventId)>,
+    realms: VecDeque<(Arc<str>, EventId)>,
+    current: Option<Box<dyn Iterator<Item = Entry>>>,
+    is_end: bool,
+    failed: Option<Error>,
+}
+
+impl Fold {
+    /// Puts the next realm together.
+    fn rebuild(&mut self, realm: &Arc<str>, until: EventId) -> Result<Rebuilt, Error> {
+        let mut rebuilt = Rebuilt::new(self.limits.clone(), 0);
+        // Both are in the order of names, and every realm of the snapshot before is in this one.
+        if self.ahead.is_none()
+            && let Some(previous) = &mut self.previous
+        {
+            self.ahead = previous.next_realm()?;
+            if self.ahead.is_none() {
+                self.previous = None;
+            }
+        }
+        if let Some((_, as_of)) = self.ahead.take_if(|(name, _)| name == realm)
+            && let Some(previous) = &mut self.previous
+        {
+            previous.read_into(&mut rebuilt, as_of)?;
+        }
+        replay(&self.reader, realm, &mut rebuilt, Some(until), |_| {})?;
+        Ok(rebuilt)
+    }
+
+    fn fill(&mut self, chunk: &mut Vec<u8>) -> Result<(), Error> {
+        while chunk.len() < CHUNK_BYTES && !self.is_end {
+            if let Some(entries) = &mut self.current {
+                match entries.next() {
+                    Some((key, value)) => {
+                        put_bytes(chunk, &key);
+                        put_bytes(chunk, &value);
+                    }
+                    None => {
+                        put_bytes(chunk, &[]);
+                        self.current = None;
+                    }
+                }
+            } else if let Some((realm, until)) = self.realms.pop_front() {
+                put_bytes(chunk, realm.as_bytes());
+                put_bytes(chunk, &until.value().to_le_bytes());
+                self.current = Some(Box::new(self.rebuild(&realm, until)?.entries()));
+            } else {
+                put_bytes(chunk, &[]);
+                self.is_end = true;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for Fold {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let mut chunk = Vec::new();
+        if self.failed.is_none()
+            && let Err(error) = self.fill(&mut chunk)
+        {
+            self.failed = Some(error);
+            return None;
+        }
+        (!chunk.is_empty()).then_some(chunk)
+    }
+}

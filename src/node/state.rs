@@ -1,0 +1,157 @@
+//! The state of a realm at rest, as entries of bytes: from the router and the pipeline, and back.
+//!
+//! An entry is a piece of the router's state ([`PieceKey`]) or what the pipeline goes on from: `M`, and for each owner of keys `K` and
+//! its name. In the order of their keys entries can be restored. The projections hold them, and so does a snapshot.
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::cluster::segment::{DedupKey, Incarnation};
+use crate::cluster::solo::{Restored, SoloLimits, SoloState};
+use crate::model::{EventId, Limits};
+use crate::router::Router;
+use crate::router::state::{Piece, PieceKey};
+use crate::store::codec;
+use crate::wire::payload;
+
+use super::value;
+
+/// Comes before all pieces of the router, whose tags are small letters.
+const PIPELINE: &[u8] = b"M";
+const OWNER: u8 = b'K';
+
+/// A key and its value.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
+/// A router that reads values as the processes of this node do.
+pub fn new_router(limits: Limits, seed: u64) -> Router {
+    let mut router = Router::new(limits, seed);
+    router.convert_with(payload::to_args);
+    router.read_values_with(value::of);
+    router
+}
+
+/// A realm that is put together again, first from entries, then from records.
+pub struct Rebuilt {
+    /// What its clients see.
+    pub router: Router,
+    /// What its pipeline goes on from; complete once [`Rebuilt::finish`] says so.
+    pub restored: Restored,
+    pipeline: Option<(EventId, u64, Incarnation)>,
+    seen: Vec<(DedupKey, EventId)>,
+}
+
+impl Rebuilt {
+    /// Nothing of it yet.
+    pub fn new(limits: Limits, seed: u64) -> Self {
+        let mut router = new_router(limits, seed);
+        router.keep_history();
+        let restored = Restored::new(SoloLimits::default().seen);
+        Rebuilt { router, restored, pipeline: None, seen: Vec::new() }
+    }
+
+    /// Takes an entry in; `None` if it cannot be one.
+    pub fn take(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        match key.split_first()? {
+            _ if key == PIPELINE => {
+                let [next_id, dt_ms, incarnation] = numbers(value)?;
+                let incarnation = Incarnation(u32::try_from(incarnation).ok()?);
+                self.pipeline = Some((EventId::new(next_id)?, dt_ms, incarnation));
+            }
+            (&OWNER, owner) => {
+                let owner: Arc<str> = std::str::from_utf8(owner).ok()?.into();
+                let mut rest = value;
+                while !rest.is_empty() {
+                    let (id, key);
+                    (id, rest) = rest.split_first_chunk::<8>()?;
+                    (key, rest) = bytes_from(rest)?;
+                    let key = DedupKey { owner: owner.clone(), key: Bytes::copy_from_slice(key) };
+                    self.seen.push((key, EventId::new(u64::from_le_bytes(*id))?));
+                }
+            }
+            _ => self.router.restore(&PieceKey::from_bytes(key)?, &decode(value)?)?,
+        }
+        Some(())
+    }
+
+    /// All entries are there, and are as of this id; `None` if that does not fit.
+    pub fn finish(&mut self, as_of: EventId) -> Option<()> {
+        let (next_id, dt_ms, incarnation) = self.pipeline.take().filter(|(next_id, ..)| *next_id == as_of.plus(1))?;
+        let mut seen = std::mem::take(&mut self.seen);
+        seen.sort_unstable_by_key(|(_, id)| *id);
+        let state = SoloState { next_id, dt_ms, incarnation, seen };
+        self.restored = Restored::from_state(SoloLimits::default().seen, &state);
+        self.router.resume_behind(as_of, dt_ms);
+        Some(())
+    }
+
+    /// Every entry of the realm as it is now, made when it is asked for.
+    pub fn entries(self) -> impl Iterator<Item = Entry> {
+        let Rebuilt { mut router, restored, .. } = self;
+        let pieces = router.pieces().into_iter().filter_map(move |key| Some((key.to_bytes(), encode(&router.piece(&key)?))));
+        entries_of(&restored.state()).into_iter().chain(pieces)
+    }
+}
+
+/// What the pipeline goes on from, as entries.
+pub fn entries_of(state: &SoloState) -> Vec<Entry> {
+    let mut by_owner: std::collections::BTreeMap<&Arc<str>, Vec<(&Bytes, EventId)>> = Default::default();
+    for (key, id) in &state.seen {
+        by_owner.entry(&key.owner).or_default().push((&key.key, *id));
+    }
+    let owners = by_owner.into_iter().map(|(owner, keys)| owner_entry(owner, keys.into_iter()));
+    let pipeline = pipeline_entry(state.next_id, state.dt_ms, state.incarnation);
+    // `K` comes before `M`.
+    owners.chain([pipeline]).collect()
+}
+
+/// Where the pipeline goes on.
+pub fn pipeline_entry(next_id: EventId, dt_ms: u64, incarnation: Incarnation) -> Entry {
+    let value = [next_id.value(), dt_ms, u64::from(incarnation.0)].iter().flat_map(|number| number.to_le_bytes()).collect();
+    (PIPELINE.to_vec(), value)
+}
+
+/// The keys of one owner, by ascending id.
+pub fn owner_entry<'a>(owner: &str, keys: impl Iterator<Item = (&'a Bytes, EventId)>) -> Entry {
+    let mut value = Vec::new();
+    for (key, id) in keys {
+        value.extend_from_slice(&id.value().to_le_bytes());
+        put_bytes(&mut value, key);
+    }
+    ([&[OWNER], owner.as_bytes()].concat(), value)
+}
+
+/// A piece as the value of an entry.
+pub fn encode(piece: &Piece) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_bytes(&mut bytes, &piece.head);
+    if let Some(record) = &piece.record {
+        codec::encode(&record.item, record.id, &mut bytes);
+    }
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Option<Piece> {
+    let (head, record) = bytes_from(bytes)?;
+    let head = Bytes::copy_from_slice(head);
+    let record = if record.is_empty() { None } else { Some(codec::decode(record)?) };
+    Some(Piece { head, record })
+}
+
+fn numbers<const N: usize>(bytes: &[u8]) -> Option<[u64; N]> {
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    let numbers: Vec<u64> = chunks.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect();
+    numbers.try_into().ok().filter(|_| rest.is_empty())
+}
+
+/// Bytes behind their length.
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// What [`put_bytes`] wrote, and what is behind it.
+pub fn bytes_from(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+}

@@ -1,0 +1,165 @@
+//! The one thread that writes the log, for all realms: it takes what waits, writes it, syncs once, and says so.
+use std::sync::Weak;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::event_loop::EventLoop;
+use crate::cluster::segment::SyncToken;
+use crate::cluster::solo::Write;
+use crate::store::disk::OsDisk;
+use crate::store::log::{SnapshotDone, SnapshotJob};
+use crate::store::{Error, Log, Store};
+
+/// How often a full disk is looked at.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(200);
+
+/// One thing for the thread to do.
+pub enum Job {
+    /// A batch of a realm, to be written and synced; the realm is told.
+    Write(Weak<EventLoop>, Write, SyncToken),
+    /// Begin a snapshot.
+    StartSnapshot(Sender<Result<SnapshotJob<OsDisk>, Error>>),
+    /// Put a snapshot in the place of the one before.
+    FinishSnapshot(SnapshotDone<OsDisk>, Sender<Result<(), Error>>),
+    /// Seal the segment if it is old by this time, in milliseconds since the Unix epoch.
+    SealOld(u64, Sender<Result<(), Error>>),
+    /// Remove what stands before this segment, as far as the snapshot stands for it; how many segments went.
+    Trim(u64, Sender<Result<usize, Error>>),
+}
+
+/// Has the thread do something and waits for it; `None` where the thread has ended.
+pub fn ask<T>(jobs: &Sender<Job>, job: impl FnOnce(Sender<T>) -> Job) -> Option<T> {
+    let (answer, answered) = channel();
+    jobs.send(job(answer)).ok()?;
+    answered.recv().ok()
+}
+
+/// What the writer says to a realm.
+#[derive(Clone, Copy, Debug)]
+pub enum Written {
+    /// The batch with this token is durable.
+    Synced(SyncToken),
+    /// The disk is full: nothing of the batch was written.
+    DiskFull,
+    /// There is room again.
+    Room,
+    /// A write or sync failed: what became of the batch is known after a restart only.
+    Failed,
+}
+
+/// The thread.
+pub struct Writer {
+    log: Log<OsDisk>,
+    told: UnboundedSender<(Weak<EventLoop>, Written)>,
+    /// Realms that wait for room.
+    full: Vec<Weak<EventLoop>>,
+    failed: Option<tokio::sync::oneshot::Sender<String>>,
+    failpoint: Failpoint,
+}
+
+/// Where a debug build aborts: at the n-th passage of the point that the environment names, as in `FAILPOINT=after_sync:7`.
+struct Failpoint(Option<(String, u32)>);
+
+impl Failpoint {
+    fn named() -> Self {
+        let text = std::env::var("FAILPOINT").ok().filter(|_| cfg!(debug_assertions));
+        let parts = text.as_deref().and_then(|text| text.split_once(':'));
+        Failpoint(parts.and_then(|(point, passages)| Some((point.to_owned(), passages.parse().ok()?))))
+    }
+
+    fn pass(&mut self, point: &str) {
+        if let Some((_, left)) = self.0.as_mut().filter(|(named, _)| named == point) {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                std::process::abort();
+            }
+        }
+    }
+}
+
+/// Batches that are written and not yet synced.
+type Unsynced = Vec<(Weak<EventLoop>, Written)>;
+
+impl Writer {
+    /// Of `log`: tells realms by `told`, and why the disk cannot be trusted any more by `failed`.
+    pub fn new(
+        log: Log<OsDisk>,
+        told: UnboundedSender<(Weak<EventLoop>, Written)>,
+        failed: tokio::sync::oneshot::Sender<String>,
+    ) -> Self {
+        Writer { log, told, full: Vec::new(), failed: Some(failed), failpoint: Failpoint::named() }
+    }
+
+    /// Works until nobody can ask for anything any more.
+    pub fn run(mut self, waiting: &Receiver<Job>) {
+        loop {
+            let first = match self.full.is_empty() {
+                true => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                false => waiting.recv_timeout(LOOK_FOR_ROOM),
+            };
+            match first {
+                Ok(job) => self.work(job, waiting),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if !self.full.is_empty() && self.log.has_room() {
+                for realm in std::mem::take(&mut self.full) {
+                    self.told.send((realm, Written::Room)).ok();
+                }
+            }
+        }
+    }
+
+    /// Everything that waits, and one sync for what is written.
+    fn work(&mut self, first: Job, waiting: &Receiver<Job>) {
+        let mut unsynced = Unsynced::new();
+        for job in std::iter::once(first).chain(waiting.try_iter()) {
+            match job {
+                Job::Write(realm, write, token) => self.write(realm, &write, token, &mut unsynced),
+                Job::StartSnapshot(answer) => drop(answer.send(self.log.start_snapshot())),
+                Job::FinishSnapshot(done, answer) => drop(answer.send(self.log.finish_snapshot(done))),
+                Job::SealOld(now_ms, answer) => drop(answer.send(self.log.seal_old(now_ms))),
+                Job::Trim(first_kept, answer) => drop(answer.send(self.log.trim_before(first_kept))),
+            }
+        }
+        if !unsynced.is_empty() {
+            self.sync(unsynced);
+        }
+    }
+
+    fn write(&mut self, realm: Weak<EventLoop>, write: &Write, token: SyncToken, unsynced: &mut Unsynced) {
+        match self.log.write(&write.items) {
+            Ok(ids) if write.has(&ids) => unsynced.push((realm, Written::Synced(token))),
+            Ok(_) => self.fail(realm, "the log is not the one that was opened"),
+            Err(Error::NoSpace) => {
+                tracing::error!("the disk is full: nothing is stored until there is room");
+                self.full.push(realm.clone());
+                self.told.send((realm, Written::DiskFull)).ok();
+            }
+            Err(error) => self.fail(realm, &error.to_string()),
+        }
+    }
+
+    fn sync(&mut self, written: Unsynced) {
+        self.failpoint.pass("after_write");
+        if let Err(error) = self.log.sync() {
+            for (realm, _) in written {
+                self.fail(realm, &error.to_string());
+            }
+            return;
+        }
+        self.failpoint.pass("after_sync");
+        for news in written {
+            self.told.send(news).ok();
+        }
+    }
+
+    fn fail(&mut self, realm: Weak<EventLoop>, why: &str) {
+        self.told.send((realm, Written::Failed)).ok();
+        if let Some(failed) = self.failed.take() {
+            failed.send(why.to_owned()).ok();
+        }
+    }
+}
