@@ -1,5 +1,6 @@
 //! Tests of the store: one table for the reference and the log, a simulated disk, the bytes.
 mod directory;
+mod model;
 mod round_trips;
 mod simulated_disk;
 mod simulation;
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use self::simulated_disk::{Chance, SimulatedDisk};
-use super::log::{Config, Durability, Options};
+use super::log::{Config, Durability, Options, SnapshotJob};
 use super::*;
 use crate::model::record::Kind;
 use crate::model::{Payload, Record, Topic};

@@ -120,7 +120,7 @@ impl SimulatedDisk {
         })))
     }
 
-    /// After this many operations the power goes off.
+    /// After this many operations the power goes off, in the middle of one: that one may have happened, or a part of it.
     pub fn cut_power_after(&self, operations: u64) {
         self.0.lock().operations_left = Some(operations);
     }
@@ -131,6 +131,16 @@ impl SimulatedDisk {
 
     pub fn set_capacity(&self, bytes: u64) {
         self.0.lock().capacity = bytes;
+    }
+
+    /// Bytes of all files that have a name.
+    pub fn used(&self) -> u64 {
+        self.0.lock().used()
+    }
+
+    /// True once the power has gone off.
+    pub fn is_off(&self) -> bool {
+        self.0.lock().is_off
     }
 
     pub fn syncs(&self) -> u64 {
@@ -243,10 +253,7 @@ fn tear(bytes: &mut Vec<u8>, offset: u64, data: &[u8], chance: &mut Chance) {
 impl Inner {
     fn step(&mut self) -> io::Result<()> {
         match &mut self.operations_left {
-            Some(0) => {
-                self.is_off = true;
-                Err(io::Error::other("no power"))
-            }
+            Some(0) => Err(self.no_power()),
             Some(left) => {
                 *left -= 1;
                 Ok(())
@@ -255,16 +262,33 @@ impl Inner {
         }
     }
 
+    fn is_last_operation(&self) -> bool {
+        self.operations_left == Some(0) && !self.is_off
+    }
+
+    fn no_power(&mut self) -> io::Error {
+        self.is_off = true;
+        io::Error::other("no power")
+    }
+
     fn used(&self) -> u64 {
         self.names.values().map(|at| self.contents[*at].seen.len() as u64).sum()
     }
 
     fn change(&mut self, at: usize, change: Change) -> io::Result<()> {
-        if self.operations_left == Some(0) && !self.is_off {
-            // The power goes off in the middle of it.
-            self.is_off = true;
-            self.contents[at].dirty.push(change);
-            return Err(io::Error::other("no power"));
+        if self.is_last_operation() {
+            // Where only the process ends, what it had handed over is there.
+            let part = match change {
+                Change::Write(offset, data) if self.chance.one_in(2) => {
+                    let count = self.chance.below(data.len() as u64 + 1) as usize;
+                    Change::Write(offset, data[..count].to_vec())
+                }
+                change => change,
+            };
+            if self.chance.one_in(2) {
+                self.take_in(at, part);
+            }
+            return Err(self.no_power());
         }
         self.step()?;
         let before = self.contents[at].seen.len() as u64;
@@ -272,16 +296,33 @@ impl Inner {
             Change::Write(offset, data) => before.max(offset + data.len() as u64),
             Change::Length(length) => *length,
         };
-        if after > before && self.used() + after - before > self.capacity {
+        let room = self.capacity.saturating_sub(self.used());
+        if after > before && after - before > room {
+            if let Change::Write(offset, data) = change {
+                // As much as fits.
+                let count = (before + room).saturating_sub(offset).min(data.len() as u64) as usize;
+                self.take_in(at, Change::Write(offset, data[..count].to_vec()));
+            }
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let content = &mut self.contents[at];
-        apply(&mut content.seen, &change);
-        content.dirty.push(change);
+        self.take_in(at, change);
         Ok(())
     }
 
-    fn rename(&mut self, naming: Naming) -> io::Result<()> {
+    fn take_in(&mut self, at: usize, change: Change) {
+        let content = &mut self.contents[at];
+        apply(&mut content.seen, &change);
+        content.dirty.push(change);
+    }
+
+    fn name(&mut self, naming: Naming) -> io::Result<()> {
+        if self.is_last_operation() {
+            if self.chance.one_in(2) {
+                apply_name(&mut self.names, &naming);
+                self.dirty_names.push(naming);
+            }
+            return Err(self.no_power());
+        }
         self.step()?;
         apply_name(&mut self.names, &naming);
         self.dirty_names.push(naming);
@@ -314,21 +355,24 @@ impl Disk for SimulatedDisk {
         let mut inner = self.0.lock();
         inner.contents.push(Content::default());
         let at = inner.contents.len() - 1;
-        inner.rename(Naming::Create(name.to_owned(), at))?;
+        inner.name(Naming::Create(name.to_owned(), at))?;
         Ok(SimulatedFile(self.0.clone(), at))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.0.lock().rename(Naming::Rename(from.to_owned(), to.to_owned()))
+        self.0.lock().name(Naming::Rename(from.to_owned(), to.to_owned()))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.lock().rename(Naming::Remove(name.to_owned()))
+        self.0.lock().name(Naming::Remove(name.to_owned()))
     }
 
     fn sync_directory(&self) -> io::Result<()> {
         let mut inner = self.0.lock();
         inner.step()?;
+        if inner.fail_syncs {
+            return Err(io::Error::other("input/output error"));
+        }
         inner.durable_names = inner.names.clone();
         inner.dirty_names.clear();
         Ok(())
