@@ -207,11 +207,13 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// After a failed write: cuts off what part of it may have arrived. Only a full disk is an error to go on after.
+    /// After a failed write: cuts off what part of it may have arrived, for good: what was refused must not be there after a power
+    /// cut. Only a full disk is an error to go on after.
     fn give_up(&mut self, error: std::io::Error) -> Result<(), Error> {
         let was_full = is_full(&error);
         let failed = Error::io(&self.tail.name, error);
-        if !was_full || self.tail.file.truncate(self.tail.end).is_err() {
+        let cut_off = || self.tail.file.truncate(self.tail.end).and_then(|()| self.tail.file.sync());
+        if !was_full || cut_off().is_err() {
             return self.poison(failed);
         }
         self.tail.allocated = self.tail.end;

@@ -44,6 +44,8 @@ enum Change {
 struct Content {
     /// As the process sees it.
     seen: Vec<u8>,
+    /// How far it was written: what lies behind takes no space where none is reserved.
+    written: u64,
     /// As a power cut leaves it, what is dirty aside.
     durable: Vec<u8>,
     dirty: Vec<Change>,
@@ -67,6 +69,7 @@ struct Inner {
     is_off: bool,
     fail_syncs: bool,
     capacity: u64,
+    cannot_reserve: bool,
     chance: Chance,
     syncs: u64,
 }
@@ -115,6 +118,7 @@ impl SimulatedDisk {
             is_off: false,
             fail_syncs: false,
             capacity: u64::MAX,
+            cannot_reserve: false,
             chance: Chance::new(seed),
             syncs: 0,
         })))
@@ -131,6 +135,11 @@ impl SimulatedDisk {
 
     pub fn set_capacity(&self, bytes: u64) {
         self.0.lock().capacity = bytes;
+    }
+
+    /// Allocating reserves nothing, as on some file systems: a full disk shows in the middle of a write.
+    pub fn reserve_nothing(&self) {
+        self.0.lock().cannot_reserve = true;
     }
 
     /// Bytes of all files that have a name.
@@ -156,13 +165,17 @@ impl SimulatedDisk {
         inner.fail_syncs = false;
     }
 
-    /// The power goes off and on: each write that was not synced is there, torn or lost, by chance; names in their order.
+    /// The power goes off and on: each write that was not synced is there, torn or lost, by chance; so are names.
     pub fn cut_power(&self) {
         let mut inner = self.0.lock();
         let Inner { contents, names, durable_names, dirty_names, chance, .. } = &mut *inner;
+        // Most file systems keep their order; nobody promises it.
         let kept_names = chance.below(dirty_names.len() as u64 + 1) as usize;
-        for naming in &dirty_names[..kept_names] {
-            apply_name(durable_names, naming);
+        let is_ordered = chance.one_in(2);
+        for (at, naming) in dirty_names.iter().enumerate() {
+            if if is_ordered { at < kept_names } else { chance.one_in(2) } {
+                apply_name(durable_names, naming);
+            }
         }
         dirty_names.clear();
         names.clone_from(durable_names);
@@ -175,6 +188,7 @@ impl SimulatedDisk {
                 }
             }
             content.seen.clone_from(&content.durable);
+            content.written = content.seen.len() as u64;
         }
         drop(inner);
         self.end_process();
@@ -210,7 +224,8 @@ impl SimulatedDisk {
     pub fn replace(&self, name: &str, bytes: Vec<u8>) {
         let mut inner = self.0.lock();
         let at = inner.names[name];
-        inner.contents[at] = Content { seen: bytes.clone(), durable: bytes, dirty: Vec::new() };
+        let written = bytes.len() as u64;
+        inner.contents[at] = Content { seen: bytes.clone(), written, durable: bytes, dirty: Vec::new() };
     }
 
     pub fn delete(&self, name: &str) {
@@ -232,6 +247,7 @@ impl SimulatedDisk {
             is_off: false,
             fail_syncs: false,
             capacity: inner.capacity,
+            cannot_reserve: inner.cannot_reserve,
             chance: inner.chance.clone(),
             syncs: 0,
         };
@@ -272,7 +288,11 @@ impl Inner {
     }
 
     fn used(&self) -> u64 {
-        self.names.values().map(|at| self.contents[*at].seen.len() as u64).sum()
+        self.names.values().map(|at| self.taken_by(&self.contents[*at])).sum()
+    }
+
+    fn taken_by(&self, content: &Content) -> u64 {
+        if self.cannot_reserve { content.written } else { content.seen.len() as u64 }
     }
 
     fn change(&mut self, at: usize, change: Change) -> io::Result<()> {
@@ -291,9 +311,10 @@ impl Inner {
             return Err(self.no_power());
         }
         self.step()?;
-        let before = self.contents[at].seen.len() as u64;
+        let before = self.taken_by(&self.contents[at]);
         let after = match &change {
             Change::Write(offset, data) => before.max(offset + data.len() as u64),
+            Change::Length(length) if self.cannot_reserve => before.min(*length),
             Change::Length(length) => *length,
         };
         let room = self.capacity.saturating_sub(self.used());
@@ -311,6 +332,10 @@ impl Inner {
 
     fn take_in(&mut self, at: usize, change: Change) {
         let content = &mut self.contents[at];
+        content.written = match &change {
+            Change::Write(offset, data) => content.written.max(offset + data.len() as u64),
+            Change::Length(length) => content.written.min(*length),
+        };
         apply(&mut content.seen, &change);
         content.dirty.push(change);
     }

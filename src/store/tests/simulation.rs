@@ -310,6 +310,9 @@ fn nothing_synced_is_lost_wherever_the_power_goes_off() {
         let _named = Named(seed);
         let (disk, mut chance, mut model) = (SimulatedDisk::new(seed), Chance::new(seed), Model::default());
         let segment_bytes = 1_024 + chance.below(3_000);
+        if chance.one_in(4) {
+            disk.reserve_nothing();
+        }
         for _ in 0..3 {
             disk.cut_power_after(chance.below(500));
             work(&disk, segment_bytes, &mut model, &mut chance);
