@@ -77,6 +77,56 @@ fn segments_in_each_others_place_are_found_out() {
     assert!(said(&disk).contains("damaged"), "{}", said(&disk));
 }
 
+/// Two copies of a directory that went on with different records of the same sizes; the names of the segments are the same.
+fn forks() -> [SimulatedDisk; 2] {
+    let disk = filled(13);
+    ["a", "b"].map(|letter| {
+        let fork = disk.copied();
+        let mut log = simulated(&fork).unwrap();
+        for number in 0..80 {
+            log.append(&[item("one", 1_000 + number, "a", &letter.repeat(100))]).unwrap();
+        }
+        drop(log);
+        fork.end_process();
+        fork
+    })
+}
+
+#[test]
+fn a_segment_of_another_history_of_the_directory_is_found_out() {
+    let [ours, theirs] = forks();
+    let names = segments(&ours);
+    assert_eq!(names, segments(&theirs));
+    let differ: Vec<_> = names.iter().filter(|name| ours.bytes_of(name) != theirs.bytes_of(name)).collect();
+    assert!(differ.len() >= 3);
+    for name in differ {
+        let copy = ours.copied();
+        copy.replace(name, theirs.bytes_of(name));
+        let said = said(&copy);
+        assert!(said.contains("damaged"), "{name}: {said}");
+    }
+}
+
+#[test]
+fn records_of_another_history_behind_ours_are_no_part_of_it() {
+    let [ours, theirs] = forks();
+    let name = segments(&ours).pop().unwrap();
+    let (mut bytes, other) = (ours.bytes_of(&name), theirs.bytes_of(&name));
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let last = |byte: u8| bytes[..used].iter().rposition(|found| *found == byte).unwrap() + 1;
+    // The last record of the other, each valid in itself and in its place.
+    let start = last(b'a') - 140;
+    bytes[start..].copy_from_slice(&other[start..]);
+    ours.replace(&name, bytes.clone());
+    assert!(said(&ours).contains("damaged"), "below the mark");
+    ours.delete("synced");
+    ours.end_process();
+    let log = simulated(&ours).unwrap();
+    assert!(log.recovery().torn.is_some());
+    let found = read_all(&log, &Query::new("one")).unwrap();
+    assert_eq!(ids(&found), (1..200).collect::<Vec<_>>(), "all but the last");
+}
+
 /// Reads what opening lets through, by id and by topic.
 fn contents(disk: &SimulatedDisk) -> Result<(Vec<u64>, Vec<u64>), Error> {
     disk.end_process();
