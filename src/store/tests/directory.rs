@@ -229,6 +229,44 @@ fn a_damaged_index_is_made_anew() {
 }
 
 #[test]
+fn a_damaged_index_of_damaged_records_is_left_as_it_is() {
+    let disk = filled(7);
+    let name = segments(&disk).remove(1);
+    let mut bytes = disk.bytes_of(&name);
+    let end = bytes.len();
+    bytes.truncate(end - 10);
+    bytes[700] ^= 1;
+    disk.replace(&name, bytes.clone());
+    assert!(said(&disk).contains("a record is damaged or missing"));
+    assert!(disk.bytes_of(&name) == bytes, "what is sound behind the damage is still there");
+}
+
+#[test]
+fn a_snapshot_that_is_missing_behind_a_trim_is_refused() {
+    let disk = filled(14);
+    let mut log = simulated(&disk).unwrap();
+    let rule = Retention { max_count: Some(1), ..Retention::default() };
+    let mut older = Vec::new();
+    for number in [40, 110] {
+        log.write_snapshot(&[("one".into(), id(number))], &mut std::iter::empty()).unwrap();
+        older.push(disk.bytes_of("snapshot"));
+    }
+    assert!(log.retain(&[rule], 0).unwrap() > 2);
+    drop(log);
+    disk.end_process();
+    let copy = disk.copied();
+    copy.replace("snapshot", older.remove(0));
+    disk.delete("snapshot");
+    for disk in [disk, copy] {
+        assert!(
+            said(&disk).contains("snapshot is damaged at byte 0: missing, or older than what was trimmed"),
+            "{}",
+            said(&disk)
+        );
+    }
+}
+
+#[test]
 fn a_torn_tail_is_cut_off_kept_and_said() {
     let disk = filled(8);
     let name = segments(&disk).pop().unwrap();
