@@ -17,6 +17,16 @@ pub enum Arrival {
     Silence,
 }
 
+/// The other side is gone.
+#[derive(Debug)]
+pub struct Ended;
+
+impl From<std::io::Error> for Ended {
+    fn from(_: std::io::Error) -> Self {
+        Ended
+    }
+}
+
 /// A connected socket with what has arrived on it.
 pub struct Wire {
     socket: TcpStream,
@@ -126,6 +136,15 @@ impl Wire {
             }
         }
         Arrival::End
+    }
+
+    /// Waits for more; a router that lives and says nothing is a fault.
+    pub fn wait(&mut self) -> Result<(), Ended> {
+        match self.receive(Instant::now() + PATIENCE) {
+            Arrival::Bytes => Ok(()),
+            Arrival::End => Err(Ended),
+            Arrival::Silence => panic!("nothing comes: {}", String::from_utf8_lossy(&self.arrived)),
+        }
     }
 
     /// Waits for the other side to end; what arrives meanwhile stays in `arrived`.
