@@ -7,8 +7,6 @@ mod support;
 
 #[path = "crash/ledger.rs"]
 mod ledger;
-#[path = "crash/link.rs"]
-mod link;
 #[path = "crash/publisher.rs"]
 mod publisher;
 #[path = "sim/random.rs"]
@@ -16,40 +14,21 @@ mod random;
 #[path = "crash/subscriber.rs"]
 mod subscriber;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ledger::Ledger;
 use publisher::{Publisher, Way};
 use random::Random;
 use subscriber::Subscriber;
+use support::data::Data;
 use support::router::Router;
 
 /// Crashes of one history; more of them are of further histories, which begin empty.
 const CYCLES: usize = 20;
 /// Every so many cycles the whole history is read again, not only what is new.
 const WHOLE: usize = 10;
-
-/// A data directory that goes with the test; a failed one stays to be looked at.
-struct Data(PathBuf);
-
-impl Data {
-    fn new() -> Self {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        Data(std::env::temp_dir().join(format!("corsac-crash-{}-{number}", std::process::id())))
-    }
-}
-
-impl Drop for Data {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            std::fs::remove_dir_all(&self.0).ok();
-        }
-    }
-}
 
 /// How a cycle ends.
 #[derive(Debug)]
@@ -167,7 +146,7 @@ fn kill_at_start(data: &Path, after: Duration) {
 fn crash_one_history(random: &mut Random, cycles: usize) -> [usize; 3] {
     let data = Data::new();
     let (mut clients, mut ledger) = (Clients::new(), Ledger::default());
-    let router = Router::start_in(&data.0, "");
+    let router = data.start();
     for subscriber in &clients.subscribers {
         subscriber.subscribe(router.mqtt, "crash/log/#");
     }
@@ -179,7 +158,7 @@ fn crash_one_history(random: &mut Random, cycles: usize) -> [usize; 3] {
         if let Crash::Twice(after, _) = &crash {
             kill_at_start(&data.0, *after);
         }
-        let mut router = Router::start_in(&data.0, "");
+        let mut router = data.start();
         ledger.read(router.http, cycle % WHOLE == 0);
         println!("cycle {cycle}: {} events, then {crash:?}", ledger.entries.len());
         clients.check(&router, &ledger, false);
@@ -189,7 +168,7 @@ fn crash_one_history(random: &mut Random, cycles: usize) -> [usize; 3] {
         }
         aborted += usize::from(clients.run_until(router, &crash));
     }
-    let router = Router::start_in(&data.0, "");
+    let router = data.start();
     clients.finish(&router, &mut ledger);
     clients.check(&router, &ledger, true);
     let acknowledged = clients.publishers.iter().map(|publisher| publisher.acknowledged.len()).sum();
@@ -204,11 +183,11 @@ fn a_failpoint_ends_the_process_between_the_disk_and_the_answer() {
     for point in ["after_write:2", "after_sync:2"] {
         let data = Data::new();
         let router = Router::start_failing(&data.0, Some(point));
-        let (mut link, _) = link::Mqtt::open(router.mqtt, "CONNECT v5 clean id=").unwrap();
-        assert_eq!(link.ask("PUBLISH crash/log/x x.0 q1 id=1").unwrap()[0], "PUBACK");
-        link.ask("PUBLISH crash/log/x x.1 q1 id=2").unwrap_err();
+        let (mut link, _) = support::mqtt::Mqtt::try_connect(router.mqtt, "CONNECT v5 clean id=").unwrap();
+        assert_eq!(link.ask("PUBLISH crash/log/x x.0 q1 id=1")[0], "PUBACK");
+        assert!(link.try_ask("PUBLISH crash/log/x x.1 q1 id=2").is_err());
         assert!(!router.wait(support::wire::PATIENCE).success());
-        let router = Router::start_in(&data.0, "");
+        let router = data.start();
         let mut ledger = Ledger::default();
         ledger.read(router.http, true);
         assert_eq!(ledger.texts("crash.", |_| true), ["x.0", "x.1"]);

@@ -29,7 +29,7 @@ impl Disk {
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "corsac-test"]).arg(&data.0).output();
         match mounted {
             Ok(Output { status, .. }) if status.success() => Ok(Disk(data)),
-            Ok(Output { stderr, .. }) => Err(String::from_utf8_lossy(&stderr).trim().to_owned()),
+            Ok(Output { stderr, .. }) => Err(String::from_utf8_lossy(&stderr).lines().next().unwrap_or_default().to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -2,72 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod support;
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
-
-use support::router::Router;
-use support::wire::{Arrival, PATIENCE, Wire};
-use support::{bytes, packet};
-
-/// A data directory that goes with the test.
-struct Data(PathBuf);
-
-impl Data {
-    fn new() -> Self {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("corsac-durable-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        Data(std::env::temp_dir().join(name))
-    }
-
-    fn start(&self) -> Router {
-        Router::start_in(&self.0, "")
-    }
-}
-
-impl Drop for Data {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).ok();
-    }
-}
-
-struct Client(Wire);
-
-impl Client {
-    /// A session that stays; also whether it was there.
-    fn resume(router: &Router, id: &str) -> (Self, bool) {
-        let mut client = Client(Wire::tcp(router.mqtt));
-        let answer = client.ask(&format!("CONNECT v5 id={id} session_expiry=1000"));
-        assert!(answer.starts_with("CONNACK"), "{answer}");
-        let is_present = answer.contains("present");
-        (client, is_present)
-    }
-
-    fn send(&mut self, line: &str) {
-        self.0.send(&packet::encode(&bytes::words(line), 5)).unwrap();
-    }
-
-    fn receive(&mut self) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some((words, length)) = packet::decode(&self.0.arrived, 5).unwrap() {
-                self.0.arrived.drain(..length);
-                return words.join(" ");
-            }
-            assert!(matches!(self.0.receive(deadline), Arrival::Bytes), "nothing comes");
-        }
-    }
-
-    fn ask(&mut self, line: &str) -> String {
-        self.send(line);
-        self.receive()
-    }
-
-    /// Nothing came before the answer to this.
-    fn assert_nothing(&mut self) {
-        assert_eq!(self.ask("PINGREQ"), "PINGRESP");
-    }
-}
+use support::data::Data;
+use support::mqtt::Mqtt as Client;
+use support::wire::PATIENCE;
 
 #[test]
 fn a_session_is_owed_what_it_has_not_acknowledged() {
@@ -165,12 +102,12 @@ fn a_delivery_of_qos_2_that_waited_at_the_crash_is_one() {
     let (mut subscriber, _) = Client::resume(&router, "s");
     subscriber.ask("SUBSCRIBE id=1 t:2");
     subscriber.send("DISCONNECT");
-    assert!(subscriber.0.await_end(PATIENCE));
+    assert!(subscriber.wire.await_end(PATIENCE));
     let (mut publisher, _) = Client::resume(&router, "p");
     publisher.ask("PUBLISH t a q2 id=1");
     publisher.ask("PUBLISH t b q2 id=2");
-    let mut subscriber = Client(Wire::tcp(router.mqtt));
-    subscriber.ask("CONNECT v5 id=s session_expiry=1000 receive_maximum=1");
+    let connect = "CONNECT v5 id=s session_expiry=1000 receive_maximum=1";
+    let (mut subscriber, _) = Client::try_connect(router.mqtt, connect).unwrap();
     assert_eq!(subscriber.receive(), "PUBLISH t a q2 id=1");
     subscriber.assert_nothing();
     drop(router);
@@ -200,7 +137,7 @@ fn what_ended_stays_ended_and_what_is_retained_stays() {
     client.ask("PUBLISH gone value q1 retain id=2");
     client.ask("PUBLISH gone '' q1 retain id=3");
     client.send("DISCONNECT session_expiry=0");
-    assert!(client.0.await_end(PATIENCE));
+    assert!(client.wire.await_end(PATIENCE));
     let (mut other, _) = Client::resume(&router, "o");
     other.assert_nothing();
     router.terminate();

@@ -5,31 +5,12 @@ mod support;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use support::data::Data;
 use support::router::{PATIENCE, Router};
-use support::wire::{Arrival, Wire};
-
-/// A directory of a test's own, gone at its end.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new() -> Self {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("corsac-locks-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        Directory(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).ok();
-    }
-}
+use support::wamp::Wamp;
 
 /// What the users of the resource wrote, in its order: token and word.
 struct Resource(PathBuf);
@@ -110,7 +91,7 @@ fn on_disk(data: &Path) -> Router {
 #[test]
 fn holders_of_both_protocols_take_turns_and_never_meet() {
     const TURNS: usize = 6;
-    let directory = Directory::new();
+    let directory = Data::created();
     for router in [Router::start(""), on_disk(&directory.0.join("data"))] {
         let resource = Resource(directory.0.join(format!("uses-{}", router.pid())));
         std::thread::scope(|scope| {
@@ -137,7 +118,7 @@ fn holders_of_both_protocols_take_turns_and_never_meet() {
 
 #[test]
 fn the_kill_of_a_holder_lets_the_next_one_in_with_a_larger_token() {
-    let directory = Directory::new();
+    let directory = Data::created();
     let router = on_disk(&directory.0.join("data"));
     let resource = Resource(directory.0.join("uses"));
     for (turn, url) in urls(&router).iter().enumerate() {
@@ -156,7 +137,7 @@ fn the_kill_of_a_holder_lets_the_next_one_in_with_a_larger_token() {
 
 #[test]
 fn a_holder_that_stands_still_beyond_its_time_has_lost_the_lock() {
-    let directory = Directory::new();
+    let directory = Data::created();
     let router = Router::start("");
     let resource = Resource(directory.0.join("uses"));
     for (turn, url) in urls(&router).iter().enumerate() {
@@ -177,7 +158,7 @@ fn a_holder_that_stands_still_beyond_its_time_has_lost_the_lock() {
 
 #[test]
 fn a_restart_of_the_router_releases_what_its_connections_held() {
-    let directory = Directory::new();
+    let directory = Data::created();
     let data = directory.0.join("data");
     let resource = Resource(directory.0.join("uses"));
     let mut last = 0;
@@ -201,7 +182,7 @@ fn a_restart_of_the_router_releases_what_its_connections_held() {
 
 #[test]
 fn the_exit_code_is_that_of_the_command() {
-    let directory = Directory::new();
+    let directory = Data::created();
     let router = Router::start("");
     let resource = Resource(directory.0.join("uses"));
     let url = &urls(&router)[0];
@@ -218,58 +199,29 @@ fn the_exit_code_is_that_of_the_command() {
     assert!(missing.status.code() == Some(1) && String::from_utf8_lossy(&missing.stderr).contains("cannot run"), "{missing:?}");
 }
 
-/// A WAMP session in JSON, as an application writes it.
-struct Session(Wire);
-
-impl Session {
-    fn open(router: &Router) -> Self {
-        let mut session = Session(Wire::websocket(router.http, "/ws", "wamp.2.json"));
-        session.send(&json!([1, "realm1", { "roles": { "publisher": {} } }]));
-        assert_eq!(session.next()[0], 2);
-        session
-    }
-
-    fn send(&mut self, message: &Value) {
-        self.0.send_text(&message.to_string()).unwrap();
-    }
-
-    /// PUBLISH to demo.resource, acknowledged and retained, with these options besides.
-    fn publish(&mut self, request: u64, options: &Value, args: &Value) {
-        let mut all = json!({ "acknowledge": true, "retain": true });
-        all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
-        self.send(&json!([16, request, all, "demo.resource", args]));
-    }
-
-    fn next(&mut self) -> Value {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let mut messages = serde_json::Deserializer::from_slice(&self.0.arrived).into_iter::<Value>();
-            if let Some(Ok(message)) = messages.next() {
-                let used = messages.byte_offset();
-                self.0.arrived.drain(..used);
-                return message;
-            }
-            assert_eq!(self.0.receive(deadline), Arrival::Bytes, "nothing comes");
-        }
-    }
+/// PUBLISH to demo.resource, acknowledged and retained, with these options besides.
+fn publish(session: &mut Wamp, options: &Value, args: &Value) {
+    let mut all = json!({ "acknowledge": true, "retain": true });
+    all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+    session.request(16, json!([all, "demo.resource", args]));
 }
 
 #[test]
 fn a_wamp_publication_waits_for_its_condition_and_is_acknowledged_by_the_grant() {
-    let directory = Directory::new();
+    let directory = Data::created();
     let lock = json!({ "when": null, "will": null, "watch": true });
     for router in [Router::start(""), on_disk(&directory.0.join("data"))] {
-        let (mut a, mut b, mut c) = (Session::open(&router), Session::open(&router), Session::open(&router));
-        a.publish(1, &lock, &json!([{ "pid": 1 }]));
-        let first = a.next();
+        let (mut a, mut b, mut c) = (Wamp::open(&router), Wamp::open(&router), Wamp::open(&router));
+        publish(&mut a, &lock, &json!([{ "pid": 1 }]));
+        let first = a.receive();
         assert_eq!((&first[0], &first[1]), (&json!(17), &json!(1)));
-        b.publish(1, &lock, &json!([{ "pid": 2 }]));
-        c.publish(1, &json!({ "when": null }), &json!([3]));
-        assert_eq!(c.next()[4], "corsac.error.condition_failed");
-        c.publish(2, &json!({ "when": { "pid": 2 } }), &json!([3]));
-        assert_eq!(c.next()[4], "corsac.error.condition_failed");
+        publish(&mut b, &lock, &json!([{ "pid": 2 }]));
+        publish(&mut c, &json!({ "when": null }), &json!([3]));
+        assert_eq!(c.receive()[4], "corsac.error.condition_failed");
+        publish(&mut c, &json!({ "when": { "pid": 2 } }), &json!([3]));
+        assert_eq!(c.receive()[4], "corsac.error.condition_failed");
         drop(a);
-        let second = b.next();
+        let second = b.receive();
         assert_eq!((&second[0], &second[1]), (&json!(17), &json!(1)));
         assert!(second[2].as_u64() > first[2].as_u64(), "{second} after {first}");
     }

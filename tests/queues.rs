@@ -3,104 +3,36 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use support::data::Data;
+use support::mqtt::Mqtt;
 use support::router::Router;
-use support::wire::{Arrival, PATIENCE, Wire};
-use support::{bytes, packet};
+use support::wire::{Ended, PATIENCE};
+use support::{packet, wamp};
 
-/// A directory that goes with its test.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("corsac-queues-{}-{name}", std::process::id()));
-        std::fs::remove_dir_all(&path).ok();
-        Directory(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).ok();
-    }
-}
-
-/// An MQTT 5 client. `None` everywhere: the connection has ended.
-struct Mqtt(Wire);
-
-impl Mqtt {
-    fn connect(router: &Router, options: &str) -> Self {
-        let mut client = Mqtt(Wire::tcp(router.mqtt));
-        client.send(&format!("CONNECT v5 clean {options}")).unwrap();
-        assert_eq!(client.receive(PATIENCE).unwrap()[0], "CONNACK");
-        client
-    }
-
-    fn send(&mut self, line: &str) -> Option<()> {
-        self.0.send(&packet::encode(&bytes::words(line), 5)).ok()
-    }
-
-    fn receive(&mut self, patience: Duration) -> Option<Vec<String>> {
-        let deadline = Instant::now() + patience;
-        loop {
-            if let Some((words, length)) = packet::decode(&self.0.arrived, 5).unwrap() {
-                self.0.arrived.drain(..length);
-                return Some(words);
-            }
-            if self.0.receive(deadline) != Arrival::Bytes {
-                return None;
-            }
-        }
-    }
-
-    fn ask(&mut self, line: &str) -> Vec<String> {
-        self.send(line).unwrap();
-        self.receive(PATIENCE).unwrap()
-    }
-}
-
-/// A WAMP session that calls. `None` everywhere: the connection has ended.
-struct Wamp {
-    wire: Wire,
-    requests: u64,
-}
+/// A WAMP session that calls the procedures of queues.
+struct Wamp(wamp::Wamp);
 
 impl Wamp {
     fn open(router: &Router) -> Self {
-        let mut session = Wamp { wire: Wire::websocket(router.http, "/ws", "wamp.2.json"), requests: 0 };
-        session.wire.send_text(r#"[1,"realm1",{"roles":{"caller":{}}}]"#).unwrap();
-        assert_eq!(session.receive().unwrap()[0], 2);
-        session
+        Wamp(wamp::Wamp::open(router))
     }
 
-    fn receive(&mut self) -> Option<Value> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let mut values = serde_json::Deserializer::from_slice(&self.wire.arrived).into_iter::<Value>();
-            if let Some(Ok(value)) = values.next() {
-                let used = values.byte_offset();
-                self.wire.arrived.drain(..used);
-                return Some(value);
-            }
-            if self.wire.receive(deadline) != Arrival::Bytes {
-                return None;
-            }
-        }
+    fn request(&mut self, verb: &str, args: Value) -> Result<u64, Ended> {
+        self.0.try_request(48, json!([{}, format!("corsac.queue.{verb}"), args]))
     }
 
     /// The answer of `corsac.queue.<verb>`: its value, or the URI of its error.
-    fn call(&mut self, verb: &str, args: Value) -> Option<Result<Value, String>> {
-        self.requests += 1;
-        self.wire.send_text(&json!([48, self.requests, {}, format!("corsac.queue.{verb}"), args]).to_string()).ok()?;
-        let answer = self.receive()?;
+    fn call(&mut self, verb: &str, args: Value) -> Result<Result<Value, String>, Ended> {
+        self.request(verb, args)?;
+        let answer = self.0.try_receive()?;
         match answer[0].as_u64() {
-            Some(50) => Some(Ok(answer[3][0].clone())),
-            Some(8) => Some(Err(answer[4].as_str().unwrap().to_owned())),
+            Some(50) => Ok(Ok(answer[3][0].clone())),
+            Some(8) => Ok(Err(answer[4].as_str().unwrap().to_owned())),
             _ => panic!("{answer}"),
         }
     }
@@ -108,10 +40,6 @@ impl Wamp {
     fn value(&mut self, verb: &str, args: Value) -> Value {
         self.call(verb, args).expect("connected").expect("no error")
     }
-}
-
-fn field<'a>(words: &'a [String], name: &str) -> Option<&'a str> {
-    words.iter().find_map(|word| word.strip_prefix(name))
 }
 
 /// What all clients have seen, in one order.
@@ -142,22 +70,22 @@ fn next_text() -> String {
 }
 
 /// Puts until the connection ends, some at a time.
-fn put_by_mqtt(router: &Router, seen: &Mutex<Seen>) -> Option<()> {
+fn put_by_mqtt(router: &Router, seen: &Mutex<Seen>) -> Result<(), Ended> {
     let mut client = Mqtt::connect(router, "id=putter");
     loop {
         let texts: Vec<String> = (0..8).map(|_| next_text()).collect();
         for (id, text) in (1..).zip(&texts) {
-            client.send(&format!("PUBLISH $queue/work/all {text} q1 id={id}"))?;
+            client.try_send(&format!("PUBLISH $queue/work/all {text} q1 id={id}"))?;
         }
         for (id, text) in (1..).zip(&texts) {
-            let answer = client.receive(PATIENCE)?;
+            let answer = client.try_receive()?;
             assert_eq!(answer.join(" "), format!("PUBACK id={id} rc=00"));
             seen.lock().unwrap().stored.insert(text.clone());
         }
     }
 }
 
-fn put_by_wamp(router: &Router, seen: &Mutex<Seen>) -> Option<()> {
+fn put_by_wamp(router: &Router, seen: &Mutex<Seen>) -> Result<(), Ended> {
     let mut session = Wamp::open(router);
     loop {
         let text = next_text();
@@ -167,26 +95,26 @@ fn put_by_wamp(router: &Router, seen: &Mutex<Seen>) -> Option<()> {
 }
 
 /// Takes, and is done with all but every seventh.
-fn take_by_mqtt(router: &Router, seen: &Mutex<Seen>) -> Option<()> {
+fn take_by_mqtt(router: &Router, seen: &Mutex<Seen>) -> Result<(), Ended> {
     let mut client = Mqtt::connect(router, "id=taker receive_maximum=20");
     assert_eq!(client.ask("SUBSCRIBE id=1 $queue/work/all:1").join(" "), "SUBACK id=1 01");
     for number in 1.. {
-        let words = client.receive(PATIENCE)?;
+        let words = client.try_receive()?;
         assert_eq!(words[..2], ["PUBLISH", "$queue/work/all"], "{words:?}");
         // What WAMP put is JSON.
         let text = &words[2].trim_matches(['\'', '"']).to_owned();
         let mut seen = seen.lock().unwrap();
-        seen.deliver(text, field(&words, "user=corsac-delivery-count:").unwrap().parse().unwrap());
+        seen.deliver(text, words.field("user=corsac-delivery-count:").unwrap().parse().unwrap());
         if number % 7 > 0 {
             seen.done.insert(text.clone());
             drop(seen);
-            client.send(&format!("PUBACK id={}", field(&words, "id=").unwrap()))?;
+            client.try_send(&format!("PUBACK id={}", words.id()))?;
         }
     }
-    None
+    unreachable!("numbers have no end")
 }
 
-fn take_by_wamp(router: &Router, seen: &Mutex<Seen>) -> Option<()> {
+fn take_by_wamp(router: &Router, seen: &Mutex<Seen>) -> Result<(), Ended> {
     let mut session = Wamp::open(router);
     loop {
         let items = session.call("take", json!(["work/all", {"max": 5, "wait_ms": 100}]))?.expect("items");
@@ -202,10 +130,10 @@ fn take_by_wamp(router: &Router, seen: &Mutex<Seen>) -> Option<()> {
 
 #[test]
 fn nothing_that_was_acknowledged_is_lost_when_the_router_is_killed() {
-    let directory = Directory::new("killed");
+    let directory = Data::new();
     let seen = Mutex::new(Seen::default());
     for round in 0..3 {
-        let router = Router::start_in(&directory.0, "");
+        let router = directory.start();
         if round == 0 {
             Wamp::open(&router).value("declare", json!(["work.all", {"visibility_ms": 3_000}]));
         }
@@ -223,7 +151,7 @@ fn nothing_that_was_acknowledged_is_lost_when_the_router_is_killed() {
             router.kill();
         });
     }
-    let router = Router::start_in(&directory.0, "");
+    let router = directory.start();
     let mut session = Wamp::open(&router);
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -250,8 +178,8 @@ fn nothing_that_was_acknowledged_is_lost_when_the_router_is_killed() {
 
 #[test]
 fn claims_settings_and_figures_survive_a_kill() {
-    let directory = Directory::new("figures");
-    let router = Router::start_in(&directory.0, "");
+    let directory = Data::new();
+    let router = directory.start();
     let mut session = Wamp::open(&router);
     let settings = json!({"visibility_ms": 600_000, "max_deliveries": 5, "dead_letter": "dead", "max_len": 10});
     assert_eq!(session.value("declare", json!(["q", settings.clone()])), settings);
@@ -263,16 +191,16 @@ fn claims_settings_and_figures_survive_a_kill() {
     let mut taker = Mqtt::connect(&router, "id=taker");
     assert_eq!(taker.ask("SUBSCRIBE id=1 $queue/q:1").join(" "), "SUBACK id=1 01");
     // Binary as MQTT has it.
-    assert_eq!(taker.receive(PATIENCE).unwrap()[2], packet_text(b"\0\x01\x02"));
-    assert_eq!(taker.receive(PATIENCE).unwrap()[2], "2");
-    taker.send("PUBACK id=2").unwrap();
+    assert_eq!(taker.receive()[2], packet_text(b"\0\x01\x02"));
+    assert_eq!(taker.receive()[2], "2");
+    taker.send("PUBACK id=2");
     // Stored when the router answers what came after it.
     assert_eq!(taker.ask("PUBLISH $queue/other x q1 id=3")[0], "PUBACK");
     let before = session.value("stats", json!(["q"]));
     assert_eq!((&before["claimed"], &before["acknowledged"]), (&json!(2), &json!(1)));
     router.kill();
 
-    let router = Router::start_in(&directory.0, "");
+    let router = directory.start();
     let mut session = Wamp::open(&router);
     // The connection's claim has returned, the call's is held.
     let items_again = session.value("take", json!(["q", {"max": 10}]));
@@ -300,10 +228,9 @@ fn in_memory_everything_works_too() {
     let router = Router::start("");
     let (mut a, mut b) = (Wamp::open(&router), Wamp::open(&router));
     a.value("declare", json!(["q", {"visibility_ms": 300}]));
-    b.requests += 1;
-    b.wire.send_text(&json!([48, 1, {}, "corsac.queue.take", ["q", {"wait_ms": 10_000}]]).to_string()).unwrap();
+    b.request("take", json!(["q", {"wait_ms": 10_000}])).unwrap();
     a.value("put", json!(["q", "x", {"delay_ms": 50}]));
-    let first = b.receive().unwrap();
+    let first = b.0.receive();
     assert_eq!((&first[3][0][0]["args"], &first[3][0][0]["delivery_count"]), (&json!(["x"]), &json!(1)));
     // Its claim is over by itself.
     let again = a.value("take", json!(["q", {"wait_ms": 10_000}]));

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::link::{Mqtt, Wamp};
 use super::publisher::{Message, Publisher, Way};
 use super::subscriber::Subscriber;
+use super::support::mqtt::Mqtt;
+use super::support::wamp::Wamp;
 
 /// An event as `corsac.history.read` gave it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,15 +26,13 @@ pub struct Ledger {
 impl Ledger {
     /// Reads what is new, or everything once more: what was there is there, unchanged.
     pub fn read(&mut self, http: SocketAddr, everything: bool) {
-        let mut link = Wamp::open(http).unwrap();
+        let mut link = Wamp::try_open(http).unwrap();
         let last = self.entries.keys().next_back().copied().unwrap_or(0);
         let (mut after, mut count) = if everything { (0, 0) } else { (last, self.entries.len()) };
-        for request in 1.. {
+        loop {
             let arguments = json!(["crash", {"match": "prefix", "after": after, "limit": 1000}]);
-            link.send(&format!(r#"[48,{request},{{}},"corsac.history.read",{arguments}]"#)).unwrap();
-            let answer = link.receive().unwrap();
-            assert_eq!(answer[0], 50, "{answer}");
-            let page = &answer[3][0];
+            let (args, _) = link.call("corsac.history.read", arguments, json!({}));
+            let page = &args[0];
             for event in page["events"].as_array().unwrap() {
                 let id = event["id"].as_u64().unwrap();
                 assert!(id > after, "{id} comes after {after}");
@@ -136,12 +135,12 @@ impl Ledger {
                 text => expected.insert(topic, text),
             };
         }
-        let (mut link, _) = Mqtt::open(mqtt, "CONNECT v5 clean id=").unwrap();
-        link.send("SUBSCRIBE id=1 crash/kept/#:0").unwrap();
-        link.send("UNSUBSCRIBE id=2 none").unwrap();
+        let (mut link, _) = Mqtt::try_connect(mqtt, "CONNECT v5 clean id=").unwrap();
+        link.send("SUBSCRIBE id=1 crash/kept/#:0");
+        link.send("UNSUBSCRIBE id=2 none");
         let mut found = BTreeMap::new();
         loop {
-            let words = link.receive().unwrap();
+            let words = link.receive();
             match words[0].as_str() {
                 "PUBLISH" => drop(found.insert(words[1].clone(), words[2].trim_matches(['\'', '"']).to_owned())),
                 "SUBACK" => {}

@@ -2,7 +2,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use super::link::{Ended, Mqtt, Wamp, id_of};
+use serde_json::json;
+
+use super::support::mqtt::{Mqtt, Words};
+use super::support::wamp::Wamp;
+use super::support::wire::Ended;
 
 /// How a publisher talks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,7 +84,7 @@ impl Publisher {
     }
 
     fn run_wamp(&mut self, address: SocketAddr, more: bool) -> Result<(), Ended> {
-        let mut link = Wamp::open(address)?;
+        let mut link = Wamp::try_open(address)?;
         let mut again: VecDeque<u64> = std::mem::take(&mut self.unanswered);
         let mut requests = 0;
         let mut sent = VecDeque::new();
@@ -91,11 +95,12 @@ impl Publisher {
                 sent.push_back((requests, number));
                 self.unanswered = sent.iter().map(|(_, number)| *number).chain(again.iter().copied()).collect();
                 let Message { topic, text, retain } = self.message(number);
-                let args = if text.is_empty() { String::new() } else { format!(",[\"{text}\"]") };
-                link.send(&format!(r#"[16,{requests},{{"acknowledge":true,"retain":{retain}}},"{topic}"{args}]"#))?;
+                let mut publish = vec![json!({"acknowledge": true, "retain": retain}), json!(topic)];
+                publish.extend((!text.is_empty()).then(|| json!([text])));
+                link.try_request(16, publish.into())?;
             }
             let Some((request, number)) = sent.front().copied() else { return Ok(()) };
-            let answer = link.receive()?;
+            let answer = link.try_receive()?;
             assert_eq!((&answer[0], &answer[1]), (&17.into(), &request.into()), "{}: {answer}", self.name);
             self.acknowledged.insert(number, answer[2].as_u64());
             sent.pop_front();
@@ -110,7 +115,7 @@ impl Publisher {
 
     fn run_mqtt(&mut self, address: SocketAddr, version: u8, qos: u8, more: bool) -> Result<(), Ended> {
         let expiry = if version == 5 { " session_expiry=1000" } else { "" };
-        let (mut link, is_present) = Mqtt::open(address, &format!("CONNECT v{version} id={}{expiry}", self.name))?;
+        let (mut link, is_present) = Mqtt::try_connect(address, &format!("CONNECT v{version} id={}{expiry}", self.name))?;
         assert!(is_present || !self.must_be_present, "{}: the session is lost", self.name);
         self.send_again(&mut link, qos, is_present)?;
         loop {
@@ -120,12 +125,12 @@ impl Publisher {
                 let is_free = |id: &u16| self.flights.iter().all(|flight| flight.packet_id != *id);
                 let packet_id = (1..).find(is_free).unwrap();
                 self.flights.push_back(Flight { packet_id, number, is_received: false });
-                link.send(&self.line(number, packet_id, qos, ""))?;
+                link.try_send(&self.line(number, packet_id, qos, ""))?;
             }
             if self.flights.is_empty() {
                 return Ok(());
             }
-            let answer = link.receive()?;
+            let answer = link.try_receive()?;
             self.handle_answer(&mut link, &answer)?;
         }
     }
@@ -134,10 +139,10 @@ impl Publisher {
     fn send_again(&mut self, link: &mut Mqtt, qos: u8, is_present: bool) -> Result<(), Ended> {
         for flight in &self.flights {
             match flight.is_received {
-                true => link.send(&format!("PUBREL id={}", flight.packet_id))?,
+                true => link.try_send(&format!("PUBREL id={}", flight.packet_id))?,
                 false => {
                     let dup = if is_present { " dup" } else { "" };
-                    link.send(&self.line(flight.number, flight.packet_id, qos, dup))?;
+                    link.try_send(&self.line(flight.number, flight.packet_id, qos, dup))?;
                 }
             }
         }
@@ -150,8 +155,8 @@ impl Publisher {
         format!("PUBLISH {} {text} q{qos} id={packet_id}{retain}{dup}", topic.replace('.', "/"))
     }
 
-    fn handle_answer(&mut self, link: &mut Mqtt, answer: &[String]) -> Result<(), Ended> {
-        let packet_id = id_of(answer);
+    fn handle_answer(&mut self, link: &mut Mqtt, answer: &Words) -> Result<(), Ended> {
+        let packet_id = answer.id();
         let at = self.flights.iter().position(|flight| flight.packet_id == packet_id);
         let at = at.unwrap_or_else(|| panic!("{}: {answer:?} answers nothing", self.name));
         let is_refused = answer.iter().any(|word| word.starts_with("rc=") && !["rc=00", "rc=10"].contains(&word.as_str()));
@@ -166,7 +171,7 @@ impl Publisher {
             "PUBREC" => {
                 self.acknowledged.insert(self.flights[at].number, None);
                 self.flights[at].is_received = true;
-                link.send(&format!("PUBREL id={packet_id}"))?;
+                link.try_send(&format!("PUBREL id={packet_id}"))?;
             }
             other => panic!("{}: {other} out of turn: {answer:?}", self.name),
         }

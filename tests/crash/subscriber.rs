@@ -2,7 +2,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 
-use super::link::{Ended, Mqtt, id_of};
+use super::support::mqtt::{Mqtt, Words};
+use super::support::wire::Ended;
 
 pub struct Subscriber {
     pub name: String,
@@ -22,13 +23,13 @@ impl Subscriber {
     }
 
     fn connect(&self, address: SocketAddr) -> Result<(Mqtt, bool), Ended> {
-        Mqtt::open(address, &format!("CONNECT v5 id={} session_expiry=1000", self.name))
+        Mqtt::try_connect(address, &format!("CONNECT v5 id={} session_expiry=1000", self.name))
     }
 
     pub fn subscribe(&self, address: SocketAddr, filter: &str) {
         let (mut link, _) = self.connect(address).unwrap();
-        let answer = link.ask(&format!("SUBSCRIBE id=1 {filter}:{}", self.qos)).unwrap();
-        assert_eq!(answer.join(" "), format!("SUBACK id=1 0{}", self.qos));
+        let answer = link.ask(&format!("SUBSCRIBE id=1 {filter}:{}", self.qos));
+        assert_eq!(answer, format!("SUBACK id=1 0{}", self.qos));
     }
 
     /// Takes what comes until the router is gone, or until so many different texts are there and nothing more comes.
@@ -39,14 +40,14 @@ impl Subscriber {
         loop {
             if !is_asked && enough.is_some_and(|enough| self.distinct.len() >= enough) {
                 is_asked = true;
-                link.send("PINGREQ")?;
+                link.try_send("PINGREQ")?;
             }
-            let words = link.receive()?;
+            let words = link.try_receive()?;
             match words[0].as_str() {
                 "PUBLISH" => self.handle_publish(&mut link, &words)?,
                 "PUBREL" => {
-                    self.open.remove(&id_of(&words));
-                    link.send(&format!("PUBCOMP id={}", id_of(&words)))?;
+                    self.open.remove(&words.id());
+                    link.try_send(&format!("PUBCOMP id={}", words.id()))?;
                 }
                 "PINGRESP" => return Ok(()),
                 other => panic!("{}: {other} out of turn: {words:?}", self.name),
@@ -54,8 +55,8 @@ impl Subscriber {
         }
     }
 
-    fn handle_publish(&mut self, link: &mut Mqtt, words: &[String]) -> Result<(), Ended> {
-        let packet_id = id_of(words);
+    fn handle_publish(&mut self, link: &mut Mqtt, words: &Words) -> Result<(), Ended> {
+        let packet_id = words.id();
         // A text of WAMP is JSON.
         let text = words[2].trim_matches(['\'', '"']).to_owned();
         if words[3] == "q2" {
@@ -64,7 +65,7 @@ impl Subscriber {
                 Some(known) => {
                     let is_same = *known == text && words.contains(&"dup".to_owned());
                     assert!(is_same, "{}: {packet_id} is in use for {known}: {words:?}", self.name);
-                    return link.send(&format!("PUBREC id={packet_id}"));
+                    return link.try_send(&format!("PUBREC id={packet_id}"));
                 }
                 None => drop(self.open.insert(packet_id, text.clone())),
             }
@@ -72,6 +73,6 @@ impl Subscriber {
         let (qos, answer) = if words[3] == "q2" { (2, "PUBREC") } else { (1, "PUBACK") };
         self.distinct.insert(text.clone());
         self.arrivals.push((text, qos));
-        link.send(&format!("{answer} id={packet_id}"))
+        link.try_send(&format!("{answer} id={packet_id}"))
     }
 }
