@@ -38,8 +38,9 @@ fn a_session_is_owed_what_it_has_not_acknowledged() {
     let router = data.start();
     let (mut subscriber, is_present) = Client::resume(&router, "s");
     assert!(is_present);
-    assert_eq!(subscriber.receive(), "PUBLISH t/3 x3 q1 id=1 dup");
-    assert_eq!(subscriber.receive(), "PUBLISH t/4 x4 q1 id=2 dup");
+    // Ids go on where they were.
+    assert_eq!(subscriber.receive(), "PUBLISH t/3 x3 q1 id=3 dup");
+    assert_eq!(subscriber.receive(), "PUBLISH t/4 x4 q1 id=4 dup");
     subscriber.assert_nothing();
 }
 

@@ -155,3 +155,50 @@ pub fn bytes_from(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     rest.split_at_checked(u32::from_le_bytes(*length) as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::record::{Flags, Kind};
+    use crate::model::{Item, Payload, Record, Topic};
+
+    #[test]
+    fn entries_lead_back_to_where_they_came_from() {
+        let mut rebuilt = Rebuilt::new(Limits::default(), 1);
+        let id = |number| EventId::new(number).unwrap();
+        let opened = r#"{"Opened":{"client":"c","session":7,"authid":"u","authrole":"r","protocol":5,"expiry_s":60}}"#;
+        let mut items = vec![Item::of_kind(Kind::SESSION, "r".into(), 1, Payload::Bytes(opened.into()))];
+        for number in 2..5 {
+            let topic = Topic::from_mqtt(&format!("t/{number}")).unwrap();
+            let mut item = Item::publication("r".into(), number, topic, Payload::Bytes("x".into()));
+            item.flags = Flags::RETAIN;
+            item.dedup = Some(DedupKey { owner: "o".into(), key: number.to_string().into() });
+            items.push(item);
+        }
+        for (number, item) in (1..).zip(items) {
+            let record = Record { id: id(number), item };
+            rebuilt.restored.handle_record(&record).unwrap();
+            rebuilt.router.handle_replayed(&record);
+        }
+        let state = rebuilt.restored.state();
+        let entries: Vec<Entry> = rebuilt.entries().collect();
+        assert!(entries.is_sorted() && entries.len() == 2 + 3 + 1, "{entries:?}");
+        let mut again = Rebuilt::new(Limits::default(), 1);
+        assert!(entries.iter().all(|(key, value)| again.take(key, value).is_some()));
+        assert_eq!((again.finish(id(3)), again.finish(id(4))), (None, None), "as of something else");
+        let mut again = Rebuilt::new(Limits::default(), 1);
+        assert!(entries.iter().all(|(key, value)| again.take(key, value).is_some()));
+        assert!(again.finish(id(4)).is_some() && again.restored.state() == state);
+        assert_eq!((again.router.as_of(), again.entries().collect::<Vec<_>>()), (Some(id(4)), entries));
+    }
+
+    #[test]
+    fn what_is_no_entry_is_refused() {
+        let mut rebuilt = Rebuilt::new(Limits::default(), 1);
+        let piece = [&[0, 0, 0, 0][..], &[9, 9]].concat();
+        for (key, value) in [(&b""[..], &b""[..]), (b"M", b"1"), (b"Ko", b"12345678"), (b"bt", b""), (b"bt", &piece), (b"z", b"")]
+        {
+            assert_eq!(rebuilt.take(key, value), None, "{key:?}");
+        }
+    }
+}

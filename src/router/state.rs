@@ -79,6 +79,9 @@ impl PieceKey {
     }
 }
 
+/// What records of pieces name for their realm, which whoever keeps them knows.
+pub(super) const ITS_REALM: &str = "-";
+
 /// What a piece holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Piece {
@@ -177,7 +180,7 @@ fn record_of(publication: &Arc<Publication>) -> Option<Record> {
     let flags = flags.into_iter().filter(|(is_set, _)| *is_set).fold(Flags::default(), |flags, (_, flag)| flags.with(flag));
     let author = publication.publisher.clone();
     let draft = Draft { body: DraftBody::Publication(publication.clone()), author, flags, dedup: None };
-    Some(Record { id, item: draft.into_item("".into()) })
+    Some(Record { id, item: draft.into_item(ITS_REALM.into()) })
 }
 
 impl Router {

@@ -26,28 +26,35 @@ pub struct Router {
 impl Router {
     /// Starts it in memory with a configuration file of these lines; both listeners and realms on demand are added.
     pub fn start(config: &str) -> Self {
-        Self::start_with(config, &["--memory", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"], None)
+        Self::start_with(config, &["--memory", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"], None, None)
     }
 
     /// The same, with its history in this directory. Dropping it is SIGKILL.
     pub fn start_in(data: &Path, config: &str) -> Self {
         let data = data.to_str().unwrap();
-        Self::start_with(config, &["--data", data, "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"], None)
+        Self::start_with(config, &["--data", data, "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"], None, None)
+    }
+
+    /// The same; what it has to say goes to this file, warnings too.
+    pub fn start_saying(data: &Path, config: &str, said: &Path) -> Self {
+        let data = data.to_str().unwrap();
+        let said = std::fs::File::create(said).unwrap();
+        Self::start_with(config, &["--data", data, "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"], None, Some(said))
     }
 
     /// The same on these ports.
     pub fn start_on_disk(data: &Path, http: &str, mqtt: &str) -> Self {
         let data = data.to_str().unwrap();
-        Self::start_with("", &["--data", data, "--http", http, "--mqtt", mqtt], None)
+        Self::start_with("", &["--data", data, "--http", http, "--mqtt", mqtt], None, None)
     }
 
     /// The same; it aborts at the failpoint, as in `after_sync:7`, where it is a debug build.
     pub fn start_failing(data: &std::path::Path, failpoint: Option<&str>) -> Self {
         let data = data.to_str().unwrap();
-        Self::start_with("", &["--data", data, "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"], failpoint)
+        Self::start_with("", &["--data", data, "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"], failpoint, None)
     }
 
-    fn start_with(config: &str, flags: &[&str], failpoint: Option<&str>) -> Self {
+    fn start_with(config: &str, flags: &[&str], failpoint: Option<&str>, said: Option<std::fs::File>) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let name = format!("corsac-test-{}-{}.toml", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
@@ -55,12 +62,13 @@ impl Router {
         let mut child = Command::new(env!("CARGO_BIN_EXE_corsac"))
             .arg("run")
             .args(flags)
-            .args(["--log", "error", "--config"])
+            .args(["--log", if said.is_some() { "warn" } else { "error" }, "--config"])
             .arg(&path)
             .env_clear()
             .envs(failpoint.map(|failpoint| ("FAILPOINT", failpoint)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(said.map_or_else(Stdio::inherit, Stdio::from))
             .spawn()
             .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());

@@ -11,7 +11,7 @@ use super::line::{Holder, Line, Taker};
 use super::state::{Claim, Due, Item, Queue, Queues, Rank, Standing};
 use crate::model::record::Kind;
 use crate::model::{EventId, Item as RecordItem, Record, Topic};
-use crate::router::state::{Piece, PieceKey, decode, encode};
+use crate::router::state::{ITS_REALM, Piece, PieceKey, decode, encode};
 
 /// Which pieces have changed. Two states of queues are equal whatever is in it.
 #[derive(Clone, Debug, Default)]
@@ -126,7 +126,7 @@ fn piece_of(item: &Item) -> Option<Piece> {
         topic: Some(queue.clone()),
         expires_at_ms: *expires_at_ms,
         properties,
-        ..RecordItem::of_kind(Kind::QUEUE, "".into(), 0, body.payload.clone())
+        ..RecordItem::of_kind(Kind::QUEUE, ITS_REALM.into(), 0, body.payload.clone())
     };
     Some(Piece { head: encode(&state), record: Some(Record { id: EventId::new(*id)?, item: record }) })
 }
