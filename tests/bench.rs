@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 mod common;
 
+use std::process::Command;
+
 use common::{Router, Running, corsac};
 use serde_json::Value;
 
@@ -106,6 +108,25 @@ fn two_routers_take_turns() {
     let report: Value = serde_json::from_str(&stdout).expect("JSON");
     assert_eq!((report["a"][1]["url"].as_str(), report["b"][1]["url"].as_str()), (Some(&*one), Some(&*other)));
     assert!(report["ratio_median"]["per_second"].as_f64().unwrap() > 0.0 && report["a"].as_array().unwrap().len() == 2);
+}
+
+#[test]
+fn the_comparison_runs_without_peers() {
+    let python = Command::new("python3").arg("--version").output();
+    if !python.is_ok_and(|output| output.status.success()) {
+        return eprintln!("no python3: the comparison is not tried");
+    }
+    let mut compare = Command::new("python3");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/compare");
+    let rows = "--rows=qos0,crossing,idle-wamp,start";
+    compare.args([script, "--quick", "--peers=none", rows, "--corsac", env!("CARGO_BIN_EXE_corsac")]);
+    let output = compare.output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stderr}");
+    let lines: Vec<&str> = stdout.lines().collect();
+    // The head of the table and a line for each row, all of which lost nothing.
+    assert_eq!(lines.len(), 2 + 4, "{stdout}{stderr}");
+    assert!(lines[2..].iter().all(|line| line.ends_with("| none |")), "{stdout}{stderr}");
 }
 
 #[test]

@@ -1,0 +1,103 @@
+"""The table, for people: what was measured, on what, by which commands."""
+import os
+import pathlib
+import platform
+import re
+import time
+
+BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
+
+
+def machine():
+    """What it was measured on."""
+    text = pathlib.Path("/proc/cpuinfo").read_text()
+    model = re.search(r"model name\s*:\s*(.+)", text)
+    return {
+        "cpu": model[1].strip() if model else platform.machine(), "cores": os.cpu_count(), "kernel": platform.release(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "load_before": os.getloadavg()[0], "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def figure(value, unit):
+    """A number and its unit, short."""
+    if value is None:
+        return "-"
+    if unit == "per_second":
+        return f"{value / 1e6:.2f} M/s" if value >= 1e6 else f"{value / 1e3:,.1f} k/s"
+    if unit == "bytes_each":
+        return f"{value / 1024:.1f} KiB"
+    return f"{value:.0f} µs" if unit.endswith("_us") else f"{value:.0f} ms"
+
+
+def seconds(value):
+    return "" if value is None else f" ({value:.2f} s)"
+
+
+def mark(is_met):
+    return {True: " ✓", False: " ✗", None: ""}[is_met]
+
+
+def line(row, result, is_first=True):
+    """A line of the table; the aim of our own figure stands in the first line of its row."""
+    unit = result["figure"]
+    # Of work that is not done at full speed, processor time says little.
+    is_rate = unit == "per_second"
+    title = row.title + {"p50_us": ", p50", "p99_us": ", p99"}.get(unit, "")
+    ours = figure(result["ours"], unit) + (seconds(result["cpu_s_per_million"]) if is_rate else "")
+    theirs, ratio, aims = "", "", []
+    if result["peer"]:
+        theirs = f"{result['peer']} {figure(result['theirs'], unit)}"
+        theirs += seconds(result["cpu_s_per_million_of_peer"]) if is_rate else ""
+        ratio = "-" if result["ratio"] is None else f"{result['ratio']:.{1 if result['ratio'] >= 2 else 2}f}"
+        aim = row.against[result["peer"]]
+        aims += [aim.text("×") + mark(result["is_met"])] if aim else []
+    if row.own and is_first:
+        scale, name = {"bytes_each": (1024, " KiB"), "per_second": (1e6, " M/s"), "start_ms": (1, " ms")}[unit]
+        own = type(row.own)(row.own.at_least and row.own.at_least / scale, row.own.at_most and row.own.at_most / scale)
+        aims.append(own.text(name) + mark(result["is_own_met"]))
+    lost = [f"{name} lost {count:,}" for name, count in (("Corsac", result["lost"]), (result["peer"], result["lost_by_peer"])) if count]
+    if result["rounds_that_count"] < result["rounds"]:
+        lost.append(f"{result['rounds_that_count']} of {result['rounds']} rounds count")
+    loss = "; ".join(lost) or "none"
+    work = f"`{' '.join(row.work)}`" if row.work else ""
+    return f"| {title} | {work} | {ours} | {theirs} | {ratio} | {', '.join(aims)} | {loss} |"
+
+
+def table(rows, results):
+    by_name, seen, lines = {row.name: row for row in rows}, set(), []
+    for result in results:
+        what = result["row"], result["figure"]
+        lines.append(line(by_name[result["row"]], result, what not in seen) + "\n")
+        seen.add(what)
+    head = "| work | `corsac bench` | Corsac | other | ratio | aim | lost |\n|---|---|---|---|---|---|---|\n"
+    return head + "".join(lines)
+
+
+def section(rows, report):
+    """What stands in the README."""
+    machine, versions = report["machine"], report["versions"]
+    names = ", ".join(f"{name} {version}" for name, version in versions.items())
+    disk = next((result["disk_syncs_per_second"] for result in report["results"] if result["disk_syncs_per_second"]), None)
+    disk = f", a disk that syncs {disk:,.0f} times a second" if disk else ""
+    return (
+        f"{BEGIN}\n"
+        f"64-byte payloads over loopback, the load generator on the same machine, {report['rounds']} alternating rounds of "
+        f"{report['seconds']:g} s, medians of their ratios; in parentheses the router's processor time for a million messages. "
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Linux {machine['kernel']}{disk}; {names}; "
+        f"{machine['date']}, load average {machine['load_before']:.1f} before.\n\n"
+        f"{table(rows, report['results'])}\n"
+        "By `cargo build --release && tests/bench/install && tests/bench/compare` (each router as in\n"
+        "`tests/bench/peers.py`); with `--growth` it draws how the figures grow; `cargo bench` measures the parts.\n"
+        f"{END}"
+    )
+
+
+def write_readme(path, text):
+    """Replaces what stands between the markers; adds the section before the last but one if there are none."""
+    readme = path.read_text()
+    if BEGIN in readme:
+        readme = re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: text, readme, flags=re.S)
+    else:
+        readme = readme.replace("## Develop\n", f"## Speed\n\n{text}\n\n## Develop\n")
+    path.write_text(readme)
