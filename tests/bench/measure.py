@@ -103,6 +103,7 @@ class Measuring:
             "lost": lost[0], "lost_by_peer": lost[1] if theirs else None,
             "cpu_s_per_million": median([cpu(a) for a, _ in good if cpu(a)]),
             "cpu_s_per_million_of_peer": median([cpu(b) for _, b in good if b and cpu(b)]),
+            "cpu_ratio": median([cpu(b) / cpu(a) for a, b in good if b and cpu(a) and cpu(b)]),
             "disk_syncs_per_second": median([a["disk_syncs_per_second"] for a, _ in good if a.get("disk_syncs_per_second")]),
             "notes": sorted({brief(note) for pair in pairs for outcome in pair if outcome for note in outcome["notes"]}),
             "each_round": [[value(a, figure), b and value(b, figure)] for a, b in pairs],

@@ -175,10 +175,11 @@ def crossbar_config(port):
     allow = {"call": True, "register": True, "publish": True, "subscribe": True}
     permission = {"uri": "", "match": "prefix", "allow": allow, "disclose": {"caller": False, "publisher": False}, "cache": True}
     realm = {"name": "realm1", "roles": [{"name": "anonymous", "permissions": [permission]}]}
+    websocket = {"type": "websocket", "auth": {"anonymous": {"type": "static", "role": "anonymous"}}}
     listener = {
-        "type": "web",
+        "type": "universal",
         "endpoint": {"type": "tcp", "interface": "127.0.0.1", "port": port, "backlog": 1024},
-        "paths": {"/": {"type": "nodeinfo"}, "ws": {"type": "websocket", "auth": {"anonymous": {"type": "static", "role": "anonymous"}}}},
+        "websocket": {"ws": websocket},
     }
     worker = {"type": "router", "realms": [realm], "transports": [listener]}
     return {"version": 2, "controller": {}, "workers": [worker]}

@@ -50,6 +50,8 @@ def line(row, result, is_first=True):
         theirs = f"{result['peer']} {figure(result['theirs'], unit)}"
         theirs += seconds(result["cpu_s_per_million_of_peer"]) if is_rate else ""
         ratio = "-" if result["ratio"] is None else f"{result['ratio']:.{1 if result['ratio'] >= 2 else 2}f}"
+        if is_rate and result["cpu_ratio"]:
+            ratio += f" ({result['cpu_ratio']:.1f})"
         aim = row.against[result["peer"]]
         aims += [aim.text("×") + mark(result["is_met"])] if aim else []
     if row.own and is_first:
@@ -83,7 +85,7 @@ def section(rows, report):
     return (
         f"{BEGIN}\n"
         f"64-byte payloads over loopback, the load generator on the same machine, {report['rounds']} alternating rounds of "
-        f"{report['seconds']:g} s, medians of their ratios; in parentheses the router's processor time for a million messages. "
+        f"{report['seconds']:g} s, medians of their ratios; in parentheses the router's processor time for a million messages, and the ratio of that. "
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Linux {machine['kernel']}{disk}; {names}; "
         f"{machine['date']}, load average {machine['load_before']:.1f} before.\n\n"
         f"{table(rows, report['results'])}\n"
