@@ -1,4 +1,4 @@
-"""Line charts as SVG, readable on light and dark pages."""
+"""Line charts as SVG, on paper of their own: readable on light and dark pages."""
 import html
 import math
 
@@ -12,31 +12,18 @@ STYLE = (
 
 
 class Axis:
-    """Values to pixels, by their logarithm unless `is_linear`."""
+    """Values to pixels by their logarithm, in whole powers of ten."""
 
-    def __init__(self, values, low_px, high_px, is_linear=False):
-        self.is_linear, self.low_px, self.high_px = is_linear, low_px, high_px
-        values = [value for value in values if is_linear or value > 0]
-        if is_linear:
-            self.low, self.high = 0, nice_above(max(values))
-        else:
-            self.low, self.high = math.floor(math.log10(min(values)) + 1e-9), math.ceil(math.log10(max(values)) - 1e-9)
-            self.high = max(self.high, self.low + 1)
+    def __init__(self, values, low_px, high_px):
+        self.low_px, self.high_px = low_px, high_px
+        self.low = math.floor(math.log10(min(values)) + 1e-9)
+        self.high = max(math.ceil(math.log10(max(values)) - 1e-9), self.low + 1)
 
     def place(self, value):
-        at = value if self.is_linear else math.log10(value)
-        return self.low_px + (at - self.low) / (self.high - self.low) * (self.high_px - self.low_px)
+        return self.low_px + (math.log10(value) - self.low) / (self.high - self.low) * (self.high_px - self.low_px)
 
     def ticks(self):
-        if self.is_linear:
-            return [self.high * step / 5 for step in range(6)]
         return [10.0**power for power in range(self.low, self.high + 1)]
-
-
-def nice_above(value):
-    """The next of 1, 2, 2.5 and 5 times a power of ten."""
-    power = 10 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= value)
 
 
 def short(value):
@@ -59,11 +46,11 @@ def legend(series):
     return parts
 
 
-def chart(title, x_label, y_label, series, is_linear=False):
-    """An SVG of `series`, pairs of a name and its points; the y axis is logarithmic unless `is_linear`, the x axis always."""
+def chart(title, x_label, y_label, series):
+    """An SVG of `series`, pairs of a name and its points; both axes are logarithmic."""
     series = [(name, points) for name, points in series if points]
     xs = Axis([x for _, points in series for x, _ in points], LEFT, WIDTH - RIGHT)
-    ys = Axis([y for _, points in series for _, y in points], HEIGHT - BOTTOM, TOP + 6, is_linear)
+    ys = Axis([y for _, points in series for _, y in points], HEIGHT - BOTTOM, TOP + 6)
     parts = [f'<rect class="paper" width="{WIDTH}" height="{HEIGHT}"/>', text(WIDTH / 2, 20, title, extra=' class="title"')]
     for tick in xs.ticks():
         x = xs.place(tick)

@@ -39,7 +39,7 @@ def mark(is_met):
 
 
 def line(row, result, is_first=True):
-    """A line of the table; the aim of our own figure stands in the first line of its row."""
+    """A line of the table; what all lines of a row have in common stands in the first."""
     unit = result["figure"]
     # Of work that is not done at full speed, processor time says little.
     is_rate = unit == "per_second"
@@ -63,6 +63,9 @@ def line(row, result, is_first=True):
         lost.append(f"{result['rounds_that_count']} of {result['rounds']} rounds count")
     loss = "; ".join(lost) or "none"
     work = f"`{' '.join(row.work)}`" if row.work else ""
+    if row.kind == "crossing":
+        work = "`pubsub ws://… --subscribe-at mqtt://…`"
+    title, work = (title, work) if is_first else ("", "")
     return f"| {title} | {work} | {ours} | {theirs} | {ratio} | {', '.join(aims)} | {loss} |"
 
 
@@ -89,8 +92,10 @@ def section(rows, report):
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Linux {machine['kernel']}{disk}; {names}; "
         f"{machine['date']}, load average {machine['load_before']:.1f} before.\n\n"
         f"{table(rows, report['results'])}\n"
-        "By `cargo build --release && tests/bench/install && tests/bench/compare` (each router as in\n"
-        "`tests/bench/peers.py`); with `--growth` it draws how the figures grow; `cargo bench` measures the parts.\n"
+        "Measured by `cargo build --release && tests/bench/install && tests/bench/compare`; `tests/bench/peers.py` says how each router\n"
+        "is set up. `tests/bench/compare --growth` draws how the figures grow with [connections](tests/bench/growth-connections.svg),\n"
+        "[subscriptions](tests/bench/growth-match.svg), [memory for each](tests/bench/growth-memory.svg), and the history's length\n"
+        "([appending](tests/bench/growth-append.svg), [reading](tests/bench/growth-read.svg)); `cargo bench` measures the parts.\n"
         f"{END}"
     )
 
