@@ -70,7 +70,9 @@ def match(growth):
     """Time to find a topic's subscription, as `cargo bench` measures it."""
     command = ["cargo", "bench", "--bench", "floors", "--", "match/"]
     if not growth.is_quick:
-        subprocess.run(command, cwd=peers.ROOT, check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run(command, cwd=peers.ROOT, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"cargo bench: {done.stderr}")
     series = []
     for kind in ("exact", "wildcards"):
         points = []
@@ -132,9 +134,9 @@ def history(growth):
             publisher.socket.sendall(client.packet(0x32, client.text("rare/topic") + bytes([0, number + 1]) + b"hello"))
             publisher.expect(0x40)
         publisher.close()
-        length, rate = RARE, 20_000
+        length, rate = RARE, 200_000
         for goal in growth.sizes(100, 10_000, 100_000, 1_000_000, 3_000_000):
-            growth.seconds = max((goal - length) / rate, 0.2)
+            growth.seconds = max((goal - length) / rate, 0.02)
             outcome = growth.once(["pubsub", "-p", "8", "-s", "0", "--qos", "1", "--window", "500"], router)
             length, rate = length + outcome["expected"], outcome["per_second"]
             appends.append((length, rate))

@@ -39,10 +39,10 @@ def text(x, y, content, anchor="middle", extra=""):
 
 
 def legend(series):
-    parts, x = [], LEFT
+    parts, x = [], 24
     for (name, _), colour in zip(series, COLOURS):
         parts.append(f'<rect x="{x}" y="{TOP - 14}" width="14" height="4" fill="{colour}"/>' + text(x + 19, TOP - 8, name, "start"))
-        x += 38 + 7 * len(name)
+        x += 34 + 7.4 * len(name)
     return parts
 
 
