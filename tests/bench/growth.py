@@ -136,7 +136,7 @@ def history(growth):
         publisher.close()
         length, rate = RARE, 200_000
         for goal in growth.sizes(100, 10_000, 100_000, 1_000_000, 3_000_000):
-            growth.seconds = max((goal - length) / rate, 0.02)
+            growth.seconds = max((goal - length) / rate, 0.1)
             outcome = growth.once(["pubsub", "-p", "8", "-s", "0", "--qos", "1", "--window", "500"], router)
             length, rate = length + outcome["expected"], outcome["per_second"]
             appends.append((length, rate))
