@@ -34,13 +34,15 @@ const MIN_PART_MS: u64 = 10_000;
 /// What a small publication takes in the log, about.
 const RECORD_BYTES: u64 = 128;
 
+/// The snapshot that is being read at the start, and the realm whose entries come next.
+type ReadSnapshot = (Entries<<OsDisk as Disk>::File>, Option<(Arc<str>, EventId)>);
+
 /// The history of all realms.
 pub struct History {
     jobs: Sender<Job>,
     reader: Reader<OsDisk>,
     snapshots: Snapshots<OsDisk>,
-    /// The snapshot that is being read at the start, and the realm whose entries come next.
-    reading: Mutex<Option<(Entries<<OsDisk as Disk>::File>, Option<(Arc<str>, EventId)>)>>,
+    reading: Mutex<Option<ReadSnapshot>>,
     projections: Arc<Projections>,
     batches: Sender<Batch>,
     /// The keeper ends with it.
