@@ -190,3 +190,23 @@ fn check_but_for_events(router: &Router) {
     let (stats, _): (Value, Value) = wamp.call("corsac.queue.stats", json!(["jobs"]), json!({}));
     assert_eq!((&stats[0]["ready"], &stats[0]["max_deliveries"]), (&json!(3), &json!(7)), "{stats}");
 }
+
+/// QoS 0 has a place in the history where a rule says so, and QoS 1 has none where it says that.
+#[test]
+fn rules_say_what_is_stored() {
+    let data = Data::new();
+    let config = "[[history]]\nfilter = \"all/#\"\nstore = \"all\"\n[[history]]\nfilter = \"few/#\"\nstore = \"retained\"\n";
+    let router = Router::start_in(&data.0, config);
+    let mut publisher = Mqtt::open(&router, "p");
+    publisher.send("PUBLISH all/1 x q0");
+    publisher.ask("PUBLISH few/1 x q1 id=1");
+    publisher.ask("PUBLISH few/2 y q1 retain id=2");
+    publisher.ask("PUBLISH other z q1 id=3");
+    router.kill();
+    drop(router);
+    let router = Router::start_in(&data.0, config);
+    let (events, _) = Wamp::open(&router).call("corsac.history.read", json!(["#"]), json!({}));
+    let topics: Vec<&str> =
+        events[0]["events"].as_array().unwrap().iter().map(|event| event["topic"].as_str().unwrap()).collect();
+    assert_eq!(topics, ["all.1", "few.2", "other"], "{events}");
+}

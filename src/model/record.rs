@@ -4,7 +4,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::publication::{Properties, Publisher};
-use super::{EventId, Payload, Principal, Publication, Qos, SessionId, Topic};
+use super::{EventId, Filter, Payload, Principal, Publication, Qos, SessionId, Topic};
 
 /// Which of the requests to append to a history this is: counted by one from 0 by whoever asks, answered in that order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -33,6 +33,27 @@ impl Kind {
     pub const TIMER: Kind = Kind(8);
     /// The process that wrote the records before this one has ended, and all its connections with it.
     pub const GONE: Kind = Kind(9);
+}
+
+/// Which publications get a place in the history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Stored {
+    /// Those that are acknowledged or retained.
+    #[default]
+    Acknowledged,
+    /// All, those that nobody waits for too (QoS 0, WAMP without `acknowledge`).
+    All,
+    /// Those that are retained, which gives durability up: what is acknowledged has then been routed and is not on disk.
+    Retained,
+}
+
+/// Which publications on some topics get a place in the history. Of several rules the first that covers a topic counts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoreRule {
+    /// Which topics; `None` = all.
+    pub filter: Option<Filter>,
+    /// Which publications.
+    pub stored: Stored,
 }
 
 /// Properties of a record that are either there or not.

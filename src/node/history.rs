@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::config::Config;
+use super::config::{Config, HistoryRule};
 use super::event_loop::EventLoop;
 use super::fold::{self, Entries};
 use super::keeper::Keeper;
@@ -45,6 +45,7 @@ pub struct History {
     reading: Mutex<Option<ReadSnapshot>>,
     projections: Arc<Projections>,
     batches: Sender<Batch>,
+    rules: Vec<HistoryRule>,
     /// The keeper ends with it.
     _keeper: Sender<()>,
 }
@@ -87,7 +88,8 @@ impl History {
         spawn("keeper", move || looking.run(&stop))?;
         tokio::spawn(tell(news));
         let reading = Mutex::new(None);
-        let history = History { jobs, reader, snapshots, reading, projections, batches, _keeper: keeper };
+        let rules = config.history.clone();
+        let history = History { jobs, reader, snapshots, reading, projections, batches, rules, _keeper: keeper };
         Ok(Opened { history: Arc::new(history), failure })
     }
 
@@ -106,6 +108,8 @@ impl History {
             self.projections.forget(realm)?;
             self.read_snapshot(realm, &mut rebuilt)?;
         }
+        let rules = self.rules.iter().filter(|rule| rule.realm.as_ref().is_none_or(|name| name == realm));
+        rebuilt.router.store_by(rules.map(HistoryRule::storing).collect());
         rebuilt.router.track_changes();
         if kept.is_none() {
             rebuilt.router.note_all_changed();

@@ -18,7 +18,7 @@ use super::retained::Author;
 use super::session::{Session, SessionKey};
 use super::subscribe::Probing;
 use crate::model::command::{Acknowledge, PublishOptions};
-use crate::model::record::{Flags, Kind, Ticket};
+use crate::model::record::{Flags, Kind, StoreRule, Stored, Ticket};
 use crate::model::{
     Command, ConnectionId, Delivery, EventId, Item, Payload, Publication, PublicationId, Qos, Reason, Record, SessionId, Topic,
 };
@@ -488,7 +488,7 @@ impl Router {
             Command::Publish { publication, acknowledge: Acknowledge::None, options }
                 if can_go_on
                     && !is_conditional(&options)
-                    && !is_stored(&publication, Acknowledge::None)
+                    && !self.is_stored(&publication, Acknowledge::None)
                     && !publication.topic.is_reserved() =>
             {
                 let last = owed.last;
@@ -540,7 +540,25 @@ impl Router {
         };
         let is_refused =
             if is_put(publication) { self.check_put(publication).is_err() } else { self.retained_is_full(publication) };
-        is_stored(publication, acknowledge) && !is_repetition && !is_refused
+        self.is_stored(publication, acknowledge) && !is_repetition && !is_refused
+    }
+
+    /// Which publications get a place in the history, where that is not decided by whether they are acknowledged.
+    pub fn store_by(&mut self, rules: Vec<StoreRule>) {
+        self.store_rules = rules;
+    }
+
+    /// What is acknowledged is in the history before, unless a rule says otherwise; what is retained is there too, whatever its QoS
+    /// (MAPPING.md). Names of the router's own are not, but for items of queues, which always are.
+    pub(super) fn is_stored(&self, publication: &Publication, acknowledge: Acknowledge) -> bool {
+        let covers = |rule: &&StoreRule| rule.filter.as_ref().is_none_or(|filter| filter.covers(&publication.topic));
+        let rule = self.store_rules.iter().find(covers);
+        let is_wanted = match rule.map_or(Stored::Acknowledged, |rule| rule.stored) {
+            Stored::Acknowledged => acknowledge != Acknowledge::None || publication.qos > Qos::AtMostOnce || publication.retain,
+            Stored::All => true,
+            Stored::Retained => publication.retain,
+        };
+        (is_wanted && !publication.topic.is_reserved()) || is_put(publication)
     }
 
     /// Sends a publication on its way into the history.
@@ -686,13 +704,6 @@ impl Router {
         let draft = Draft::change(kind, body.clone(), author);
         self.send(Waiting::Change(Asked { from, kind, body, caller }), draft);
     }
-}
-
-/// What is acknowledged is in the history before; what is retained is there too, whatever its QoS (MAPPING.md). Names of the
-/// router's own are not, but for items of queues, which always are.
-pub(super) fn is_stored(publication: &Publication, acknowledge: Acknowledge) -> bool {
-    let is_wanted = acknowledge != Acknowledge::None || publication.qos > Qos::AtMostOnce || publication.retain;
-    (is_wanted && !publication.topic.is_reserved()) || is_put(publication)
 }
 
 /// True for what [`Router::ask`] takes.

@@ -1,6 +1,5 @@
 //! Sessions from opening to end: resuming, takeover, wills, expiry.
 use super::Router;
-use super::append::is_stored;
 use super::effect::Effect;
 use super::replay::Replay;
 use super::session::{Session, SessionKey};
@@ -220,7 +219,7 @@ impl Router {
         if let (Some(seconds), Some(publication)) = (will.expiry_s, std::sync::Arc::get_mut(&mut publication)) {
             publication.expires_at_ms = Some(self.now_ms + u64::from(seconds) * 1_000);
         }
-        if !is_stored(&publication, Acknowledge::None) {
+        if !self.is_stored(&publication, Acknowledge::None) {
             self.publish(Some(key), publication, None);
         } else if self.make_room_for(&publication).is_ok() {
             // A will over the quota of retained messages has nobody left to be told.

@@ -43,10 +43,11 @@ pub use effect::Effect;
 use crate::model::command::{Acknowledge, AcknowledgeStep, Acknowledgement, Protocol, PublishOptions};
 use crate::model::delivery::Taken;
 use crate::model::payload::ToArgs;
+use crate::model::record::StoreRule;
 use crate::model::{
     Command, ConnectionId, Delivery, Encoding, EventId, Limits, PacketId, Payload, Publication, PublicationId, Qos, Reason, Topic,
 };
-use append::{Appends, is_stored};
+use append::Appends;
 use broker::Broker;
 use condition::Conditions;
 use dealer::Dealer;
@@ -103,6 +104,7 @@ pub struct Router {
     checkpoint_timer: Option<TimerKey>,
     /// What is stored can be read.
     has_history: bool,
+    store_rules: Vec<StoreRule>,
     reads: Reads,
     selections: Slab<Selected>,
     to_args: ToArgs,
@@ -135,6 +137,7 @@ impl Router {
             progressed: Vec::new(),
             checkpoint_timer: None,
             has_history: false,
+            store_rules: Vec::new(),
             reads: Reads::default(),
             selections: Slab::new(),
             to_args: |payload, _, _| payload.clone(),
@@ -281,7 +284,7 @@ impl Router {
                 Ok(()) => return,
                 Err(reason) => Err(reason),
             }
-        } else if !is_stored(&publication, acknowledge) {
+        } else if !self.is_stored(&publication, acknowledge) {
             Ok(self.publish(Some(key), publication, options.as_deref()))
         } else if let Err(reason) = self.make_room_for(&publication) {
             Err(reason)

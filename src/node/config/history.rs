@@ -3,6 +3,7 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use super::value::{Problem, Value};
+use crate::model::record::{StoreRule, Stored};
 use crate::model::{Filter, Topic};
 use crate::store::Retention;
 
@@ -33,18 +34,6 @@ pub struct HistoryRule {
     pub store: Stored,
 }
 
-/// Which publications are stored.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Stored {
-    /// Those that are acknowledged.
-    #[default]
-    Acknowledged,
-    /// All, those that nobody waits for too (QoS 0, WAMP without `acknowledge`).
-    All,
-    /// None, which gives durability up: an acknowledged publication has then been routed and is not on disk.
-    None,
-}
-
 impl Default for HistoryRule {
     fn default() -> Self {
         HistoryRule {
@@ -69,6 +58,11 @@ impl HistoryRule {
         self.realm.as_deref().is_none_or(|name| name == realm) && self.filter.as_ref().is_none_or(|filter| filter.covers(topic))
     }
 
+    /// Which publications it stores.
+    pub fn storing(&self) -> StoreRule {
+        StoreRule { filter: self.filter.clone(), stored: self.store }
+    }
+
     /// How long this rule asks to keep what is stored. What is no longer stored need not be kept either.
     pub fn retention(&self) -> Retention {
         Retention {
@@ -76,7 +70,7 @@ impl HistoryRule {
             filter: self.filter.clone(),
             max_age_ms: self.max_age_ms,
             max_bytes: self.max_bytes,
-            max_count: if self.store == Stored::None { Some(0) } else { self.max_count },
+            max_count: if self.store == Stored::Retained { Some(0) } else { self.max_count },
         }
     }
 
@@ -104,8 +98,8 @@ impl HistoryRule {
             return Some("says max_age and max_age_s: remove one".to_owned());
         }
         let limit = keys.iter().find(|key| key.starts_with("max_"))?;
-        (self.store == Stored::None)
-            .then(|| format!("says {limit} although store = \"none\" keeps nothing: remove {limit}, or store something"))
+        (self.store == Stored::Retained)
+            .then(|| format!("says {limit} although store = \"retained\" keeps no history: remove {limit}, or store something"))
     }
 }
 
@@ -133,8 +127,8 @@ pub(super) fn warnings(rules: &[HistoryRule]) -> Vec<String> {
             warnings.push(format!(
                 "rule {second} of [[history]] never counts: rule {first} covers all its topics and stands before it"
             ));
-        } else if rule.store == Stored::None {
-            warnings.push(format!("{} are acknowledged without being on disk (`store = \"none\"`)", rule.topics()));
+        } else if rule.store == Stored::Retained {
+            warnings.push(format!("{} are acknowledged without being on disk (`store = \"retained\"`)", rule.topics()));
         } else if rule.is_for_ever() {
             warnings.push(format!(
                 "{} are kept for ever, and with them everything that was stored after the oldest of them",
@@ -180,9 +174,9 @@ impl fmt::Display for HistoryRule {
         f.write_str(match self.store {
             Stored::Acknowledged => ": what is acknowledged",
             Stored::All => ": everything",
-            Stored::None => ": nothing, acknowledged or not",
+            Stored::Retained => ": what is retained, and nothing else, acknowledged or not",
         })?;
-        if self.store == Stored::None {
+        if self.store == Stored::Retained {
             return Ok(());
         }
         if self.is_for_ever() {
@@ -248,10 +242,10 @@ fn parse_stored(text: &str) -> Result<Stored, Problem> {
     match text {
         "acknowledged" => Ok(Stored::Acknowledged),
         "all" => Ok(Stored::All),
-        "none" => Ok(Stored::None),
+        "retained" => Ok(Stored::Retained),
         _ => Err(format!(
-            "must be \"acknowledged\" (what is acknowledged is on disk), \"all\" (QoS 0 and unacknowledged too) or \"none\" \
-             (nothing is stored: what was acknowledged can be lost), not {text:?}"
+            "must be \"acknowledged\" (what is acknowledged is on disk), \"all\" (QoS 0 and unacknowledged too) or \"retained\" \
+             (nothing but retained values: what else was acknowledged can be lost), not {text:?}"
         )),
     }
 }
@@ -310,7 +304,10 @@ mod tests {
             (rule(&[("store", text("all")), ("max_bytes", Value::Integer(3 << 20))]), "all topics: everything, 3 MiB"),
             (rule(&[("max_age", text("60s"))]), "all topics: what is acknowledged, 1 minute"),
             (rule(&[("filter", text("audit/#"))]), "audit/#: what is acknowledged, for ever"),
-            (rule(&[("filter", text("t/+")), ("store", text("none"))]), "t/+: nothing, acknowledged or not"),
+            (
+                rule(&[("filter", text("t/+")), ("store", text("retained"))]),
+                "t/+: what is retained, and nothing else, acknowledged or not",
+            ),
         ] {
             assert_eq!(rule.to_string(), expected);
         }
@@ -318,7 +315,7 @@ mod tests {
 
     #[test]
     fn the_store_is_told_of_every_topic() {
-        let rules = [rule(&[("filter", text("a/#")), ("store", text("none"))]), rule(&[("realm", text("r"))])];
+        let rules = [rule(&[("filter", text("a/#")), ("store", text("retained"))]), rule(&[("realm", text("r"))])];
         let told = retention(&rules);
         assert_eq!(told.iter().map(|rule| rule.max_count).collect::<Vec<_>>(), [Some(0), None, None]);
         assert_eq!(told.last(), Some(&HistoryRule::default().retention()));
@@ -347,8 +344,8 @@ mod tests {
         assert!(hidden.len() == 1 && hidden[0].starts_with("rule 2 of [[history]] never counts: rule 1"), "{hidden:?}");
         assert_eq!(lines(&[all]).len(), 1, "the default is hidden too");
         assert_eq!(lines(&[audit])[1], "history otherwise all topics: what is acknowledged, 7 days, 1 GiB");
-        let lossy = warnings(&[rule(&[("filter", text("t")), ("store", text("none"))])]);
-        assert_eq!(lossy, ["publications on t are acknowledged without being on disk (`store = \"none\"`)"]);
+        let lossy = warnings(&[rule(&[("filter", text("t")), ("store", text("retained"))])]);
+        assert_eq!(lossy, ["publications on t are acknowledged without being on disk (`store = \"retained\"`)"]);
         let endless = warnings(&[rule(&[("realm", text("r"))])]);
         assert!(endless[0].starts_with("all publications of realm r are kept for ever"), "{endless:?}");
     }

@@ -20,7 +20,7 @@ use crate::store::log::Durability;
 
 pub use error::{ConfigError, Place};
 pub use flags::Flags;
-pub use history::{HistoryRule, Stored};
+pub use history::HistoryRule;
 pub use listener::{Listener, ListenerKind};
 
 /// What one router process runs from: every value decided and checked.

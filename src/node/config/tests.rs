@@ -219,7 +219,10 @@ fn wrong_values_name_the_key_and_the_place() {
         ("[[history]]\nstore = \"some\"", "`history.store` must be \"acknowledged\""),
         ("[[history]]\nrealm = \"a b\"", "`history.realm` cannot be"),
         ("[[history]]\nmax_age = \"1d\"\nmax_age_s = 5", "corsac.toml:1:1: `history` says max_age and max_age_s: remove one"),
-        ("[[history]]\nmax_count = 5\nstore = \"none\"", "`history` says max_count although store = \"none\" keeps nothing"),
+        (
+            "[[history]]\nmax_count = 5\nstore = \"retained\"",
+            "`history` says max_count although store = \"retained\" keeps no history",
+        ),
         ("data_dir = \"\"", "`data_dir` must be a directory"),
         ("log = \"info\"\nlog = \"warn\"", "corsac.toml:2:1: not TOML: duplicate key"),
         ("= 1", "corsac.toml:1:1: not TOML: "),
@@ -283,7 +286,8 @@ fn rules_of_history() {
     assert_eq!((config.history.len(), told.len()), (2, 3));
     assert_eq!((told[0].realm.as_deref(), told[0].max_age_ms), (Some("factory"), Some(90 * 86_400_000)));
     assert_eq!((told[1].max_age_ms, told[1].max_bytes, told[1].max_count), (Some(3_600_000), Some(1 << 20), Some(10)));
-    assert_eq!((config.history[0].store, config.history[1].store), (Stored::All, Stored::Acknowledged));
+    let stored = [config.history[0].store, config.history[1].store];
+    assert_eq!(stored, [crate::model::record::Stored::All, crate::model::record::Stored::Acknowledged]);
     assert_eq!(from_file("").unwrap().retention(), [HistoryRule::default().retention()]);
     let summary = config.summary();
     assert!(summary.contains("history audit/# of factory: everything, 90 days\nhistory all topics: "), "{summary}");
