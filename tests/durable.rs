@@ -152,3 +152,29 @@ fn what_ended_stays_ended_and_what_is_retained_stays() {
     assert_eq!(client.receive(), "PUBLISH kept value q0 retain");
     client.assert_nothing();
 }
+
+#[test]
+fn a_crash_of_the_router_is_no_goodbye() {
+    let data = Data::new();
+    let router = data.start();
+    let (mut watcher, _) = Client::resume(&router, "w");
+    assert_eq!(watcher.ask("SUBSCRIBE id=1 status/+:1"), "SUBACK id=1 01");
+    let connect = |id: &str| format!("CONNECT v5 clean id={id} will=status/{id} will_payload=gone will_q1");
+    let _lost = Client::try_connect(router.mqtt, &connect("lost")).unwrap();
+    let (mut polite, _) = Client::try_connect(router.mqtt, &connect("polite")).unwrap();
+    polite.send("DISCONNECT");
+    assert!(polite.wire.await_end(PATIENCE));
+    // What was acknowledged is behind it on the disk.
+    watcher.ask("PUBLISH t x q1 id=1");
+    router.kill();
+    drop(router);
+
+    for _ in 0..2 {
+        let router = data.start();
+        let (mut watcher, _) = Client::resume(&router, "w");
+        let will = watcher.receive();
+        assert!(will.starts_with("PUBLISH status/lost gone q1"), "{will:?}");
+        watcher.assert_nothing();
+        router.kill();
+    }
+}

@@ -33,6 +33,8 @@ impl Kind {
     pub const TIMER: Kind = Kind(8);
     /// The process that wrote the records before this one has ended, and all its connections with it.
     pub const GONE: Kind = Kind(9);
+    /// What a session's connection leaves behind if it ends without goodbye; without a topic: nothing any more.
+    pub const WILL: Kind = Kind(10);
 }
 
 /// Which publications get a place in the history.

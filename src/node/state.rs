@@ -166,7 +166,8 @@ mod tests {
     fn entries_lead_back_to_where_they_came_from() {
         let mut rebuilt = Rebuilt::new(Limits::default(), 1);
         let id = |number| EventId::new(number).unwrap();
-        let opened = r#"{"Opened":{"client":"c","session":7,"authid":"u","authrole":"r","protocol":5,"expiry_s":60}}"#;
+        let opened =
+            r#"{"Opened":{"client":"c","session":7,"authid":"u","authrole":"r","protocol":5,"expiry_s":60,"will_delay_s":0}}"#;
         let mut items = vec![Item::of_kind(Kind::SESSION, "r".into(), 1, Payload::Bytes(opened.into()))];
         for number in 2..5 {
             let topic = Topic::from_mqtt(&format!("t/{number}")).unwrap();

@@ -341,6 +341,7 @@ impl Router {
         let Item { kind, flags, time_ms, payload, .. } = &record.item;
         match (*kind, payload) {
             (Kind::LOCK, _) => return self.replay_lock(record),
+            (Kind::WILL, _) => return self.replay_will(record),
             (Kind::QUEUE, _) => self.replay_queue_record(record),
             (Kind::GONE, _) => {
                 self.replay_queue_record(record);
@@ -693,6 +694,11 @@ impl Router {
             session.owed.tickets += 1;
             session.owed.undecided += 1;
         }
+    }
+
+    /// Sends a record of the router's own on its way into the history, from which nothing follows in this process.
+    pub(super) fn append_drafted(&mut self, kind: Kind, draft: Draft) {
+        self.send(Waiting::Change(Asked { from: None, kind, body: Bytes::new(), caller: None }), draft);
     }
 
     /// Sends a change of state on its way into the history: [`Router::apply_change`] when it has its place. It does not hold up

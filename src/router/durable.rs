@@ -34,7 +34,15 @@ pub(super) const CHECKPOINT_MS: u64 = 200;
 #[derive(Serialize, Deserialize)]
 enum SessionChange {
     /// A client has connected to it, or it begins.
-    Opened { client: Box<str>, session: u64, authid: Box<str>, authrole: Box<str>, protocol: u8, expiry_s: u32 },
+    Opened {
+        client: Box<str>,
+        session: u64,
+        authid: Box<str>,
+        authrole: Box<str>,
+        protocol: u8,
+        expiry_s: u32,
+        will_delay_s: u32,
+    },
     /// Its client has gone: it expires so many seconds after this record. Nothing behind event `sent` was sent to it.
     Left { client: Box<str>, expiry_s: u32, sent: u64 },
     /// It is over.
@@ -152,6 +160,7 @@ impl Router {
             authrole: (&*session.principal.authrole).into(),
             protocol: level_of(session.protocol),
             expiry_s: session.expiry_s,
+            will_delay_s: session.will.as_ref().map_or(0, |will| will.delay_s),
         };
         self.append_change(Some(key), Kind::SESSION, encode(&change), None);
     }
@@ -382,7 +391,7 @@ impl Router {
                     session.note_left(place.time_ms, EventId::new(sent));
                 }
             }
-            SessionChange::Opened { client, session, authid, authrole, protocol, expiry_s } => {
+            SessionChange::Opened { client, session, authid, authrole, protocol, expiry_s, will_delay_s } => {
                 let principal =
                     Principal { authid: (&*authid).into(), authrole: (&*authrole).into(), ..Principal::anonymous("") };
                 let key = self
@@ -396,6 +405,7 @@ impl Router {
                     session.protocol = protocol_of(protocol);
                     session.principal = Arc::new(principal);
                     session.expiry_s = expiry_s;
+                    session.will_delay_s = will_delay_s;
                     session.left_ms = None;
                     session.inflight.restore_connected();
                 }
@@ -520,7 +530,10 @@ impl Router {
                 self.note_session_changed(key);
             }
             let left_ms = self.sessions.at(key).and_then(|session| session.left_ms).unwrap_or(self.now_ms);
-            self.wait_for_client(key, left_ms);
+            self.restore_will(key);
+            if self.wait_for_client(key, left_ms) {
+                self.due_wills.push(key);
+            }
         }
     }
 }

@@ -52,6 +52,8 @@ pub enum DraftBody {
     Publication(Arc<Publication>),
     /// A change of state, encoded by the part of the router that applies it.
     Change(Kind, Bytes),
+    /// A record as it is, but for its realm and time.
+    Item(Box<Item>),
 }
 
 impl Draft {
@@ -68,6 +70,7 @@ impl Draft {
     /// As a record of the realm called `realm`; its time is set where it gets its place.
     pub fn into_item(self, realm: Arc<str>) -> Item {
         let item = match &self.body {
+            DraftBody::Item(item) => return Item { realm, ..(**item).clone() },
             DraftBody::Change(kind, body) => Item::of_kind(*kind, realm, 0, Payload::Bytes(body.clone())),
             DraftBody::Publication(publication) => {
                 let Publication { topic, payload, qos, expires_at_ms, properties, .. } = &**publication;

@@ -3,7 +3,7 @@ use super::Router;
 use super::effect::Effect;
 use super::replay::Replay;
 use super::session::{Session, SessionKey};
-use crate::model::command::{Acknowledge, Close, Open};
+use crate::model::command::{Close, Open};
 use crate::model::{ConnectionId, Delivery, Reason, Topic};
 
 /// What a timer is for.
@@ -68,6 +68,7 @@ impl Router {
         self.deliver(connection, Delivery::Opened { session: id, session_present: false });
         self.start_backlog(key);
         self.record_opened(key);
+        self.record_will(key);
     }
 
     /// [MQTT-3.1.4-3]: the older connection of a client id ends; 3.1.1: [MQTT-3.1.4-2].
@@ -105,6 +106,7 @@ impl Router {
         self.register_again(key);
         self.start_backlog(key);
         self.record_opened(key);
+        self.record_will(key);
         self.attach_again(key);
         self.continue_replay(key);
     }
@@ -117,6 +119,8 @@ impl Router {
             }
             if !close.with_will {
                 session.will = None;
+                let id = session.id;
+                self.void_will(id);
             }
         }
         self.lose(key, Reason::ConnectionLost);
@@ -208,22 +212,6 @@ impl Router {
             Due::Queues => self.handle_queues_due(),
             Due::Topic(topic) => self.ask_due(&topic),
             Due::Wait(topic, request) => self.end_wait(&topic, request),
-        }
-    }
-
-    /// Publishes the will [MQTT-3.1.2-8], retained or not as it says [MQTT-3.1.2-14], [MQTT-3.1.2-15]; it is gone with that
-    /// [MQTT-3.1.2-10].
-    fn publish_will(&mut self, key: SessionKey) {
-        let Some(will) = self.sessions.at_mut(key).and_then(|session| session.will.take()) else { return };
-        let mut publication = will.publication;
-        if let (Some(seconds), Some(publication)) = (will.expiry_s, std::sync::Arc::get_mut(&mut publication)) {
-            publication.expires_at_ms = Some(self.now_ms + u64::from(seconds) * 1_000);
-        }
-        if !self.is_stored(&publication, Acknowledge::None) {
-            self.publish(Some(key), publication, None);
-        } else if self.make_room_for(&publication).is_ok() {
-            // A will over the quota of retained messages has nobody left to be told.
-            self.append(Some(key), None, publication, Acknowledge::None, None);
         }
     }
 

@@ -30,8 +30,9 @@ pub mod subscribe;
 pub mod tests;
 pub mod timers;
 pub mod topic_calls;
+pub mod will;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -45,7 +46,8 @@ use crate::model::delivery::Taken;
 use crate::model::payload::ToArgs;
 use crate::model::record::StoreRule;
 use crate::model::{
-    Command, ConnectionId, Delivery, Encoding, EventId, Limits, PacketId, Payload, Publication, PublicationId, Qos, Reason, Topic,
+    Command, ConnectionId, Delivery, Encoding, EventId, Item, Limits, PacketId, Payload, Publication, PublicationId, Qos, Reason,
+    SessionId, Topic,
 };
 use append::Appends;
 use broker::Broker;
@@ -111,6 +113,10 @@ pub struct Router {
     queues: Desk,
     conditions: Conditions,
     changes: Changes,
+    /// Wills on record, by session.
+    wills: BTreeMap<SessionId, Item>,
+    /// Sessions of an earlier process whose wills are due.
+    due_wills: Vec<SessionKey>,
     /// While pieces of state are restored: events that are owed through shared subscriptions.
     restoring: HashMap<EventId, Arc<Publication>, FixedState>,
     timers: Timers<Due>,
@@ -144,6 +150,8 @@ impl Router {
             queues: Desk::default(),
             conditions: Conditions::default(),
             changes: Changes::default(),
+            wills: BTreeMap::new(),
+            due_wills: Vec::new(),
             restoring: HashMap::default(),
             timers: Timers::new(),
             is_stopping: false,

@@ -87,6 +87,7 @@ impl Router {
     pub fn handle_gone(&mut self, id: EventId, time_ms: u64) {
         self.end_earlier_takers(Place { id, time_ms });
         self.end_earlier_holders(time_ms);
+        self.publish_earlier_wills();
     }
 
     /// Answers a call of a procedure of the router's own.

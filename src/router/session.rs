@@ -60,6 +60,8 @@ pub struct Session {
     pub expiry_s: u32,
     /// What is published if it ends without goodbye [MQTT-3.1.2-7]; 3.1.1: nothing if there is none [MQTT-3.1.2-12].
     pub will: Option<Will>,
+    /// Seconds that its will waits for it to come back, also where that is not here but on record.
+    pub will_delay_s: u32,
     /// What the client announced.
     pub features: Features,
     /// Subscriptions, by name; WAMP sessions too.
@@ -131,6 +133,7 @@ impl Session {
             principal: open.principal.clone(),
             client_id: open.client_id.clone(),
             expiry_s: open.expiry_s,
+            will_delay_s: 0,
             will: open.will.take(),
             features: open.features,
             subscriptions: HashMap::default(),

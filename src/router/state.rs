@@ -41,6 +41,8 @@ pub enum PieceKey {
     Queues,
     /// An item of a queue.
     QueueItem(u64, u32),
+    /// What the connection of a session leaves behind.
+    Will(u64),
 }
 
 impl PieceKey {
@@ -55,6 +57,7 @@ impl PieceKey {
             PieceKey::Session(client) => named(b'e', client),
             PieceKey::Queues => vec![b'f'],
             PieceKey::QueueItem(id, index) => [&b"g"[..], &id.to_be_bytes(), &index.to_be_bytes()].concat(),
+            PieceKey::Will(session) => [&b"h"[..], &session.to_be_bytes()].concat(),
         }
     }
 
@@ -74,6 +77,7 @@ impl PieceKey {
                 let (id, index) = rest.split_first_chunk::<8>()?;
                 PieceKey::QueueItem(u64::from_be_bytes(*id), u32::from_be_bytes(index.try_into().ok()?))
             }
+            b'h' => PieceKey::Will(u64::from_be_bytes(rest.try_into().ok()?)),
             _ => return None,
         })
     }
@@ -124,6 +128,7 @@ struct SessionState {
     over: Vec<(u64, u64)>,
     done: u64,
     routed: u64,
+    will_delay_s: u32,
     uses: u64,
     unreleased: Vec<u16>,
     /// The oldest packet id that is in use towards the client, or the next.
@@ -243,6 +248,7 @@ impl Router {
         keys.extend(self.conditions.recorded.keys().cloned().map(PieceKey::Grant));
         keys.extend(sessions.filter_map(|session| session.client_id.clone()).map(PieceKey::Session));
         keys.extend(self.queues.pieces());
+        keys.extend(self.wills.keys().map(|session| PieceKey::Will(session.0)));
         keys.sort_unstable();
         keys.dedup();
         keys
@@ -270,6 +276,10 @@ impl Router {
                 self.session_state(key).map(|state| of_head(encode(&state)))
             }
             PieceKey::Queues | PieceKey::QueueItem(..) => self.queues.piece(key),
+            PieceKey::Will(session) => {
+                let item = self.wills.get(&SessionId(*session))?.clone();
+                Some(of_record(Record { id: EventId::FIRST, item }))
+            }
         }
     }
 
@@ -311,6 +321,7 @@ impl Router {
             over,
             done,
             routed: session.backlog.as_ref().map_or(0, |backlog| backlog.routed()),
+            will_delay_s: session.will_delay_s,
             uses: session.uses,
             unreleased: session.unreleased.keys().map(|id| id.value()).collect(),
             first_packet_id: session.inflight.first_id().value(),
@@ -388,6 +399,9 @@ impl Router {
             }
             PieceKey::Session(client) => self.restore_session(client, decode(head)?)?,
             PieceKey::Queues | PieceKey::QueueItem(..) => self.queues.restore(key, piece)?,
+            PieceKey::Will(session) => {
+                self.wills.insert(SessionId(*session), record.as_ref()?.item.clone());
+            }
         }
         Some(())
     }
@@ -426,6 +440,7 @@ impl Router {
         session.protocol = protocol_of(state.protocol);
         session.left_ms = state.left_ms;
         session.uses = state.uses;
+        session.will_delay_s = state.will_delay_s;
         session.unreleased =
             state.unreleased.into_iter().filter_map(PacketId::new).map(|id| (id, Repeats { fingerprint: 0, count: 0 })).collect();
         let backlog = session.backlog.as_mut()?;
@@ -752,6 +767,7 @@ mod tests {
             PieceKey::Session("c".into()),
             PieceKey::Queues,
             PieceKey::QueueItem(u64::MAX, 3),
+            PieceKey::Will(7),
         ];
         for key in &all {
             assert_eq!(PieceKey::from_bytes(&key.to_bytes()).as_ref(), Some(key));
