@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOKS: u32 = 30;
 
 /// Sealed segments worth a snapshot, however small the one before is, in bytes.
-const MIN_GROWTH_BYTES: u64 = 256 * 1024 * 1024;
+const MIN_GROWTH_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// What the thread goes by.
 pub struct Keeper {

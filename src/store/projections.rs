@@ -2,7 +2,7 @@
 //!
 //! Nothing waits for it and nothing is true because it stands here. All pieces that have changed up to an id go in by one batch, with
 //! that id and a digest of everything that is then there; whatever does not fit its digest is thrown away and made anew. sled's own
-//! flush does not sync its files: `syncfs` does, behind each batch.
+//! flush does not sync its files: that is done here, behind each batch.
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub type Change = (Vec<u8>, Option<Vec<u8>>);
 /// The kept pieces of all realms.
 pub struct Projections {
     db: sled::Db,
-    directory: File,
+    path: PathBuf,
 }
 
 /// What is known of a realm's pieces besides themselves.
@@ -99,8 +99,7 @@ impl Projections {
                 Some(found) if found == identity => {}
                 Some(_) => return Err("it belongs to another log".to_owned()),
             }
-            let directory = File::open(directory).map_err(|error| error.to_string())?;
-            Ok(Projections { db, directory })
+            Ok(Projections { db, path: directory.to_owned() })
         };
         // sled panics on some files that it did not write so.
         std::panic::catch_unwind(open).unwrap_or_else(|_| Err("its files are not readable".to_owned()))
@@ -146,7 +145,21 @@ impl Projections {
     /// Keeps these changes, all or none of them; what is there is then as of `as_of`. It is on disk when this returns.
     pub fn apply(&self, realm: &str, as_of: EventId, changes: &[Change]) -> Result<(), Error> {
         self.stage(realm, as_of, changes).map_err(|error| failed(&error))?;
-        rustix::fs::syncfs(&self.directory).map_err(|error| Error::io(DIRECTORY, error.into()))
+        self.sync().map_err(|error| Error::io(DIRECTORY, error))
+    }
+
+    /// Syncs the few files there are: `syncfs` would have the log wait for everything that anybody writes to its disk.
+    fn sync(&self) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(&self.path)? {
+            let entry = entry?;
+            // What sled removes meanwhile need not be there.
+            if entry.file_type()?.is_file()
+                && let Ok(file) = File::open(entry.path())
+            {
+                file.sync_all()?;
+            }
+        }
+        File::open(&self.path)?.sync_all()
     }
 
     fn stage(&self, realm: &str, as_of: EventId, changes: &[Change]) -> Result<(), sled::Error> {
