@@ -23,7 +23,7 @@ use publisher::{Publisher, Way};
 use random::Random;
 use subscriber::Subscriber;
 use support::data::Data;
-use support::router::Router;
+use support::router::{PATIENCE, Router};
 
 /// Crashes of one history; more of them are of further histories, which begin empty.
 const CYCLES: usize = 20;
@@ -39,6 +39,8 @@ enum Crash {
     Failpoint(String),
     /// SIGKILL so long after the process was started, before anybody is served; then as the first.
     Twice(Duration, Duration),
+    /// It is asked to stop so long after: what is kept of its state is as of the end.
+    Stop(Duration),
 }
 
 impl Crash {
@@ -53,7 +55,7 @@ impl Crash {
         if random.chance(200) {
             return Crash::Twice(Duration::from_micros(random.below(60_000) as u64), after);
         }
-        Crash::Kill(after)
+        if random.chance(200) { Crash::Stop(after) } else { Crash::Kill(after) }
     }
 }
 
@@ -73,6 +75,7 @@ impl Clients {
         let publishers = [
             ("w1", Way::Wamp, 1),
             ("w2", Way::Wamp, 16),
+            ("k1", Way::Keyed, 8),
             ("a1", Way::Mqtt { version: 5, qos: 1 }, 16),
             ("a2", Way::Mqtt { version: 4, qos: 1 }, 4),
             ("b1", Way::Mqtt { version: 5, qos: 2 }, 8),
@@ -95,6 +98,11 @@ impl Clients {
             }
             match crash {
                 Crash::Kill(after) | Crash::Twice(_, after) => std::thread::sleep(*after),
+                Crash::Stop(after) => {
+                    std::thread::sleep(*after);
+                    router.terminate();
+                    assert!(router.wait(PATIENCE).success());
+                }
                 Crash::Failpoint(_) => {
                     let deadline = Instant::now() + Duration::from_millis(500);
                     while router.is_alive() && Instant::now() < deadline {
@@ -102,9 +110,10 @@ impl Clients {
                     }
                 }
             }
-            let has_aborted = !router.is_alive();
+            let has_ended = !router.is_alive();
             drop(router);
-            assert!(!has_aborted || matches!(crash, Crash::Failpoint(_)), "the process has ended");
+            let has_aborted = has_ended && matches!(crash, Crash::Failpoint(_));
+            assert!(has_ended == has_aborted || matches!(crash, Crash::Stop(_)), "the process has ended");
             has_aborted
         })
     }
@@ -142,6 +151,11 @@ fn kill_at_start(data: &Path, after: Duration) {
     child.wait().unwrap();
 }
 
+/// A router whose log goes on in another segment often: as if something had to be kept in parts of 1 MiB.
+fn start(data: &Data) -> Router {
+    Router::start_in(&data.0, "[[history]]\nfilter = \"nothing\"\nmax_bytes = 1\n")
+}
+
 /// Crashes one history so often; how many of the crashes were at failpoints, how many events there are, how many acknowledged.
 fn crash_one_history(random: &mut Random, cycles: usize) -> [usize; 3] {
     let data = Data::new();
@@ -158,7 +172,11 @@ fn crash_one_history(random: &mut Random, cycles: usize) -> [usize; 3] {
         if let Crash::Twice(after, _) = &crash {
             kill_at_start(&data.0, *after);
         }
-        let mut router = data.start();
+        if random.chance(100) {
+            // What can be made anew from the log.
+            std::fs::remove_dir_all(data.0.join("state")).unwrap();
+        }
+        let mut router = start(&data);
         ledger.read(router.http, cycle % WHOLE == 0);
         println!("cycle {cycle}: {} events, then {crash:?}", ledger.entries.len());
         clients.check(&router, &ledger, false);

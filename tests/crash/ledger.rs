@@ -73,7 +73,7 @@ impl Ledger {
                 copies.entry(number).or_default().push(*id);
             }
         }
-        let is_once = matches!(publisher.way, Way::Mqtt { qos: 2, .. });
+        let is_once = matches!(publisher.way, Way::Keyed | Way::Mqtt { qos: 2, .. });
         for (number, ids) in copies.iter().filter(|_| is_once) {
             assert_eq!(ids.len(), 1, "{name}: {number} is there as {ids:?}");
         }

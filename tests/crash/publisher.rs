@@ -8,11 +8,16 @@ use super::support::mqtt::{Mqtt, Words};
 use super::support::wamp::Wamp;
 use super::support::wire::Ended;
 
+/// The router stops.
+const GOODBYE: u64 = 6;
+
 /// How a publisher talks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
     /// PUBLISH with `acknowledge`.
     Wamp,
+    /// The same with a key that makes a repetition recognizable.
+    Keyed,
     /// This version of MQTT, with this QoS.
     Mqtt { version: u8, qos: u8 },
 }
@@ -69,7 +74,7 @@ impl Publisher {
     /// The publication with this number. Every fourth is retained, on topics that publishers share.
     pub fn message(&self, number: u64) -> Message {
         let retain = number.is_multiple_of(4);
-        let is_removal = self.way == Way::Wamp && number.is_multiple_of(28);
+        let is_removal = matches!(self.way, Way::Wamp | Way::Keyed) && number.is_multiple_of(28);
         let topic = if retain { format!("crash.kept.k{}", number / 4 % 3) } else { format!("crash.log.{}", self.name) };
         let text = if is_removal { String::new() } else { format!("{}.{number}", self.name) };
         Message { topic, text, retain }
@@ -78,7 +83,7 @@ impl Publisher {
     /// Publishes until the router is gone; without `more`, until everything is acknowledged.
     pub fn run(&mut self, http: SocketAddr, mqtt: SocketAddr, more: bool) -> Result<(), Ended> {
         match self.way {
-            Way::Wamp => self.run_wamp(http, more),
+            Way::Wamp | Way::Keyed => self.run_wamp(http, more),
             Way::Mqtt { version, qos } => self.run_mqtt(mqtt, version, qos, more),
         }
     }
@@ -95,12 +100,19 @@ impl Publisher {
                 sent.push_back((requests, number));
                 self.unanswered = sent.iter().map(|(_, number)| *number).chain(again.iter().copied()).collect();
                 let Message { topic, text, retain } = self.message(number);
-                let mut publish = vec![json!({"acknowledge": true, "retain": retain}), json!(topic)];
+                let mut options = json!({"acknowledge": true, "retain": retain});
+                if self.way == Way::Keyed {
+                    options["dedup"] = format!("{}.{number}", self.name).into();
+                }
+                let mut publish = vec![options, json!(topic)];
                 publish.extend((!text.is_empty()).then(|| json!([text])));
                 link.try_request(16, publish.into())?;
             }
             let Some((request, number)) = sent.front().copied() else { return Ok(()) };
             let answer = link.try_receive()?;
+            if answer[0] == GOODBYE {
+                return Err(Ended);
+            }
             assert_eq!((&answer[0], &answer[1]), (&17.into(), &request.into()), "{}: {answer}", self.name);
             self.acknowledged.insert(number, answer[2].as_u64());
             sent.pop_front();
@@ -131,6 +143,9 @@ impl Publisher {
                 return Ok(());
             }
             let answer = link.try_receive()?;
+            if answer[0] == "DISCONNECT" {
+                return Err(Ended);
+            }
             self.handle_answer(&mut link, &answer)?;
         }
     }

@@ -50,6 +50,7 @@ impl Subscriber {
                     link.try_send(&format!("PUBCOMP id={}", words.id()))?;
                 }
                 "PINGRESP" => return Ok(()),
+                "DISCONNECT" => return Err(Ended),
                 other => panic!("{}: {other} out of turn: {words:?}", self.name),
             }
         }
