@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::history::{History, Written};
-use super::kept::Kept;
+use super::kept::{Due, Kept, PART};
 use super::line::{Line, Settled};
 use super::reading::Reading;
 use super::state::{Rebuilt, new_router};
@@ -100,6 +100,8 @@ impl EventLoop {
                 restored.map(|(history, restored, kept)| (Line::start(this.clone(), name, history.clone(), restored), kept));
             EventLoop::of(router, line, reading)
         });
+        // What had to be made anew need not be made once more; later it would hold up whoever is served.
+        event_loop.keep_if_new();
         // The end of the process before this one is the first thing to be written.
         event_loop.put(Item::Timeout);
         tokio::spawn(bring_timeouts(Arc::downgrade(&event_loop)));
@@ -159,9 +161,16 @@ impl EventLoop {
         self.run();
     }
 
-    /// True if nothing of the state is on its way to where it is kept.
+    fn keep_if_new(&self) {
+        let mut core = self.core.lock();
+        if core.kept.as_ref().is_some_and(Kept::is_new) {
+            core.keep(true);
+        }
+    }
+
+    /// True if everything of the state is where it is kept.
     pub fn is_kept(&self) -> bool {
-        self.look(|core| core.kept.as_ref().is_none_or(Kept::is_idle))
+        self.look(|core| core.kept.as_ref().is_none_or(|kept| kept.is_idle(core.router.as_of())))
     }
 
     /// Tells every session to end.
@@ -304,8 +313,10 @@ impl Core {
     fn keep(&mut self, is_last: bool) {
         let (Some(kept), Some(line)) = (&mut self.kept, &mut self.line) else { return };
         let (as_of, now_ms) = (self.router.as_of(), now_ms());
-        if !kept.is_due(self.router.changed(), as_of, now_ms, is_last) {
-            return;
+        match kept.due([self.router.changed_retained(), self.router.changed()], as_of, now_ms, is_last) {
+            None => return,
+            Some(Due::Part) => return kept.send_part(self.router.take_changed_retained(PART)),
+            Some(Due::Whole) => {}
         }
         if let Some((as_of, entries)) = as_of.and_then(|as_of| Some((as_of, line.take_entries(as_of)?))) {
             kept.send(as_of, self.router.take_changes(), entries, now_ms);

@@ -2,23 +2,36 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
+use std::time::Instant;
 
 use super::state::{Entry, encode};
 use crate::model::EventId;
 use crate::router::state::{Piece, PieceKey};
 use crate::store::Projections;
 
-/// How many pieces may have changed before they are kept.
+/// Retained messages that are kept together, without waiting for anything else.
+pub const PART: usize = 10_000;
+/// How many other pieces may have changed before they are kept.
 const MAX_CHANGED: usize = 10_000;
 /// How many records a start may have to read again, about.
 const MAX_RECORDS: u64 = 500_000;
 /// How long changes may wait otherwise.
 const INTERVAL_MS: u64 = 10_000;
 
+/// What is to be kept now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Due {
+    /// Some of the retained messages that have changed.
+    Part,
+    /// All that has changed: then everything is as of the last event.
+    Whole,
+}
+
 /// What a realm wants to have kept.
 pub struct Batch {
     realm: Arc<str>,
-    as_of: EventId,
+    /// `None` for a part.
+    as_of: Option<EventId>,
     pieces: Vec<(PieceKey, Option<Piece>)>,
     entries: Vec<Entry>,
     is_busy: Arc<AtomicBool>,
@@ -40,27 +53,46 @@ impl Kept {
         Kept { realm, batches, is_busy: Arc::default(), as_of, at_ms: now_ms }
     }
 
-    /// True if it is time; `changed` pieces are not as they were kept, and `as_of` is the last event.
-    pub fn is_due(&self, changed: usize, as_of: Option<EventId>, now_ms: u64, is_last: bool) -> bool {
-        let number = |id: Option<EventId>| id.map_or(0, EventId::value);
-        let records = number(as_of).saturating_sub(number(self.as_of));
-        if records == 0 || self.is_busy.load(Ordering::Relaxed) {
-            return false;
-        }
-        is_last || changed >= MAX_CHANGED || records >= MAX_RECORDS || now_ms.saturating_sub(self.at_ms) >= INTERVAL_MS
+    /// True if nothing of it is kept yet.
+    pub fn is_new(&self) -> bool {
+        self.as_of.is_none()
     }
 
-    /// Sends a batch on its way.
+    /// What it is time for, where so many retained messages and other pieces have changed, and `as_of` is the last event.
+    pub fn due(&self, changed: [usize; 2], as_of: Option<EventId>, now_ms: u64, is_last: bool) -> Option<Due> {
+        let number = |id: Option<EventId>| id.map_or(0, EventId::value);
+        let records = number(as_of).saturating_sub(number(self.as_of));
+        let [retained, others] = changed;
+        if self.is_busy.load(Ordering::Relaxed) {
+            return None;
+        }
+        if retained >= PART {
+            return Some(Due::Part);
+        }
+        let is_time = others >= MAX_CHANGED || records >= MAX_RECORDS || now_ms.saturating_sub(self.at_ms) >= INTERVAL_MS;
+        (records > 0 && (is_last || is_time)).then_some(Due::Whole)
+    }
+
+    /// Sends a part on its way.
+    pub fn send_part(&mut self, pieces: Vec<(PieceKey, Option<Piece>)>) {
+        self.put(None, pieces, Vec::new());
+    }
+
+    /// Sends everything on its way.
     pub fn send(&mut self, as_of: EventId, pieces: Vec<(PieceKey, Option<Piece>)>, entries: Vec<Entry>, now_ms: u64) {
-        self.is_busy.store(true, Ordering::Relaxed);
         (self.as_of, self.at_ms) = (Some(as_of), now_ms);
+        self.put(Some(as_of), pieces, entries);
+    }
+
+    fn put(&mut self, as_of: Option<EventId>, pieces: Vec<(PieceKey, Option<Piece>)>, entries: Vec<Entry>) {
+        self.is_busy.store(true, Ordering::Relaxed);
         let batch = Batch { realm: self.realm.clone(), as_of, pieces, entries, is_busy: self.is_busy.clone() };
         self.batches.send(batch).ok();
     }
 
-    /// True if nothing is on its way.
-    pub fn is_idle(&self) -> bool {
-        !self.is_busy.load(Ordering::Relaxed)
+    /// True if nothing is on its way, and everything up to `as_of` is kept.
+    pub fn is_idle(&self, as_of: Option<EventId>) -> bool {
+        !self.is_busy.load(Ordering::Relaxed) && self.as_of >= as_of
     }
 }
 
@@ -70,8 +102,15 @@ pub fn run(projections: &Projections, batches: &Receiver<Batch>) {
         let pieces = pieces.iter().map(|(key, piece)| (key.to_bytes(), piece.as_ref().map(encode)));
         let entries = entries.into_iter().map(|(key, value)| (key, (!value.is_empty()).then_some(value)));
         let changes: Vec<_> = pieces.chain(entries).collect();
+        let began = Instant::now();
         match projections.apply(&realm, as_of, &changes) {
-            Ok(()) => is_busy.store(false, Ordering::Relaxed),
+            Ok(()) => {
+                if as_of.is_none() {
+                    // Nobody waits for it: half of a processor is for others.
+                    std::thread::sleep(began.elapsed());
+                }
+                is_busy.store(false, Ordering::Relaxed);
+            }
             // What was kept before is as sound as it was; what is kept from now on would not be: the realm stays busy.
             Err(error) => {
                 tracing::warn!("cannot keep the state of realm {realm}: {error}; the next start reads more of the history")

@@ -177,8 +177,8 @@ async fn stop(realms: &Realms) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // The next start has less to read.
-    all.iter().for_each(|(_, realm)| realm.keep(true));
     while all.iter().any(|(_, realm)| !realm.is_kept()) && Instant::now() < deadline {
+        all.iter().for_each(|(_, realm)| realm.keep(true));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -30,6 +30,9 @@ const AWAY_BYTES: usize = 64 * 1024;
 /// A session that is behind reads on when no more than this waits for its window.
 const LOW_EVENTS: usize = 32;
 
+/// Filters that a read asks for; a session with more reads everything.
+const MAX_FILTERS: usize = 256;
+
 /// How far a session has come in the history.
 #[derive(Debug, Default)]
 pub struct Backlog {
@@ -240,7 +243,9 @@ impl Router {
             let Some(connection) = session.connection else { return };
             return self.pass_backlog(key, connection, &Page { is_end: true, ..Page::default() });
         };
-        let (filter, also) = (Some(filter), filters.collect());
+        let also: Vec<_> = filters.collect();
+        // So many are looked up one by one in every segment: it is less work to look at every record.
+        let (filter, also) = if also.len() < MAX_FILTERS { (Some(filter), also) } else { (None, Vec::new()) };
         let query = Query { filter, also, after, limit: PAGE_EVENTS, max_bytes: PAGE_BYTES, ..Query::new("") };
         let ticket = self.read(key, Purpose::Backlog, query, ReadForm::Stored);
         if let Some(backlog) = self.sessions.at_mut(key).and_then(|session| session.backlog.as_mut()) {

@@ -9,7 +9,6 @@ use super::inflight::{Owed, Source};
 use super::retained::Author;
 use super::selected::Body;
 use super::session::{Session, SessionKey, Subscribed};
-use super::state::PieceKey;
 use crate::model::command::{Audience, Protocol, PublishOptions, SubscribeOptions};
 use crate::model::delivery::Event;
 use crate::model::publication::Publisher;
@@ -98,7 +97,7 @@ impl Router {
     /// Keeps the value of a topic in place of the one before [MQTT-3.3.1-5], or clears it with an empty one [MQTT-3.3.1-6], which
     /// is not kept [MQTT-3.3.1-7]. It is nobody's but the realm's: 3.1.1: [MQTT-3.1.2-7].
     pub(super) fn retain(&mut self, publication: &Arc<Publication>, by: Option<Author>) {
-        self.changes.note(|| PieceKey::Retained(publication.topic.clone()));
+        self.changes.note_retained(&publication.topic);
         if self.is_nothing(publication) {
             self.retained.clear(&publication.topic);
         } else {

@@ -99,6 +99,7 @@ pub struct Piece {
 #[derive(Debug, Default)]
 pub struct Changes {
     is_tracked: bool,
+    retained: HashSet<Topic, RandomState>,
     keys: HashSet<PieceKey, RandomState>,
     sessions: usize,
     /// The pieces of kind event that were said to be there.
@@ -106,6 +107,13 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// The retained message of a topic is not what it was.
+    pub(super) fn note_retained(&mut self, topic: &Topic) {
+        if self.is_tracked {
+            self.retained.insert(topic.clone());
+        }
+    }
+
     /// A piece is not what it was.
     pub(super) fn note(&mut self, key: impl FnOnce() -> PieceKey) {
         if self.is_tracked {
@@ -200,6 +208,7 @@ impl Router {
         for key in self.pieces() {
             match key {
                 PieceKey::Session(_) | PieceKey::Event(_) => {}
+                PieceKey::Retained(topic) => self.changes.note_retained(&topic),
                 key @ (PieceKey::Queues | PieceKey::QueueItem(..)) => self.queues.note_changed(&key),
                 key => self.changes.note(|| key),
             }
@@ -208,9 +217,27 @@ impl Router {
         sessions.into_iter().for_each(|key| self.note_session_changed(key));
     }
 
-    /// How many pieces have changed, about.
+    /// How many retained messages have changed.
+    pub fn changed_retained(&self) -> usize {
+        self.changes.retained.len()
+    }
+
+    /// How many other pieces have changed, about.
     pub fn changed(&self) -> usize {
         self.changes.keys.len() + self.changes.sessions + self.queues.changed()
+    }
+
+    /// So many of the retained messages that have changed. They may be kept before all other pieces: whatever a record before the
+    /// last has retained gives way to what is read behind it.
+    pub fn take_changed_retained(&mut self, count: usize) -> Vec<(PieceKey, Option<Piece>)> {
+        let topics: Vec<Topic> = self.changes.retained.iter().take(count).cloned().collect();
+        let piece_of = |topic: Topic| {
+            self.changes.retained.remove(&topic);
+            let key = PieceKey::Retained(topic);
+            let piece = self.piece(&key);
+            (key, piece)
+        };
+        topics.into_iter().map(piece_of).collect()
     }
 
     /// The last event whose effect is in the pieces.
@@ -221,6 +248,7 @@ impl Router {
     /// The pieces that have changed since the last time, as they are now; `None` is no more.
     pub fn take_changes(&mut self) -> Vec<(PieceKey, Option<Piece>)> {
         let mut keys: Vec<PieceKey> = self.changes.keys.drain().collect();
+        keys.extend(self.changes.retained.drain().map(PieceKey::Retained));
         self.changes.sessions = 0;
         let changed: Vec<SessionKey> =
             self.sessions.iter().filter(|(_, session)| session.is_piece_changed()).map(|(key, _)| key).collect();
@@ -518,6 +546,7 @@ mod tests {
         Unlock(usize),
         Time(u64),
         Keep,
+        KeepPart,
         Restart,
     }
 
@@ -537,6 +566,7 @@ mod tests {
             1 => (0..2_usize).prop_map(Step::Unlock),
             2 => (0..40_000_u64).prop_map(Step::Time),
             3 => Just(Step::Keep),
+            2 => Just(Step::KeepPart),
             1 => Just(Step::Restart),
         ]
     }
@@ -598,6 +628,15 @@ mod tests {
             });
             let steps = steps.collect();
             self.realm.send(connection, Command::Acknowledge(steps));
+        }
+
+        fn keep(&mut self, changes: Vec<(PieceKey, Option<Piece>)>) {
+            for (key, piece) in changes {
+                match piece {
+                    Some(piece) => drop(self.kept.insert(key.to_bytes(), piece)),
+                    None => drop(self.kept.remove(&key.to_bytes())),
+                }
+            }
         }
 
         fn publish(&mut self, step: Step) {
@@ -663,14 +702,14 @@ mod tests {
                     }
                 }
                 Step::Time(ms) => self.realm.advance(ms),
+                Step::KeepPart => {
+                    let part = self.realm.router.take_changed_retained(1);
+                    self.keep(part);
+                }
                 Step::Keep => {
                     self.realm.advance(300);
-                    for (key, piece) in self.realm.router.take_changes() {
-                        match piece {
-                            Some(piece) => drop(self.kept.insert(key.to_bytes(), piece)),
-                            None => drop(self.kept.remove(&key.to_bytes())),
-                        }
-                    }
+                    let changes = self.realm.router.take_changes();
+                    self.keep(changes);
                     self.kept_records = self.realm.records.len();
                     let keys: BTreeSet<Vec<u8>> = self.realm.router.pieces().iter().map(PieceKey::to_bytes).collect();
                     let has = |key: &&Vec<u8>| !matches!(PieceKey::from_bytes(key), Some(PieceKey::Event(_)));

@@ -17,7 +17,7 @@ pub const DIRECTORY: &str = "state";
 /// sled puts what is much larger into files that it never syncs.
 const CHUNK_BYTES: usize = 32 * 1024;
 /// Pages that sled keeps in memory, in bytes.
-const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+const CACHE_BYTES: u64 = 1024 * 1024;
 /// Where a realm's pieces say what they are as of; no key of a piece is empty.
 const AS_OF: &[u8] = &[0];
 /// Changes with whatever changes the meaning of pieces: others are thrown away.
@@ -92,7 +92,9 @@ impl Projections {
 
     fn try_open(directory: &Path, identity: &[u8; 16]) -> Result<Self, String> {
         let open = || {
-            let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+            // In its other mode sled holds gigabytes while a million pieces come in.
+            let config = sled::Config::new().path(directory).mode(sled::Mode::LowSpace);
+            let config = config.cache_capacity(CACHE_BYTES).flush_every_ms(None);
             let db = config.open().map_err(|error| error.to_string())?;
             match db.get(AS_OF).map_err(|error| error.to_string())? {
                 None => drop(db.insert(AS_OF, &identity[..]).map_err(|error| error.to_string())?),
@@ -142,8 +144,9 @@ impl Projections {
         self.tree(realm).and_then(|tree| tree.clear()).map_err(|error| failed(&error))
     }
 
-    /// Keeps these changes, all or none of them; what is there is then as of `as_of`. It is on disk when this returns.
-    pub fn apply(&self, realm: &str, as_of: EventId, changes: &[Change]) -> Result<(), Error> {
+    /// Keeps these changes, all or none of them; what is there is then as of `as_of`, or of what it was before. It is on disk when this
+    /// returns.
+    pub fn apply(&self, realm: &str, as_of: Option<EventId>, changes: &[Change]) -> Result<(), Error> {
         self.stage(realm, as_of, changes).map_err(|error| failed(&error))?;
         self.sync().map_err(|error| Error::io(DIRECTORY, error))
     }
@@ -162,7 +165,7 @@ impl Projections {
         File::open(&self.path)?.sync_all()
     }
 
-    fn stage(&self, realm: &str, as_of: EventId, changes: &[Change]) -> Result<(), sled::Error> {
+    fn stage(&self, realm: &str, as_of: Option<EventId>, changes: &[Change]) -> Result<(), sled::Error> {
         let tree = self.tree(realm)?;
         let mut head = tree.get(AS_OF)?.and_then(|head| Head::decode(&head)).unwrap_or_default();
         let mut batch = sled::Batch::default();
@@ -189,7 +192,7 @@ impl Projections {
                 }
             }
         }
-        head.as_of = as_of.value();
+        head.as_of = as_of.map_or(head.as_of, EventId::value);
         batch.insert(AS_OF, head.encode());
         tree.apply_batch(batch)?;
         self.db.flush().map(drop)
@@ -253,9 +256,9 @@ mod tests {
             let (projections, damaged) = directory.open();
             assert!(damaged.is_none() && projections.as_of("r").is_none());
             let changes = [change("b1", Some(&large)), change("b2", Some(b"")), change("c", Some(b"x"))];
-            projections.apply("r", id(3), &changes).unwrap();
-            projections.apply("other", id(9), &[change("b1", Some(b"y"))]).unwrap();
-            projections.apply("r", id(5), &[change("b1", Some(&large[..CHUNK_BYTES])), change("c", None)]).unwrap();
+            projections.apply("r", Some(id(3)), &changes).unwrap();
+            projections.apply("other", Some(id(9)), &[change("b1", Some(b"y"))]).unwrap();
+            projections.apply("r", Some(id(5)), &[change("b1", Some(&large[..CHUNK_BYTES])), change("c", None)]).unwrap();
         }
         let (projections, damaged) = directory.open();
         assert!(damaged.is_none());
@@ -278,7 +281,9 @@ mod tests {
     fn an_entry_that_is_not_what_was_kept_is_seen() {
         let directory = Directory::new();
         let (projections, _) = directory.open();
-        projections.apply("r", id(3), &[(b"b1".to_vec(), Some(b"x".to_vec())), (b"b2".to_vec(), Some(b"y".to_vec()))]).unwrap();
+        projections
+            .apply("r", Some(id(3)), &[(b"b1".to_vec(), Some(b"x".to_vec())), (b"b2".to_vec(), Some(b"y".to_vec()))])
+            .unwrap();
         let tree = projections.tree("r").unwrap();
         tree.remove(b"b1\0\0\0\0").unwrap();
         assert_eq!(all(&projections, "r"), None);
@@ -301,7 +306,7 @@ mod tests {
                 for round in 1..=5_u64 {
                     let key = format!("b{}", round % 3).into_bytes();
                     let value = vec![round as u8; 5_000];
-                    projections.apply("r", id(round), &[(key.clone(), Some(value.clone()))]).unwrap();
+                    projections.apply("r", Some(id(round)), &[(key.clone(), Some(value.clone()))]).unwrap();
                     kept.insert(key, value);
                     states.push((id(round), kept.clone()));
                 }
