@@ -154,8 +154,8 @@ impl Filter {
     pub fn level_count(&self) -> usize {
         match self {
             Filter::Exact(topic) => topic.level_count(),
-            Filter::Levels(levels) => level_count(levels, '/'),
-            Filter::Prefix(prefix) => level_count(prefix, '.'),
+            Filter::Levels(levels) => level_count(levels, b'/'),
+            Filter::Prefix(prefix) => level_count(prefix, b'.'),
         }
     }
 

@@ -18,6 +18,10 @@ struct Spellings {
     /// The spelling that matching works on, unaltered [MQTT-4.7.3-4]; escapes make it unique for a list of levels.
     mqtt: Box<str>,
     uri: OnceLock<Box<str>>,
+    /// Levels, at least 1.
+    levels: u32,
+    /// Bytes of the root that makes it reserved, 0 if it is not.
+    reserved_root: u8,
 }
 
 impl serde::Serialize for Topic {
@@ -60,7 +64,9 @@ impl Topic {
     }
 
     fn trusted(mqtt: Box<str>) -> Self {
-        Topic(Arc::new(Spellings { mqtt, uri: OnceLock::new() }))
+        // Every publication is asked for these; a spelling is at most 65,535 bytes.
+        let (levels, reserved_root) = (level_count(&mqtt, b'/') as u32, reserved_root_len(&mqtt));
+        Topic(Arc::new(Spellings { mqtt, uri: OnceLock::new(), levels, reserved_root }))
     }
 
     /// The MQTT spelling.
@@ -80,7 +86,7 @@ impl Topic {
 
     /// The number of levels, at least 1; the bound on it (`Limits::max_topic_levels`) is the caller's to check.
     pub fn level_count(&self) -> usize {
-        level_count(&self.0.mqtt, '/')
+        self.0.levels as usize
     }
 
     /// True under `$`, `wamp` and `corsac`: no filter that starts with a wildcard covers these [MQTT-4.7.2-1].
@@ -90,13 +96,7 @@ impl Topic {
 
     /// Bytes of the root that makes this name reserved (`$` 1, `wamp` 4, `corsac` 6), the same in both spellings; 0 if it is not.
     pub fn reserved_root_len(&self) -> usize {
-        if self.0.mqtt.starts_with('$') {
-            return 1;
-        }
-        match self.levels().next() {
-            Some(root @ ("wamp" | "corsac")) => root.len(),
-            _ => 0,
-        }
+        usize::from(self.0.reserved_root)
     }
 }
 
@@ -133,8 +133,18 @@ impl fmt::Debug for Topic {
 }
 
 /// Levels of a spelling that `separator` divides.
-pub(super) fn level_count(spelling: &str, separator: char) -> usize {
-    spelling.matches(separator).count() + 1
+pub(super) fn level_count(spelling: &str, separator: u8) -> usize {
+    spelling.bytes().filter(|byte| *byte == separator).count() + 1
+}
+
+/// Bytes of the root of an MQTT spelling, if it is a reserved one.
+fn reserved_root_len(mqtt: &str) -> u8 {
+    match mqtt.split('/').next() {
+        Some(root) if root.starts_with('$') => 1,
+        Some("wamp") => 4,
+        Some("corsac") => 6,
+        _ => 0,
+    }
 }
 
 /// What holds for every WAMP component, empty ones aside: no whitespace, no `#`, no NUL. Also bounds the work on long URIs: an
