@@ -1,35 +1,34 @@
-//! Topic names of one connection: aliases both ways (5.0, 3.3.2.3.4), and a small memory that spares parsing a name again.
+//! Topic names of one connection: aliases both ways (5.0, 3.3.2.3.4), and the names that it knows.
 use std::collections::HashMap;
 use std::num::NonZeroU16;
 
 use foldhash::fast::RandomState;
 
+use crate::gate::known::KnownNames;
 use crate::model::{Reason, Topic};
-
-/// Names remembered before the memory starts anew.
-const REMEMBERED: usize = 64;
-
-/// Longest name that is remembered, in bytes.
-const REMEMBERED_BYTES: usize = 256;
 
 /// Topic names as the client sends them on this connection [MQTT-3.3.2-7].
 #[derive(Debug)]
 pub struct InboundTopics {
     aliases: Vec<Option<Topic>>,
     maximum: u16,
-    last: Option<Topic>,
-    remembered: HashMap<Box<str>, Topic, RandomState>,
+    known: KnownNames,
 }
 
 impl InboundTopics {
     /// No names; the client may use aliases up to `maximum`.
     pub fn new(maximum: u16) -> Self {
-        InboundTopics { aliases: Vec::new(), maximum, last: None, remembered: HashMap::default() }
+        InboundTopics { aliases: Vec::new(), maximum, known: KnownNames::default() }
     }
 
-    /// The topic of a PUBLISH: its name, and from then on its alias [MQTT-3.3.2-8], [MQTT-3.3.2-9].
-    pub fn resolve(&mut self, name: &str, alias: Option<NonZeroU16>) -> Result<Topic, Reason> {
-        let Some(alias) = alias else { return self.named(name) };
+    /// The topic of a name that the client has used, by the bytes of a PUBLISH that nobody has checked.
+    pub fn find(&mut self, name: &[u8]) -> Option<Topic> {
+        self.known.find(name)
+    }
+
+    /// The topic of a PUBLISH: its name, which `find` may know, and from then on its alias [MQTT-3.3.2-8], [MQTT-3.3.2-9].
+    pub fn resolve(&mut self, name: &str, known: Option<&Topic>, alias: Option<NonZeroU16>) -> Result<Topic, Reason> {
+        let Some(alias) = alias else { return self.named(name, known) };
         // [MQTT-3.2.2-17], [MQTT-3.2.2-18]; all others are accepted [MQTT-3.3.2-12].
         if alias.get() > self.maximum {
             return Err(Reason::TopicAliasInvalid);
@@ -38,7 +37,7 @@ impl InboundTopics {
         if name.is_empty() {
             return self.aliases.get(index).cloned().flatten().ok_or(Reason::ProtocolViolation);
         }
-        let topic = self.named(name)?;
+        let topic = self.named(name, known)?;
         if self.aliases.len() <= index {
             self.aliases.resize(index + 1, None);
         }
@@ -48,24 +47,12 @@ impl InboundTopics {
         Ok(topic)
     }
 
-    fn named(&mut self, name: &str) -> Result<Topic, Reason> {
-        if let Some(last) = self.last.as_ref().filter(|last| last.as_mqtt() == name) {
-            return Ok(last.clone());
+    fn named(&mut self, name: &str, known: Option<&Topic>) -> Result<Topic, Reason> {
+        if let Some(topic) = known {
+            return Ok(topic.clone());
         }
-        let topic = match self.remembered.get(name) {
-            Some(topic) => topic.clone(),
-            None => {
-                let topic = Topic::from_mqtt(name)?;
-                if self.remembered.len() >= REMEMBERED {
-                    self.remembered.clear();
-                }
-                if name.len() <= REMEMBERED_BYTES {
-                    self.remembered.insert(name.into(), topic.clone());
-                }
-                topic
-            }
-        };
-        self.last = Some(topic.clone());
+        let topic = Topic::from_mqtt(name)?;
+        self.known.remember(name.as_bytes(), &topic);
         Ok(topic)
     }
 }
@@ -115,14 +102,18 @@ mod tests {
     fn aliases_are_bounded_and_must_be_known() {
         let mut topics = InboundTopics::new(2);
         let alias = NonZeroU16::new;
-        assert_eq!(topics.resolve("", alias(1)), Err(Reason::ProtocolViolation));
-        assert_eq!(topics.resolve("a/b", alias(3)), Err(Reason::TopicAliasInvalid));
-        let topic = topics.resolve("a/b", alias(2)).unwrap();
-        assert_eq!(topics.resolve("", alias(2)), Ok(topic));
-        assert_eq!(topics.resolve("c", alias(2)).unwrap(), topics.resolve("", alias(2)).unwrap());
-        assert_eq!(topics.resolve("a+", None), Err(Reason::InvalidTopic));
+        assert_eq!(topics.resolve("", None, alias(1)), Err(Reason::ProtocolViolation));
+        assert_eq!(topics.resolve("a/b", None, alias(3)), Err(Reason::TopicAliasInvalid));
+        let topic = topics.resolve("a/b", None, alias(2)).unwrap();
+        assert_eq!(topics.resolve("", None, alias(2)), Ok(topic));
+        assert_eq!(topics.resolve("c", None, alias(2)).unwrap(), topics.resolve("", None, alias(2)).unwrap());
+        let known = topics.find(b"a/b");
+        assert_eq!(topics.resolve("a/b", known.as_ref(), alias(1)).ok(), known);
+        assert_eq!(topics.resolve("", None, alias(1)).ok(), known);
+        assert_eq!(topics.resolve("a+", None, None), Err(Reason::InvalidTopic));
+        assert_eq!(topics.find(b"a+"), None);
         // [MQTT-3.2.2-18]
-        assert_eq!(InboundTopics::new(0).resolve("a", alias(1)), Err(Reason::TopicAliasInvalid));
+        assert_eq!(InboundTopics::new(0).resolve("a", None, alias(1)), Err(Reason::TopicAliasInvalid));
     }
 
     #[test]

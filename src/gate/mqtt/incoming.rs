@@ -17,16 +17,22 @@ use crate::model::command::{
 use crate::model::publication::Properties;
 use crate::model::{Command, ErrorUri, Filter, InvocationId, PacketId, Payload, Publication, Qos, Reason, RequestId, Topic};
 use crate::wire::mqtt::{
-    self as wire, Disconnect, Error, PacketType, Publish, PublishProperties, ReasonCode, SharedFilter, Subscribe, Unsubscribe,
-    Version,
+    self as wire, Characters, Disconnect, Error, PacketType, Peer, Publish, PublishProperties, ReasonCode, SharedFilter,
+    Subscribe, Unsubscribe, Version,
 };
 
 /// Filters that one SUBSCRIBE or UNSUBSCRIBE may name whatever the bound of subscriptions: each costs an answer.
 const MAX_FILTERS: usize = 10_000;
 
 impl MqttGate {
-    pub(super) fn handle_publish(&mut self, publish: &Publish<'_>, now_ms: u64, output: &mut Output) -> Result<(), Error> {
-        let topic = match self.topics.resolve(publish.topic, publish.properties.topic_alias) {
+    /// A whole PUBLISH.
+    pub(super) fn handle_publish(&mut self, frame: &[u8], now_ms: u64, output: &mut Output) -> Result<(), Error> {
+        let known = wire::publish_name(frame).and_then(|name| self.topics.find(name));
+        let known_name = known.as_ref().map(Topic::as_mqtt);
+        let publish = wire::decode_publish(frame, self.version, Peer::Client, Characters::Strict, known_name);
+        let publish = publish.as_ref().map_err(|error| *error)?;
+        output.received += 1;
+        let topic = match self.topics.resolve(publish.topic, known.as_ref(), publish.properties.topic_alias) {
             Ok(topic) => topic,
             Err(reason) => {
                 self.end(names::code_of(reason, PacketType::Disconnect), reason, output);

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use crate::gate::{Origin, Output, Settings};
 use crate::model::command::{AcknowledgeStep, Acknowledgement};
 use crate::model::{Command, PacketId, Reason};
-use crate::wire::mqtt::{self, Characters, Disconnect, DisconnectProperties, Error, Frame, Packet, Peer, ReasonCode, Version};
+use crate::wire::mqtt::{
+    self, Characters, Disconnect, DisconnectProperties, Error, Frame, Packet, PacketType, Peer, ReasonCode, Version,
+};
 use aliases::{InboundTopics, OutboundAliases};
 
 /// Where a connection stands; the legal steps are Newcomer -> Opening -> Open -> Closed, and any -> Closed.
@@ -112,16 +114,23 @@ impl MqttGate {
         };
         let max_bytes = u32::try_from(max_bytes).unwrap_or(u32::MAX);
         let Frame::Complete { length } = mqtt::frame(input, max_bytes, self.version, peer)? else { return Ok(None) };
-        let packet = mqtt::decode_with(input.get(..length).unwrap_or_default(), self.version, peer, Characters::Strict)?;
+        let frame = input.get(..length).unwrap_or_default();
+        let first = frame.first().copied().unwrap_or_default();
+        if peer == Peer::Client && PacketType::from_first_byte(first) == Some(PacketType::Publish) {
+            self.handle_publish(frame, now_ms, output)?;
+            return Ok(Some(length));
+        }
+        // Looked at where it is: a packet is large.
+        let packet = mqtt::decode_with(frame, self.version, peer, Characters::Strict);
+        let packet = packet.as_ref().map_err(|error| *error)?;
         output.received += 1;
-        self.handle_packet(&packet, now_ms, output)?;
+        self.handle_packet(packet, output)?;
         Ok(Some(length))
     }
 
-    fn handle_packet(&mut self, packet: &Packet<'_>, now_ms: u64, output: &mut Output) -> Result<(), Error> {
+    fn handle_packet(&mut self, packet: &Packet<'_>, output: &mut Output) -> Result<(), Error> {
         match packet {
             Packet::Connect(connect) => self.handle_connect(connect, output),
-            Packet::Publish(publish) => return self.handle_publish(publish, now_ms, output),
             Packet::PubAck(ack) if ack.reason.is_error() => acknowledge(ack.packet_id, AcknowledgeStep::Declined, output),
             Packet::PubAck(ack) => acknowledge(ack.packet_id, AcknowledgeStep::Acknowledged, output),
             Packet::PubRec(ack) if ack.reason.is_error() => acknowledge(ack.packet_id, AcknowledgeStep::Rejected, output), // [MQTT-4.4.0-2]
@@ -138,7 +147,8 @@ impl MqttGate {
             Packet::Disconnect(disconnect) => return self.handle_disconnect(disconnect, output),
             // [MQTT-4.12.0-6], [MQTT-4.12.0-7]: no authentication has begun that AUTH could continue.
             Packet::Auth(_) => self.end(ReasonCode::ProtocolError, Reason::ProtocolViolation, output),
-            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {}
+            // PUBLISH has its own way, and the others are the server's.
+            Packet::Publish(_) | Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {}
         }
         Ok(())
     }

@@ -200,7 +200,7 @@ pub fn decode_with(frame: &[u8], version: Version, from: Peer, characters: Chara
     Ok(match packet {
         PacketType::Connect => Packet::Connect(decode_connect(frame, first, body)?),
         PacketType::ConnAck => Packet::ConnAck(ConnAck::decode(body, version)?),
-        PacketType::Publish => Packet::Publish(Publish::decode(first, body, version, from)?),
+        PacketType::Publish => Packet::Publish(Publish::decode(first, body, version, from, None)?),
         PacketType::PubAck => Packet::PubAck(Ack::decode(packet, body, version, from)?),
         PacketType::PubRec => Packet::PubRec(Ack::decode(packet, body, version, from)?),
         PacketType::PubRel => Packet::PubRel(Ack::decode(packet, body, version, from)?),
@@ -215,6 +215,28 @@ pub fn decode_with(frame: &[u8], version: Version, from: Peer, characters: Chara
         PacketType::Disconnect => Packet::Disconnect(Disconnect::decode(body, version, from)?),
         PacketType::Auth => Packet::Auth(Auth::decode(body, from)?),
     })
+}
+
+/// The topic name of a PUBLISH as it stands in the packet; neither is looked at more than that takes.
+#[must_use]
+pub fn publish_name(frame: &[u8]) -> Option<&[u8]> {
+    let (_, body) = frame::split(frame, Version::V31).ok()?;
+    Reader::new(body, Characters::Any).binary().ok()
+}
+
+/// [`decode_with`] for what is a PUBLISH by its first byte, without the detour over a [`Packet`]. `known` is a topic name that was
+/// decoded before under the same rule for strings: it is not checked again where it is the one that [`publish_name`] gives.
+#[inline]
+pub fn decode_publish<'a>(
+    frame: &'a [u8],
+    version: Version,
+    from: Peer,
+    characters: Characters,
+    known: Option<&'a str>,
+) -> Result<Publish<'a>, Error> {
+    let (first, body) = frame::split(frame, version)?;
+    frame::check_first_byte(first, version, from)?;
+    Publish::decode(first, Reader::new(body, characters), version, from, known)
 }
 
 /// The version that a CONNECT names, however wrong the rest of it is: in it the refusal is written.

@@ -31,13 +31,15 @@ pub struct PublishProperties<'a> {
 }
 
 impl<'a> PublishProperties<'a> {
-    fn decode(body: &mut Reader<'a>, from: Peer) -> Result<Self, Error> {
-        Self::decode_block(body, from).map_err(properties::in_block)
+    /// Reads the block into the empty set that this is.
+    #[inline]
+    fn read(&mut self, body: &mut Reader<'a>, from: Peer) -> Result<(), Error> {
+        let block = body.property_block().map_err(properties::in_block)?;
+        if block.is_empty() { Ok(()) } else { self.read_block(block, from).map_err(properties::in_block) }
     }
 
-    fn decode_block(body: &mut Reader<'a>, from: Peer) -> Result<Self, Error> {
-        let block = body.property_block()?;
-        let mut set = Self::default();
+    fn read_block(&mut self, block: Reader<'a>, from: Peer) -> Result<(), Error> {
+        let set = self;
         let mut rest = block;
         let mut topic_alias: Option<u16> = None;
         while !rest.is_empty() {
@@ -68,7 +70,7 @@ impl<'a> PublishProperties<'a> {
         if let Some(response_topic) = set.response_topic {
             topic::check_topic_name(response_topic).map_err(|_| Error::ResponseTopic)?; // [MQTT-3.3.2-14]
         }
-        Ok(set)
+        Ok(())
     }
 
     /// Bytes of the properties without the length in front of them.
@@ -130,29 +132,46 @@ pub struct PublishHead {
     pub length: usize,
 }
 
+/// The topic name of a PUBLISH; bytes that are those of `known` are not looked at again.
+#[inline]
+fn decode_name<'a>(body: &mut Reader<'a>, known: Option<&'a str>) -> Result<&'a str, Error> {
+    let mut rest = *body;
+    if let Some(known) = known
+        && rest.binary()? == known.as_bytes()
+    {
+        *body = rest;
+        return Ok(known);
+    }
+    let topic = body.string()?; // [MQTT-3.3.2-1]
+    if utf8::has_wildcard(topic) {
+        return Err(Error::TopicWildcard); // [MQTT-3.3.2-2], [MQTT-4.7.0-1]
+    }
+    Ok(topic)
+}
+
 impl<'a> Publish<'a> {
     #[inline]
-    pub(in crate::wire::mqtt) fn decode(first: u8, mut body: Reader<'a>, version: Version, from: Peer) -> Result<Self, Error> {
+    pub(in crate::wire::mqtt) fn decode(
+        first: u8,
+        mut body: Reader<'a>,
+        version: Version,
+        from: Peer,
+        known: Option<&'a str>,
+    ) -> Result<Self, Error> {
         let qos = Qos::from_bits(first >> 1 & 0x03).ok_or(Error::Qos3)?;
-        let topic = body.string()?; // [MQTT-3.3.2-1]
-        if utf8::has_wildcard(topic) {
-            return Err(Error::TopicWildcard); // [MQTT-3.3.2-2], [MQTT-4.7.0-1]
-        }
+        let topic = decode_name(&mut body, known)?;
         let packet_id = if qos == Qos::AtMostOnce { None } else { Some(body.packet_id(PacketType::Publish)?) };
-        let properties =
-            if version == Version::V5 { PublishProperties::decode(&mut body, from)? } else { PublishProperties::default() };
-        if topic.is_empty() && properties.topic_alias.is_none() {
+        let dup = first & 0x08 != 0 && qos != Qos::AtMostOnce;
+        let retain = first & 0x01 != 0;
+        let mut publish = Self { dup, qos, retain, topic, packet_id, ..Self::default() };
+        if version == Version::V5 {
+            publish.properties.read(&mut body, from)?;
+        }
+        if topic.is_empty() && publish.properties.topic_alias.is_none() {
             return Err(Error::TopicEmpty);
         }
-        Ok(Self {
-            dup: first & 0x08 != 0 && qos != Qos::AtMostOnce,
-            qos,
-            retain: first & 0x01 != 0,
-            topic,
-            packet_id,
-            properties,
-            payload: body.rest(),
-        })
+        publish.payload = body.rest();
+        Ok(publish)
     }
 
     /// Whether the payload is what its payload format indicator promises (3.3.2.3.2). A receiver MAY check this.
