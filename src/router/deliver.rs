@@ -315,7 +315,7 @@ fn passage(receiver: &Receiver, publication: &Publication, source: Source) -> Pa
         // [MQTT-3.3.1-12], [MQTT-3.3.1-13]: the flag is for values that were there before, unless asked for.
         retain: receiver.retain_as_published && publication.retain,
         by_pattern: receiver.by_pattern,
-        subscriptions: receiver.subscriptions.clone(),
+        subscriptions: SmallVec::from_slice(&receiver.subscriptions),
         source,
     }
 }

@@ -70,10 +70,15 @@ impl OutboundAliases {
         OutboundAliases { maximum, given: HashMap::default() }
     }
 
+    /// True where the client allows none [MQTT-3.1.2-27].
+    pub fn are_off(&self) -> bool {
+        self.maximum == 0
+    }
+
     /// The alias for a topic and whether the client knows it already; `None` if there is none to give.
     pub fn assign(&mut self, topic: &Topic) -> Option<(NonZeroU16, bool)> {
-        if self.maximum == 0 {
-            return None; // [MQTT-3.1.2-27]
+        if self.are_off() {
+            return None;
         }
         if let Some(alias) = self.given.get(topic) {
             return Some((*alias, true));

@@ -60,21 +60,35 @@ impl MqttGate {
                 (&body.bytes, Some(body))
             }
         };
-        let mut publish = Publish {
+        let publish = Publish {
             dup: event.duplicate, // [MQTT-3.3.1-3]
             qos: event.qos,
             retain: event.retain,
             topic: publication.topic.as_mqtt(),
             packet_id: event.packet_id.map(|id| id.0),
             properties: PublishProperties::default(),
-            payload: &[],
+            payload,
         };
-        if self.version != Version::V5 {
-            return match publish.encode_head(self.version, payload.len(), &mut output.bytes) {
-                Ok(_) => output.bytes.extend_from_slice(payload),
-                Err(_) => skip(event, output),
-            };
+        if self.version == Version::V5 && !self.is_plain(event, body) {
+            return self.send_described(event, publish, body, now_ms, output);
         }
+        // [MQTT-3.1.2-24]
+        match publish.encode_head_within(self.version, payload.len(), self.max_packet_bytes, &mut output.bytes) {
+            Ok(_) => output.bytes.extend_from_slice(payload),
+            Err(_) => skip(event, output),
+        }
+    }
+
+    /// True for the many events that no property has to go with.
+    fn is_plain(&self, event: &Event, body: Option<&Body>) -> bool {
+        let publication = &event.publication;
+        let is_bare = publication.properties.is_none() && publication.expires_at_ms.is_none() && body.is_none();
+        is_bare && event.subscriptions.is_empty() && self.dropped == 0 && self.aliases.are_off()
+    }
+
+    /// An event with its properties.
+    fn send_described(&mut self, event: &Event, publish: Publish<'_>, body: Option<&Body>, now_ms: u64, output: &mut Output) {
+        let publication = &*event.publication;
         let alias = self.aliases.assign(&publication.topic);
         let ids: SmallVec<[SubscriptionId; 2]> = event.subscriptions.iter().filter_map(|id| subscription_id(*id)).collect();
         let dropped = std::mem::take(&mut self.dropped);
@@ -83,25 +97,24 @@ impl MqttGate {
         if dropped > 0 {
             pairs.push(("dropped", &dropped_text));
         }
-        publish.properties = PublishProperties {
+        let properties = PublishProperties {
             message_expiry_s: publication.remaining_s(now_ms), // [MQTT-3.3.2-6]
             topic_alias: alias.map(|(alias, _)| alias),
             user: UserProperties::from_pairs(&pairs),
             subscription_ids: SubscriptionIds::from_slice(&ids), // [MQTT-3.3.4-4]
             ..content(publication, body)
         };
-        if alias.is_some_and(|(_, is_known)| is_known) {
-            publish.topic = "";
-        }
+        let topic = if alias.is_some_and(|(_, is_known)| is_known) { "" } else { publish.topic };
+        let publish = Publish { topic, properties, ..publish };
         // [MQTT-3.1.2-24]
-        if publish.encoded_len(Version::V5, payload.len()) > self.max_packet_bytes as usize
-            || publish.encode_head(Version::V5, payload.len(), &mut output.bytes).is_err()
-        {
-            self.aliases.forget(&publication.topic);
-            self.dropped = dropped;
-            return skip(event, output);
+        match publish.encode_head_within(Version::V5, publish.payload.len(), self.max_packet_bytes, &mut output.bytes) {
+            Ok(_) => output.bytes.extend_from_slice(publish.payload),
+            Err(_) => {
+                self.aliases.forget(&publication.topic);
+                self.dropped = dropped;
+                skip(event, output);
+            }
         }
-        output.bytes.extend_from_slice(payload);
     }
 
     /// PUBACK [MQTT-4.3.2-4] or PUBREC [MQTT-4.3.3-8], with the id of the PUBLISH [MQTT-2.2.1-5]. Before 5.0 there is no way to

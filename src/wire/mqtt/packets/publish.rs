@@ -202,26 +202,43 @@ impl<'a> Publish<'a> {
     /// Appends everything but the payload, of which only the length counts: for payloads that many receivers share.
     /// `self.payload` is ignored. On an error the buffer is left as it was.
     pub fn encode_head(&self, version: Version, payload_len: usize, out: &mut BytesMut) -> Result<PublishHead, Error> {
-        let start = out.len();
-        let head = self.write_head(version, payload_len, out);
-        if head.is_err() {
-            out.truncate(start);
-        }
-        head
+        self.encode_head_within(version, payload_len, u32::MAX, out)
     }
 
-    fn write_head(&self, version: Version, payload_len: usize, out: &mut BytesMut) -> Result<PublishHead, Error> {
+    /// [`Self::encode_head`] for a receiver of packets of at most `max_packet_size` bytes [MQTT-3.1.2-24]; [`Error::TooLarge`] if
+    /// this would be none of them.
+    pub fn encode_head_within(
+        &self,
+        version: Version,
+        payload_len: usize,
+        max_packet_size: u32,
+        out: &mut BytesMut,
+    ) -> Result<PublishHead, Error> {
+        let content = if version == Version::V5 { self.properties.content_len() } else { 0 };
+        let head = self.head_body_len(version, content);
+        let body = head.saturating_add(payload_len);
+        let whole = (1 + write::variable_byte_integer_len(body)).saturating_add(body);
+        if u32::try_from(whole).map_or(true, |whole| whole > max_packet_size) {
+            return Err(Error::TooLarge);
+        }
+        let start = out.len();
+        out.reserve(5 + head);
+        let written = self.write_head(version, body, content, out);
+        if written.is_err() {
+            out.truncate(start);
+        }
+        written
+    }
+
+    fn write_head(&self, version: Version, body: usize, content: usize, out: &mut BytesMut) -> Result<PublishHead, Error> {
         let at_most_once = self.qos == Qos::AtMostOnce;
         if at_most_once == self.packet_id.is_some() {
             return Err(Error::PacketIdMismatch); // [MQTT-2.2.1-2]
         }
         let start = out.len();
-        let content = self.properties.content_len();
-        let body = self.head_body_len(version, content);
-        out.reserve(5 + body);
         let dup = if self.dup && !at_most_once { 0x08 } else { 0 }; // [MQTT-4.3.1-1]
         out.put_u8(0x30 | dup | self.qos.bits() << 1 | u8::from(self.retain));
-        write::variable_byte_integer(body.saturating_add(payload_len), out)?;
+        write::variable_byte_integer(body, out)?;
         write::string(self.topic, out)?;
         let packet_id_at = self.packet_id.map(|packet_id| {
             let at = out.len();

@@ -52,7 +52,11 @@ impl<'a> UserProperties<'a> {
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
+        match self.0 {
+            UserSource::Mixed(_) => self.iter().next().is_none(),
+            UserSource::Only(block) => block.is_empty(),
+            UserSource::Pairs(pairs) => pairs.is_empty(),
+        }
     }
 
     /// Names and values, in order.
@@ -211,7 +215,10 @@ impl<'a> SubscriptionIds<'a> {
     }
 
     pub(in crate::wire::mqtt) fn encoded_len(&self) -> usize {
-        self.iter().map(|id| 1 + id.encoded_len()).sum()
+        match self.0 {
+            IdSource::Block([]) | IdSource::List([]) => 0,
+            _ => self.iter().map(|id| 1 + id.encoded_len()).sum(),
+        }
     }
 
     pub(in crate::wire::mqtt) fn write(&self, out: &mut BytesMut) -> Result<(), Error> {

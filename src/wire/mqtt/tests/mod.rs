@@ -304,6 +304,8 @@ fn a_publish_head_can_be_patched() {
     let expected = Publish { dup: true, packet_id: Some(id(0x0203)), payload: b"xyz", ..publish };
     assert_eq!(decode(&out[6..], Version::V5, Peer::Server), Ok(Packet::Publish(expected)));
     assert_eq!(out.len() - 6, publish.encoded_len(Version::V5, 3));
+    let within = |max, out: &mut BytesMut| publish.encode_head_within(Version::V5, 3, max, out).map(|head| head.length);
+    assert_eq!((within(13, &mut out), within(12, &mut out)), (Ok(10), Err(Error::TooLarge)));
 }
 
 #[test]
@@ -321,6 +323,7 @@ fn failures_leave_the_buffer_alone() {
     assert_eq!(Packet::Subscribe(subscribe).encode(Version::V5, &mut out), Err(Error::NoFilter));
     let publish = Publish { topic: "a", ..Publish::default() };
     assert_eq!(publish.encode_head(Version::V5, 268_435_455, &mut out), Err(Error::TooLarge));
+    assert_eq!(publish.encode_head_within(Version::V5, 3, 8, &mut out), Err(Error::TooLarge));
     assert_eq!(&out[..], b"kept");
 }
 
