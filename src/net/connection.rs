@@ -223,9 +223,11 @@ impl<T: Transport> Connection<T> {
             return Poll::Pending;
         }
         let (gate, output) = (&mut self.gate, &mut self.output);
-        let mut bytes_received = 0;
+        let (mut bytes_received, mut arrived_ms) = (0, None);
         let received = self.transport.poll_receive(context, &mut |bytes| {
-            let used = gate.handle_bytes(bytes, now_ms(), output);
+            // One look at the clock for all the messages of one read.
+            let now_ms = *arrived_ms.get_or_insert_with(now_ms);
+            let used = gate.handle_bytes(bytes, now_ms, output);
             bytes_received += used as u64;
             used
         });
@@ -249,8 +251,8 @@ impl<T: Transport> Connection<T> {
     /// Input that the gate did not want before.
     fn offer_again(&mut self) {
         if self.transport.leftover() > 0 && self.gate.wants_input() {
-            let (gate, output) = (&mut self.gate, &mut self.output);
-            self.transport.offer_again(&mut |bytes| gate.handle_bytes(bytes, now_ms(), output));
+            let (gate, output, now_ms) = (&mut self.gate, &mut self.output, now_ms());
+            self.transport.offer_again(&mut |bytes| gate.handle_bytes(bytes, now_ms, output));
         }
     }
 

@@ -269,7 +269,7 @@ impl Core {
             Item::Input(connection, Input::Commands(commands)) => {
                 for command in commands {
                     self.router.handle(connection, command, now_ms);
-                    self.stage();
+                    self.stage(now_ms);
                 }
                 self.flush(Some(connection), now_ms);
                 if let Some(member) = self.members.get_mut(&connection) {
@@ -305,7 +305,7 @@ impl Core {
     /// Tells the router something that no connection said, and everybody what follows from it.
     fn tell(&mut self, now_ms: u64, tell: impl FnOnce(&mut Router)) {
         tell(&mut self.router);
-        self.stage();
+        self.stage(now_ms);
         self.flush(None, now_ms);
     }
 
@@ -342,7 +342,7 @@ impl Core {
                 Settled::Gone { id, time_ms } => self.router.handle_gone(id, time_ms),
                 Settled::Refused { ticket, reason } => self.router.handle_append_refused(ticket, reason),
             }
-            self.stage();
+            self.stage(now_ms);
         }
         self.flush(None, now_ms);
     }
@@ -362,13 +362,13 @@ impl Core {
     }
 
     /// Sorts the router's effects by connection.
-    fn stage(&mut self) {
+    fn stage(&mut self, now_ms: u64) {
         while let Some(effect) = self.router.poll_effect() {
             match effect {
                 Effect::Deliver(connection, delivery) => self.stage_delivery(connection, delivery),
-                Effect::Append(ticket, draft) => self.append(ticket, draft),
+                Effect::Append(ticket, draft) => self.append(ticket, draft, now_ms),
                 Effect::Read(ticket, query, form) => match &mut self.reading {
-                    Some(reading) => reading.read(ticket, query, form),
+                    Some(reading) => reading.read(ticket, *query, form),
                     None => self.router.handle_history(ticket, Err(Reason::NoHistory)),
                 },
                 Effect::Settled(connection) => {
@@ -380,13 +380,13 @@ impl Core {
         }
     }
 
-    fn append(&mut self, ticket: Ticket, draft: Draft) {
+    fn append(&mut self, ticket: Ticket, draft: Draft, now_ms: u64) {
         if let Some(line) = &mut self.line {
             return line.put(draft);
         }
         let (id, is_duplicate) = self.unwritten.place(draft.dedup.as_ref());
         drop(draft);
-        self.router.handle_appended(ticket, id, now_ms(), is_duplicate);
+        self.router.handle_appended(ticket, id, now_ms, is_duplicate);
     }
 
     fn stage_delivery(&mut self, connection: ConnectionId, delivery: Delivery) {

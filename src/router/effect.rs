@@ -8,7 +8,7 @@ use crate::model::query::{Query, ReadTicket};
 use crate::model::record::{DedupKey, Flags, Kind, Origin, Ticket};
 use crate::model::{ConnectionId, Delivery, Item, Payload, Publication};
 
-/// One effect, in order.
+/// One effect, in order; small, as every one is moved several times.
 #[derive(Debug)]
 pub enum Effect {
     /// Hand this to the gate of the connection.
@@ -18,7 +18,7 @@ pub enum Effect {
     Append(Ticket, Draft),
     /// Read this page of the realm's history (the query leaves the realm to whoever reads), then call `Router::handle_history`:
     /// without holding up anything else, in any order.
-    Read(ReadTicket, Query, ReadForm),
+    Read(ReadTicket, Box<Query>, ReadForm),
     /// Nothing that this connection sent waits for its place in the history any more.
     Settled(ConnectionId),
 }

@@ -79,7 +79,7 @@ impl Router {
         self.reads.last += 1;
         let ticket = ReadTicket(self.reads.last);
         self.reads.waiting.insert(ticket, Reader { session: key, id, purpose });
-        self.effects.push_back(Effect::Read(ticket, query, form));
+        self.effects.push_back(Effect::Read(ticket, Box::new(query), form));
         Some(ticket)
     }
 }

@@ -164,7 +164,7 @@ impl Realm {
                     self.note(ticket, draft);
                 }
                 Effect::Read(ticket, query, form) => {
-                    self.reads.push_back((ticket, query, form));
+                    self.reads.push_back((ticket, *query, form));
                 }
                 Effect::Settled(connection) => self.settled.push(connection),
             }
