@@ -54,6 +54,44 @@ pub fn with_scratch<R>(read: impl FnOnce(&mut [u8]) -> R) -> R {
     SCRATCH.with_borrow_mut(|scratch| read(scratch))
 }
 
+/// Bytes that are copied in front of what is read next rather than the other way round.
+const FEW_BYTES: usize = 8 * 1024;
+
+/// Reads once behind what is `held`. `handle` gets both in one piece and says how many bytes it used of it; the rest is held.
+/// `Ready(Ok(false))` at the end of the stream.
+pub fn poll_read_behind(
+    socket: &mut (impl AsyncRead + Unpin),
+    held: &mut BytesMut,
+    context: &mut Context<'_>,
+    handle: impl FnOnce(&mut [u8]) -> usize,
+) -> Poll<io::Result<bool>> {
+    with_scratch(|scratch| {
+        let (front, back) = scratch.split_at_mut(if held.len() <= FEW_BYTES { held.len() } else { 0 });
+        let mut buffer = ReadBuf::new(back);
+        ready!(Pin::new(socket).poll_read(context, &mut buffer))?;
+        let arrived = buffer.filled();
+        if arrived.is_empty() {
+            return Poll::Ready(Ok(false));
+        }
+        if front.len() < held.len() {
+            held.extend_from_slice(arrived);
+            let used = handle(held);
+            held.advance(used);
+        } else {
+            let end = front.len() + arrived.len();
+            front.copy_from_slice(held);
+            let input = scratch.get_mut(..end).unwrap_or_default();
+            let used = handle(input);
+            held.clear();
+            held.extend_from_slice(input.get(used..).unwrap_or_default());
+        }
+        if held.is_empty() {
+            *held = BytesMut::new();
+        }
+        Poll::Ready(Ok(true))
+    })
+}
+
 /// Reads and forgets until the end of the stream.
 pub fn poll_discard(socket: &mut (impl AsyncRead + Unpin), context: &mut Context<'_>) -> Poll<io::Result<()>> {
     with_scratch(|scratch| {
@@ -84,22 +122,7 @@ impl<S> Stream<S> {
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for Stream<S> {
     fn poll_receive(&mut self, context: &mut Context<'_>, take: Taker<'_>) -> Poll<io::Result<bool>> {
-        with_scratch(|scratch| {
-            let mut buffer = ReadBuf::new(scratch);
-            ready!(Pin::new(&mut self.socket).poll_read(context, &mut buffer))?;
-            let arrived = buffer.filled();
-            if arrived.is_empty() {
-                return Poll::Ready(Ok(false));
-            }
-            if self.partial.is_empty() {
-                let used = take(arrived);
-                self.partial.extend_from_slice(arrived.get(used..).unwrap_or_default());
-            } else {
-                self.partial.extend_from_slice(arrived);
-                self.offer_again(take);
-            }
-            Poll::Ready(Ok(true))
-        })
+        poll_read_behind(&mut self.socket, &mut self.partial, context, |input| take(input))
     }
 
     fn offer_again(&mut self, take: Taker<'_>) {

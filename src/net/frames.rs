@@ -1,0 +1,428 @@
+//! WebSocket messages to and from bytes (RFC 6455): the plain ones, which most are, here; all others by tungstenite.
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio_tungstenite::tungstenite;
+use tungstenite::protocol::frame::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tungstenite::{Error, Message};
+
+use super::transport::Taker;
+use crate::gate::Output;
+use crate::model::Limits;
+
+/// Bytes that tungstenite holds for an idle connection.
+const READ_BUFFER_BYTES: usize = 1024;
+
+/// Longest head of a frame: two bytes, eight of length, four of mask.
+const MAX_HEAD_BYTES: usize = 14;
+
+/// What frames carry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Carries {
+    /// MQTT: binary frames are pieces of one byte stream [MQTT-6.0.0-1], [MQTT-6.0.0-2].
+    Stream,
+    /// WAMP: one message a frame, binary.
+    Binary,
+    /// WAMP: one message a frame, text.
+    Text,
+}
+
+impl Carries {
+    /// First byte of a whole message in one frame.
+    fn first_byte(self) -> u8 {
+        match self {
+            Carries::Text => 0x81,
+            Carries::Binary | Carries::Stream => 0x82,
+        }
+    }
+}
+
+/// The frames of one connection, on the server's side.
+pub struct Frames {
+    context: WebSocketContext,
+    carries: Carries,
+    max_bytes: usize,
+    /// The longest message of now.
+    limit: usize,
+    /// A message whose last piece has not come.
+    is_in_pieces: bool,
+    /// Messages that the gate has not taken yet.
+    messages: VecDeque<Bytes>,
+    /// The start of something unfinished (streams only).
+    partial: BytesMut,
+    /// Frames on their way.
+    out: BytesMut,
+    has_ended: bool,
+}
+
+/// The two ends that tungstenite sees: what was read, and where to write.
+struct Ends<'a> {
+    input: &'a [u8],
+    out: &'a mut BytesMut,
+}
+
+impl Read for Ends<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.input.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.input.read(buffer)
+    }
+}
+
+impl Write for Ends<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// First byte, bytes of the head, and length with its head of the frame at the head of `input`; `None` until its head says it.
+fn frame_head(input: &[u8]) -> Option<(u8, usize, usize)> {
+    let (first, second) = (*input.first()?, *input.get(1)?);
+    let (head, length) = match second & 0x7F {
+        126 => (4, u64::from(u16::from_be_bytes(input.get(2..4)?.try_into().ok()?))),
+        127 => (10, u64::from_be_bytes(input.get(2..10)?.try_into().ok()?)),
+        length => (2, u64::from(length)),
+    };
+    let head = if second & 0x80 != 0 { head + 4 } else { head };
+    Some((first, head, usize::try_from(length).unwrap_or(usize::MAX).saturating_add(head)))
+}
+
+/// Puts a client's mask on `payload`, or takes it off (RFC 6455, 5.3).
+fn mask(payload: &mut [u8], key: [u8; 4]) {
+    let (words, rest) = payload.as_chunks_mut::<4>();
+    for word in words {
+        *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(key)).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip(key) {
+        *byte ^= key;
+    }
+}
+
+impl Frames {
+    /// No frames yet.
+    pub fn new(carries: Carries, limits: &Limits) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .max_message_size(Some(limits.max_packet_before_auth_bytes))
+            .max_frame_size(Some(limits.max_packet_before_auth_bytes));
+        Frames {
+            context: WebSocketContext::new(Role::Server, Some(config)),
+            carries,
+            max_bytes: limits.max_packet_bytes,
+            limit: limits.max_packet_before_auth_bytes,
+            is_in_pieces: false,
+            messages: VecDeque::new(),
+            partial: BytesMut::new(),
+            out: BytesMut::new(),
+            has_ended: false,
+        }
+    }
+
+    /// Gives the messages in the whole frames of `input` to `take`, and keeps those that it does not want yet; returns how many
+    /// bytes the frames were. The payloads are unmasked where they stand.
+    ///
+    /// tungstenite makes room for a frame as soon as it has seen its length, so it sees none before all of it is there. One that
+    /// declares too much is refused at once, with what there is of it.
+    pub fn decode(&mut self, input: &mut [u8], take: Taker<'_>) -> usize {
+        let mut used = 0;
+        while let Some(rest) = input.get_mut(used..).filter(|_| !self.has_ended)
+            && let Some((first, head, length)) = frame_head(rest)
+        {
+            if length > self.limit.saturating_add(MAX_HEAD_BYTES) {
+                self.decode_other(rest, take);
+                return input.len();
+            }
+            let Some(frame) = rest.get_mut(..length) else { return used };
+            used += length;
+            if !self.decode_plain(frame, head, take) {
+                self.decode_other(frame, take);
+            }
+            // Control frames may come between the pieces of a message.
+            if first & 0x08 == 0 {
+                self.is_in_pieces = first & 0x80 == 0;
+            }
+        }
+        if self.has_ended { input.len() } else { used }
+    }
+
+    /// A whole message of the right kind in one frame, as it should be; false, and nothing done, for any other frame.
+    fn decode_plain(&mut self, frame: &mut [u8], head: usize, take: Taker<'_>) -> bool {
+        let is_plain = frame.first() == Some(&self.carries.first_byte()) && !self.is_in_pieces;
+        let is_masked = frame.get(1).is_some_and(|second| second & 0x80 != 0);
+        let Some((head, payload)) = frame.split_at_mut_checked(head) else { return false };
+        let Some(key) = head.last_chunk::<4>().filter(|_| is_plain && is_masked) else { return false };
+        if payload.is_empty() || payload.len() > self.limit {
+            return false;
+        }
+        mask(payload, *key);
+        if self.carries == Carries::Text && std::str::from_utf8(payload).is_err() {
+            mask(payload, *key);
+            return false;
+        }
+        self.pass_on(payload, take);
+        true
+    }
+
+    /// Control frames, pieces of messages, and everything that is wrong.
+    fn decode_other(&mut self, frame: &[u8], take: Taker<'_>) {
+        let mut out = std::mem::take(&mut self.out);
+        let mut ends = Ends { input: frame, out: &mut out };
+        while !self.has_ended {
+            match (self.context.read(&mut ends), self.carries) {
+                (Ok(Message::Binary(bytes)), Carries::Stream) => self.pass_on(&bytes, take),
+                (Ok(Message::Binary(bytes)), Carries::Binary) if !bytes.is_empty() => self.pass_on(&bytes, take),
+                (Ok(Message::Text(text)), Carries::Text) if !text.is_empty() => self.pass_on(text.as_bytes(), take),
+                // An empty message is none, and a frame of the other kind is nobody's [MQTT-6.0.0-1].
+                (Ok(Message::Binary(_) | Message::Text(_)), _) => {
+                    let frame = CloseFrame { code: CloseCode::Unsupported, reason: "wrong kind of frame".into() };
+                    self.context.close(&mut ends, Some(frame)).ok();
+                    self.has_ended = true;
+                }
+                (Ok(_), _) => {}
+                (Err(Error::Io(error)), _) if error.kind() == io::ErrorKind::WouldBlock => break,
+                (Err(error), _) => {
+                    self.context.close(&mut ends, close_frame(&error)).ok();
+                    self.has_ended = true;
+                }
+            }
+        }
+        // PONGs and the answer to CLOSE.
+        self.context.flush(&mut ends).ok();
+        self.out = out;
+    }
+
+    fn pass_on(&mut self, payload: &[u8], take: Taker<'_>) {
+        if self.carries == Carries::Stream {
+            self.partial.extend_from_slice(payload);
+        } else if !self.messages.is_empty() || take(payload) == 0 {
+            self.messages.push_back(Bytes::copy_from_slice(payload));
+        }
+    }
+
+    /// Gives to `take` what it has not taken before.
+    pub fn offer_again(&mut self, take: Taker<'_>) {
+        if !self.partial.is_empty() {
+            let used = take(&self.partial);
+            self.partial.advance(used);
+        }
+        while let Some(message) = self.messages.front() {
+            if take(message) == 0 {
+                return;
+            }
+            self.messages.pop_front();
+        }
+        self.messages.shrink_to(16);
+    }
+
+    /// What `offer_again` would give, in bytes or messages.
+    pub fn leftover(&self) -> usize {
+        self.partial.len() + self.messages.len()
+    }
+
+    /// True between the pieces of a message.
+    pub fn is_in_pieces(&self) -> bool {
+        self.is_in_pieces
+    }
+
+    /// True once nothing more is read.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Messages may be as large as they may ever be.
+    pub fn set_open(&mut self) {
+        self.limit = self.max_bytes;
+        let max_bytes = Some(self.max_bytes);
+        self.context.set_config(|config| {
+            config.max_message_size = max_bytes;
+            config.max_frame_size = max_bytes;
+        });
+    }
+
+    /// Puts the gate's output into frames.
+    pub fn encode(&mut self, output: &mut Output) {
+        // Once CLOSE has been said nothing more is sent.
+        if self.context.can_write() {
+            self.out.reserve(output.bytes.len() + output.ends.len().max(1) * MAX_HEAD_BYTES);
+            if self.carries == Carries::Stream {
+                self.put_frame(&output.bytes);
+            }
+            let mut start = 0;
+            for end in &output.ends {
+                self.put_frame(output.bytes.get(start..*end).unwrap_or_default());
+                start = *end;
+            }
+        }
+        output.ends.clear();
+        output.bytes.clear();
+    }
+
+    /// Appends a whole message in one frame (RFC 6455, 5.2); a server does not mask.
+    fn put_frame(&mut self, payload: &[u8]) {
+        self.out.put_u8(self.carries.first_byte());
+        match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+            (Ok(length @ 0..=125), _) => self.out.put_u8(length),
+            (_, Ok(length)) => {
+                self.out.put_u8(126);
+                self.out.put_u16(length);
+            }
+            _ => {
+                self.out.put_u8(127);
+                self.out.put_u64(payload.len() as u64);
+            }
+        }
+        self.out.put_slice(payload);
+    }
+
+    /// What is to be sent.
+    pub fn out(&mut self) -> &mut BytesMut {
+        &mut self.out
+    }
+
+    /// Bytes that are to be sent.
+    pub fn unsent(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Says CLOSE, if nobody has.
+    pub fn close(&mut self) {
+        if !std::mem::replace(&mut self.has_ended, true) {
+            let mut ends = Ends { input: &[], out: &mut self.out };
+            let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+            self.context.close(&mut ends, Some(frame)).ok();
+            self.context.flush(&mut ends).ok();
+        }
+    }
+}
+
+/// What a fault of the client is answered with (RFC 6455, 7.4.1).
+fn close_frame(error: &Error) -> Option<CloseFrame> {
+    let code = match error {
+        Error::Capacity(_) => CloseCode::Size,
+        Error::Utf8(_) => CloseCode::Invalid,
+        Error::Protocol(_) => CloseCode::Protocol,
+        _ => return None,
+    };
+    Some(CloseFrame { code, reason: error.to_string().into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client's frame.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let key = [1, 2, 3, 0x80];
+        let mut frame = vec![first];
+        match u16::try_from(payload.len()) {
+            Ok(length @ 0..=125) => frame.push(0x80 | length as u8),
+            Ok(length) => frame.extend([&[0x80 | 126][..], &length.to_be_bytes()].concat()),
+            Err(_) => frame.extend([&[0x80 | 127][..], &payload.len().to_be_bytes()].concat()),
+        }
+        frame.extend_from_slice(&key);
+        frame.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
+        frame
+    }
+
+    /// What comes out of these bytes, handed over in pieces of this length, and what is answered.
+    fn received(carries: Carries, bytes: &[u8], piece: usize) -> (Vec<Vec<u8>>, Vec<u8>, bool) {
+        let mut frames = Frames::new(carries, &Limits::default());
+        let (mut messages, mut held) = (Vec::new(), Vec::new());
+        let mut take = |message: &[u8]| {
+            messages.push(message.to_vec());
+            message.len()
+        };
+        for piece in bytes.chunks(piece) {
+            held.extend_from_slice(piece);
+            let used = frames.decode(&mut held, &mut take);
+            held.drain(..used);
+            frames.offer_again(&mut take);
+        }
+        (messages, frames.out().to_vec(), frames.has_ended())
+    }
+
+    #[test]
+    fn messages_come_whole_in_pieces_and_between_control_frames() {
+        let bytes = [
+            frame(0x81, b"one"),
+            frame(0x89, b"ping"),
+            frame(0x01, "dr\u{fc}".as_bytes()),
+            frame(0x89, b""),
+            frame(0x80, b"b"),
+            frame(0x81, "\u{3000}".repeat(300).as_bytes()),
+        ]
+        .concat();
+        for piece in [1, 2, 3, 7, 100, 10_000] {
+            let (messages, out, has_ended) = received(Carries::Text, &bytes, piece);
+            assert_eq!(messages, [b"one".to_vec(), "dr\u{fc}b".into(), "\u{3000}".repeat(300).into()]);
+            assert_eq!((out.as_slice(), has_ended), (&b"\x8A\x04ping\x8A\x00"[..], false));
+        }
+    }
+
+    #[test]
+    fn what_is_no_plain_message_is_judged_as_before() {
+        let limit = Limits::default().max_packet_before_auth_bytes;
+        let unmasked = b"\x81\x01a".to_vec();
+        let table = [
+            (frame(0x81, b"a\xFF"), CloseCode::Invalid),
+            (frame(0x82, b"a"), CloseCode::Unsupported),
+            (frame(0x81, b""), CloseCode::Unsupported),
+            (frame(0xC1, b"a"), CloseCode::Protocol),
+            (frame(0x80, b"a"), CloseCode::Protocol),
+            ([frame(0x01, b"a"), frame(0x81, b"b")].concat(), CloseCode::Protocol),
+            (unmasked, CloseCode::Protocol),
+            (frame(0x81, &vec![b'a'; limit + 1]), CloseCode::Size),
+        ];
+        for (bytes, code) in table {
+            let (messages, out, has_ended) = received(Carries::Text, &[bytes, frame(0x81, b"more")].concat(), 100_000);
+            assert!(messages.is_empty() && has_ended, "{code:?} {messages:?}");
+            assert_eq!(out.get(2..4), Some(&u16::from(code).to_be_bytes()[..]), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_taken_is_offered_again_in_its_order() {
+        let mut frames = Frames::new(Carries::Binary, &Limits::default());
+        let mut bytes = [frame(0x82, b"a"), frame(0x82, b"b")].concat();
+        let mut is_open = false;
+        let mut taken = Vec::new();
+        let mut take = |message: &[u8]| {
+            taken.extend_from_slice(message);
+            let used = if is_open { message.len() } else { 0 };
+            is_open = true;
+            used
+        };
+        assert_eq!(frames.decode(&mut bytes, &mut take), bytes.len());
+        assert_eq!(frames.leftover(), 2);
+        frames.offer_again(&mut take);
+        assert_eq!((taken.as_slice(), frames.leftover()), (&b"aab"[..], 0));
+    }
+
+    #[test]
+    fn frames_are_as_long_as_they_say() {
+        for length in [0, 1, 125, 126, 65_535, 65_536] {
+            let mut frames = Frames::new(Carries::Binary, &Limits::default());
+            let mut output = Output { ends: vec![length], ..Output::default() };
+            output.bytes.extend_from_slice(&vec![7; length]);
+            frames.encode(&mut output);
+            let (first, head, whole) = frame_head(frames.out()).unwrap();
+            assert_eq!((first, whole, whole - head, output.bytes.len()), (0x82, frames.unsent(), length, 0));
+        }
+        let mut frames = Frames::new(Carries::Binary, &Limits::default());
+        frames.close();
+        let said = frames.unsent();
+        let mut output = Output { ends: vec![1], ..Output::default() };
+        output.bytes.extend_from_slice(b"a");
+        frames.encode(&mut output);
+        assert_eq!((frames.unsent(), output.ends.len()), (said, 0));
+    }
+}
