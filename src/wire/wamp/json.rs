@@ -574,23 +574,39 @@ impl Writer for JsonWriter<'_> {
     }
 }
 
-/// Appends `value` in decimal.
+/// Appends `value` in decimal, two digits at a time.
 fn put_uint(out: &mut BytesMut, value: u64) {
-    let mut digits = [0_u8; 20];
-    let mut left = value;
-    let mut used = 0;
-    for slot in digits.iter_mut().rev() {
-        *slot = b'0' + u8::try_from(left % 10).unwrap_or(0);
-        left /= 10;
-        used += 1;
+    let mut pairs = [[b'0'; 2]; 10];
+    let (mut left, mut used) = (value, 0);
+    for pair in pairs.iter_mut().rev() {
+        let two = (left % 100) as u8;
+        *pair = [b'0' + two / 10, b'0' + two % 10];
+        left /= 100;
+        used += 1 + usize::from(two >= 10 || left > 0);
         if left == 0 {
             break;
         }
     }
+    let digits = pairs.as_flattened();
     out.put_slice(digits.get(digits.len() - used..).unwrap_or_default());
 }
 
 /// The binary that WAMP's JSON rule put into the string `text`: NUL, then Base64 (WAMP: Advanced, Binary support in JSON).
 pub(crate) fn binary_of(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text.strip_prefix('\0')?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_written_with_all_their_digits_and_no_more() {
+        let around = (0..20).flat_map(|power| [10_u64.pow(power) - 1, 10_u64.pow(power), 10_u64.pow(power) + 1]);
+        for value in around.chain([u64::MAX, 9_007_199_254_740_992, 1_234_567_890_123_456_789]) {
+            let mut out = BytesMut::new();
+            put_uint(&mut out, value);
+            assert_eq!(out, value.to_string().as_bytes());
+        }
+    }
 }
