@@ -1,4 +1,5 @@
 //! What an open WAMP session sends: each message becomes one command, or a refusal in its turn.
+use std::mem;
 use std::sync::Arc;
 
 use super::{State, WampGate};
@@ -16,46 +17,50 @@ use crate::wire::wamp::value::to_json;
 use crate::wire::wamp::{Message, RequestKind, reason};
 
 impl WampGate {
-    pub(super) fn handle_request(&mut self, message: Message<'_>, now_ms: u64, output: &mut Output) {
-        if let Some((kind, request)) = request(&message)
+    pub(super) fn handle_request(&mut self, message: &mut Message<'_>, now_ms: u64, output: &mut Output) {
+        if let Some((kind, request)) = request(message)
             && !self.count(kind, request)
         {
             return self.end(Reason::ProtocolViolation, "request ids must count by one", output);
         }
         match message {
             Message::Publish { request, options, topic, payload } => {
-                self.handle_publish(request, options, &topic, payload, now_ms, output);
+                self.handle_publish(*request, options, topic, take(payload), now_ms, output);
             }
-            Message::Subscribe { request, options, topic } => self.handle_subscribe(request, &options, &topic, output),
+            Message::Subscribe { request, options, topic } => self.handle_subscribe(*request, options, topic, output),
             Message::Unsubscribe { request, subscription } => {
+                let (request, subscription) = (*request, *subscription);
                 self.asked.push_back((request, RequestKind::Unsubscribe));
                 output
                     .commands
                     .push(Command::Unsubscribe { request, entries: vec![UnsubscribeEntry::Subscription(subscription)] });
             }
-            Message::Register { request, options, procedure } => self.handle_register(request, &options, &procedure, output),
+            Message::Register { request, options, procedure } => self.handle_register(*request, options, procedure, output),
             Message::Unregister { request, registration } => {
+                let (request, registration) = (*request, *registration);
                 self.asked.push_back((request, RequestKind::Unregister));
                 output
                     .commands
                     .push(Command::Unsubscribe { request, entries: vec![UnsubscribeEntry::Registration(registration)] });
             }
-            Message::Call { request, options, procedure, payload } => handle_call(request, options, &procedure, payload, output),
+            Message::Call { request, options, procedure, payload } => {
+                self.handle_call(*request, options, procedure, take(payload), output);
+            }
             Message::Cancel { request, options } => {
                 let mode = options.mode.unwrap_or(CancelMode::KillNoWait);
-                output.commands.push(Command::Cancel { request, mode });
+                output.commands.push(Command::Cancel { request: *request, mode });
             }
             Message::Yield { invocation, options, payload } => {
                 let outcome = if options.progress == Some(true) { Outcome::Progress } else { Outcome::Result };
-                let properties = properties(options.passthru, options.mqtt);
-                answer(invocation, outcome, payload, properties, output);
+                let properties = properties(options.passthru.take(), options.mqtt.take());
+                answer(*invocation, outcome, take(payload), properties, output);
             }
             Message::Error { kind: RequestKind::Invocation, request, details, error, payload } => {
                 // MQTT callers are told the URI in a string of theirs.
-                let uri = if fits_mqtt(&error) { error.into() } else { "wamp.error.runtime_error".into() };
+                let uri = if fits_mqtt(error) { error.as_ref().into() } else { "wamp.error.runtime_error".into() };
                 let outcome = Outcome::Error(ErrorUri::Custom(uri));
-                let properties = properties(details.passthru, details.mqtt);
-                answer(crate::model::InvocationId(request.0), outcome, payload, properties, output);
+                let properties = properties(details.passthru.take(), details.mqtt.take());
+                answer(crate::model::InvocationId(request.0), outcome, take(payload), properties, output);
             }
             Message::Goodbye { .. } => self.handle_goodbye(output),
             Message::Abort { .. } => {
@@ -81,7 +86,7 @@ impl WampGate {
     fn handle_publish(
         &mut self,
         request: RequestId,
-        options: options::PublishOptions,
+        options: &mut options::PublishOptions,
         topic: &str,
         payload: Payload,
         now_ms: u64,
@@ -89,7 +94,7 @@ impl WampGate {
     ) {
         let is_acknowledged = options.acknowledge == Some(true);
         let acknowledge = if is_acknowledged { Acknowledge::Request(request) } else { Acknowledge::None };
-        let (topic, routing) = match self.topic(topic).and_then(|topic| Ok((topic, routing(&options)?))) {
+        let (topic, routing) = match self.topic(topic).and_then(|topic| Ok((topic, routing(options)?))) {
             Ok(both) => both,
             Err(reason) => return output.commands.push(Command::Refuse { acknowledge, reason }),
         };
@@ -97,14 +102,14 @@ impl WampGate {
         let mut publication = Publication::new(topic, payload, qos);
         publication.retain = options.retain == Some(true);
         publication.expires_at_ms = options.expiry_s.map(|seconds| now_ms + u64::from(seconds) * 1_000);
-        publication.properties = properties(options.passthru, options.mqtt);
+        publication.properties = properties(options.passthru.take(), options.mqtt.take());
         let publication = Arc::new(publication);
         output.commands.push(Command::Publish { publication, acknowledge, options: routing });
     }
 
-    /// A name that a client may publish to or call.
-    fn topic(&self, uri: &str) -> Result<Topic, Reason> {
-        let topic = Topic::from_uri(uri)?;
+    /// A name that a client may publish to.
+    fn topic(&mut self, uri: &str) -> Result<Topic, Reason> {
+        let topic = self.name(uri)?;
         let is_legal = !topic.is_reserved() && topic.level_count() <= self.settings.limits.max_topic_levels;
         if is_legal { Ok(topic) } else { Err(Reason::InvalidTopic) }
     }
@@ -149,6 +154,38 @@ impl WampGate {
         output.commands.push(Command::Subscribe { request, entries: vec![entry] });
     }
 
+    fn handle_call(
+        &mut self,
+        request: RequestId,
+        options: &mut options::CallOptions,
+        procedure: &str,
+        payload: Payload,
+        output: &mut Output,
+    ) {
+        // A name that nobody can register has no callee; saying more would tell which names there are.
+        let procedure = match self.name(procedure) {
+            Ok(procedure) => procedure,
+            Err(reason) => return output.commands.push(Command::Fail { kind: FailedRequest::Call, request, reason }),
+        };
+        if options.progress == Some(true) {
+            let reason = Reason::OptionNotAllowed;
+            return output.commands.push(Command::Fail { kind: FailedRequest::Call, request, reason });
+        }
+        let properties = properties(options.passthru.take(), options.mqtt.take());
+        let (arguments, payload) = arguments::take(&procedure, payload, properties.as_deref());
+        output.commands.push(Command::Call(Box::new(Call {
+            reply: ReplyTo::Request(request),
+            acknowledge: Acknowledge::None,
+            procedure,
+            payload,
+            timeout_ms: options.timeout.unwrap_or(0),
+            receive_progress: options.receive_progress.unwrap_or(false),
+            disclose_me: options.disclose_me.unwrap_or(false),
+            properties,
+            arguments,
+        })));
+    }
+
     /// GOODBYE: everything of the session is gone before its answer (WAMP: Basic, Session Closing).
     fn handle_goodbye(&mut self, output: &mut Output) {
         debug_assert!(self.state == State::Open);
@@ -168,6 +205,11 @@ fn selection(options: &options::SubscribeOptions, wants_retained: bool) -> Resul
     let pattern = options.filter.as_deref().map(to_json);
     let selection = Selection { past, is_snapshot: options.snapshot == Some(true), pattern };
     Ok((selection != Selection::default()).then_some(selection))
+}
+
+/// The payload of a message that is over.
+fn take(payload: &mut Payload) -> Payload {
+    mem::replace(payload, Payload::empty())
 }
 
 /// Messages that carry a new request id of the client's.
@@ -207,9 +249,23 @@ fn check_lists(options: &options::PublishOptions) -> Result<(), Reason> {
     if lengths.max().is_some_and(|length| length > MAX_LISTED) { Err(Reason::QuotaExceeded) } else { Ok(()) }
 }
 
+/// True where no option says anything about the way of a publication: so are most.
+fn is_for_everybody(options: &options::PublishOptions) -> bool {
+    let options::PublishOptions { exclude, exclude_authid, exclude_authrole, .. } = options;
+    let options::PublishOptions { eligible, eligible_authid, eligible_authrole, .. } = options;
+    let options::PublishOptions { exclude_me, disclose_me, dedup, when, watch, will, .. } = options;
+    let is_unlisted = exclude.is_none() && exclude_authid.is_none() && exclude_authrole.is_none();
+    let is_open = eligible.is_none() && eligible_authid.is_none() && eligible_authrole.is_none();
+    let is_unconditional = when.is_none() && watch.is_none() && will.is_none() && dedup.is_none();
+    is_unlisted && is_open && is_unconditional && exclude_me.is_none() && disclose_me.is_none()
+}
+
 /// Who may receive a publication, under which condition, and what its retries are known by; `None` for the default, everybody but
 /// the publisher.
 fn routing(options: &options::PublishOptions) -> Result<Option<Box<PublishOptions>>, Reason> {
+    if is_for_everybody(options) {
+        return Ok(None);
+    }
     check_lists(options)?;
     let audience = |sessions: &Option<Vec<_>>, authids: &Option<Vec<_>>, authroles: &Option<Vec<_>>| {
         let audience = Audience { sessions: sessions.clone(), authids: authids.clone(), authroles: authroles.clone() };
@@ -224,31 +280,6 @@ fn routing(options: &options::PublishOptions) -> Result<Option<Box<PublishOption
         dedup: dedup::of_options(options)?,
     };
     Ok((routing != PublishOptions::default()).then(|| Box::new(routing)))
-}
-
-fn handle_call(request: RequestId, options: options::CallOptions, procedure: &str, payload: Payload, output: &mut Output) {
-    // A name that nobody can register has no callee; saying more would tell which names there are.
-    let procedure = match Topic::from_uri(procedure) {
-        Ok(procedure) => procedure,
-        Err(reason) => return output.commands.push(Command::Fail { kind: FailedRequest::Call, request, reason }),
-    };
-    if options.progress == Some(true) {
-        let reason = Reason::OptionNotAllowed;
-        return output.commands.push(Command::Fail { kind: FailedRequest::Call, request, reason });
-    }
-    let properties = properties(options.passthru, options.mqtt);
-    let (arguments, payload) = arguments::take(&procedure, payload, properties.as_deref());
-    output.commands.push(Command::Call(Box::new(Call {
-        reply: ReplyTo::Request(request),
-        acknowledge: Acknowledge::None,
-        procedure,
-        payload,
-        timeout_ms: options.timeout.unwrap_or(0),
-        receive_progress: options.receive_progress.unwrap_or(false),
-        disclose_me: options.disclose_me.unwrap_or(false),
-        properties,
-        arguments,
-    })));
 }
 
 fn answer(

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::gate::known::KnownNames;
 use crate::gate::{Origin, Output, Settings};
-use crate::model::{Command, Encoding, Principal, Reason, RequestId};
+use crate::model::{Command, Encoding, Principal, Reason, RequestId, Topic};
 
 use crate::wire::wamp::options::CloseDetails;
 use crate::wire::wamp::{self, DecodeError, ErrorKind, Message, RequestKind, reason};
@@ -44,6 +45,8 @@ pub struct WampGate {
     last_request: Option<u64>,
     /// SUBSCRIBE, REGISTER and their opposites, which the realm answers in order.
     asked: VecDeque<(RequestId, RequestKind)>,
+    /// URIs that the client publishes to and calls.
+    known: KnownNames,
     opened_by_ms: u64,
     unfinished_since_ms: Option<u64>,
 }
@@ -68,6 +71,7 @@ impl WampGate {
             joined: None,
             last_request: None,
             asked: VecDeque::new(),
+            known: KnownNames::default(),
             opened_by_ms: now_ms + settings.limits.open_timeout_ms,
             unfinished_since_ms: None,
             settings,
@@ -87,9 +91,10 @@ impl WampGate {
         output.received += 1;
         // One copy, so that a payload that stays (retained, queued) pins its own message only.
         let input = Bytes::copy_from_slice(input);
-        match wamp::decode(&input, self.encoding) {
+        // Looked at where it is: a message is large.
+        match &mut wamp::decode(&input, self.encoding) {
             Ok(message) => self.dispatch(message, now_ms, output),
-            Err(error) => self.refuse(&error, output),
+            Err(error) => self.refuse(error, output),
         }
     }
 
@@ -98,14 +103,24 @@ impl WampGate {
         if self.state == State::Newcomer { limits.max_packet_before_auth_bytes } else { limits.max_packet_bytes }
     }
 
-    fn dispatch(&mut self, message: Message<'_>, now_ms: u64, output: &mut Output) {
+    fn dispatch(&mut self, message: &mut Message<'_>, now_ms: u64, output: &mut Output) {
         match (self.state, message) {
-            (State::Newcomer, Message::Hello { realm, details }) => self.handle_hello(&realm, &details, output),
+            (State::Newcomer, Message::Hello { realm, details }) => self.handle_hello(realm, details, output),
             (State::Newcomer, Message::Abort { .. }) => self.close(output),
             (State::Newcomer, _) => self.end(Reason::ProtocolViolation, "HELLO must come first", output),
             (State::Open, message) => self.handle_request(message, now_ms, output),
             (State::Opening | State::Closed, _) => {}
         }
+    }
+
+    /// The name that a URI spells, for publishing and calling.
+    fn name(&mut self, uri: &str) -> Result<Topic, Reason> {
+        if let Some(name) = self.known.find(uri.as_bytes()) {
+            return Ok(name);
+        }
+        let name = Topic::from_uri(uri)?;
+        self.known.remember(uri.as_bytes(), &name);
+        Ok(name)
     }
 
     /// Answers what cannot be decoded: by ERROR if only a value is wrong in an otherwise sound request, else by ABORT.
