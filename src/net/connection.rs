@@ -22,6 +22,8 @@ const SEND_HIGH_BYTES: usize = 128 * 1024;
 const READ_STOP_BYTES: usize = 256 * 1024;
 /// Bytes that a connection may bring before others have their turn.
 const TURN_BYTES: u64 = 128 * 1024;
+/// Commands that room is made for before they are there.
+const FORESEEN_COMMANDS: usize = 1024;
 /// How long the last bytes of a connection may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -40,6 +42,8 @@ pub struct Connection<T> {
     paced: Option<Pace>,
     /// Bytes brought since others had their turn.
     turn_bytes: u64,
+    /// Commands of the read before, at most `FORESEEN_COMMANDS`: the next one mostly brings as many.
+    foreseen_commands: usize,
     /// When the transport began to wait for the rest of something.
     unfinished_since_ms: Option<u64>,
     packet_timeout_ms: u64,
@@ -82,6 +86,7 @@ impl<T: Transport> Connection<T> {
             batch: Vec::new(),
             paced: None,
             turn_bytes: 0,
+            foreseen_commands: 0,
             unfinished_since_ms: None,
             packet_timeout_ms: limits.packet_timeout_ms,
             stalled_timeout_ms: limits.stalled_outbox_timeout_ms,
@@ -189,6 +194,10 @@ impl<T: Transport> Connection<T> {
                 dropped => self.gate.handle_dropped(dropped),
             }
         }
+        if self.output.bytes.capacity() == 0 {
+            // Rather once too much than one growth after the other: it is given back as soon as it is sent.
+            self.output.bytes.reserve(self.outbox.waiting_bytes().min(SEND_HIGH_BYTES));
+        }
         let now_ms = now_ms();
         let mut released = 0;
         while self.output.bytes.len() < SEND_HIGH_BYTES {
@@ -224,9 +233,13 @@ impl<T: Transport> Connection<T> {
         }
         let (gate, output) = (&mut self.gate, &mut self.output);
         let (mut bytes_received, mut arrived_ms) = (0, None);
+        let foreseen_commands = self.foreseen_commands;
         let received = self.transport.poll_receive(context, &mut |bytes| {
-            // One look at the clock for all the messages of one read.
-            let now_ms = *arrived_ms.get_or_insert_with(now_ms);
+            // One look at the clock for all the messages of one read, and one allocation for their commands.
+            let now_ms = *arrived_ms.get_or_insert_with(|| {
+                output.commands.reserve(foreseen_commands);
+                now_ms()
+            });
             let used = gate.handle_bytes(bytes, now_ms, output);
             bytes_received += used as u64;
             used
@@ -240,6 +253,7 @@ impl<T: Transport> Connection<T> {
                     true => self.unfinished_since_ms.or_else(|| Some(now_ms())),
                     false => None,
                 };
+                self.foreseen_commands = self.output.commands.len().min(FORESEEN_COMMANDS);
                 self.pass_on();
                 Poll::Ready(Event::Moved)
             }
@@ -270,10 +284,10 @@ impl<T: Transport> Connection<T> {
                 }
             }
         }
-        if self.output.commands.is_empty() {
+        let commands = std::mem::take(&mut self.output.commands);
+        if commands.is_empty() {
             return;
         }
-        let commands = std::mem::take(&mut self.output.commands);
         if let Some(realm) = &self.realm {
             self.outbox.note_submitted();
             realm.handle(self.id, Input::Commands(commands));

@@ -199,6 +199,11 @@ impl Outbox {
         self.unhandled.load(Ordering::Acquire) >= MAX_UNHANDLED
     }
 
+    /// Bytes that wait to be encoded, about.
+    pub fn waiting_bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// True while too many answers wait for a client that does not read them.
     pub fn has_unread_answers(&self) -> bool {
         self.answer_bytes.load(Ordering::Relaxed) > MAX_ANSWER_BYTES
