@@ -58,7 +58,7 @@ impl WampGate {
         let details = event_details(event);
         let encoding = self.encoding;
         self.send_with(output, |output| {
-            encode_event(encoding, &mut output.bytes, subscription, publication.id, &details, args, kwargs);
+            encode_event(encoding, &mut output.bytes, subscription, publication.id, details.as_ref(), args, kwargs);
         });
     }
 
@@ -107,7 +107,8 @@ impl WampGate {
 
     fn send_invocation(&self, invocation: &Invocation, output: &mut Output) {
         let Invocation { id, registration, procedure, payload, caller, receive_progress, timeout_ms, properties } = invocation;
-        let details = InvocationDetails {
+        let is_bare = procedure.is_none() && caller.is_none() && timeout_ms.is_none() && properties.is_none();
+        let details = (!is_bare || *receive_progress).then(|| InvocationDetails {
             procedure: procedure.as_ref().map(|procedure| procedure.as_uri().into()),
             caller: caller.as_ref().map(|caller| caller.session),
             caller_authid: caller.as_ref().map(|caller| (&*caller.principal.authid).into()),
@@ -117,12 +118,12 @@ impl WampGate {
             mqtt: mqtt_details(properties.as_deref()),
             passthru: properties.as_ref().and_then(|properties| properties.passthru.clone()),
             ..InvocationDetails::default()
-        };
+        });
         let payload = payload::to_args(payload, properties.as_deref(), self.encoding);
         let Payload::Args { args, kwargs, .. } = &payload else { return };
         let encoding = self.encoding;
         let fits = self.send_with(output, |output| {
-            encode_invocation(encoding, &mut output.bytes, *id, *registration, &details, args, kwargs);
+            encode_invocation(encoding, &mut output.bytes, *id, *registration, details.as_ref(), args, kwargs);
         });
         if !fits {
             decline(*id, output);
@@ -144,10 +145,12 @@ impl WampGate {
             return self.send(&Message::Error { kind: RequestKind::Call, request, details, error, payload }, output);
         }
         let progress = (outcome == Outcome::Progress).then_some(true);
-        let details = ResultDetails { progress, mqtt, passthru, ..ResultDetails::default() };
+        let is_bare = progress.is_none() && mqtt.is_none() && passthru.is_none();
+        let details = (!is_bare).then(|| ResultDetails { progress, mqtt, passthru, ..ResultDetails::default() });
         let Payload::Args { args, kwargs, .. } = &payload else { return };
         let encoding = self.encoding;
-        let fits = self.send_with(output, |output| encode_result(encoding, &mut output.bytes, request, &details, args, kwargs));
+        let fits =
+            self.send_with(output, |output| encode_result(encoding, &mut output.bytes, request, details.as_ref(), args, kwargs));
         if !fits && outcome == Outcome::Result {
             self.send_error(RequestKind::Call, request, Reason::MessageTooLarge, output);
         }
@@ -175,10 +178,15 @@ fn kind_of(kind: FailedRequest) -> RequestKind {
     }
 }
 
-fn event_details(event: &Event) -> EventDetails {
+/// What an event says beyond its payload; nothing for most of WAMP's own.
+fn event_details(event: &Event) -> Option<EventDetails> {
     let publication: &Publication = &event.publication;
     let publisher = publication.publisher.as_ref();
-    EventDetails {
+    let is_bare = publisher.is_none() && publication.properties.is_none() && matches!(publication.payload, Payload::Args { .. });
+    if is_bare && !event.by_pattern && !event.retain {
+        return None;
+    }
+    Some(EventDetails {
         publisher: publisher.map(|publisher| publisher.session),
         publisher_authid: publisher.map(|publisher| (&*publisher.principal.authid).into()),
         publisher_authrole: publisher.map(|publisher| (&*publisher.principal.authrole).into()),
@@ -187,7 +195,7 @@ fn event_details(event: &Event) -> EventDetails {
         mqtt: published_by_mqtt(publication),
         passthru: publication.properties.as_ref().and_then(|properties| properties.passthru.clone()),
         ..EventDetails::default()
-    }
+    })
 }
 
 /// What an MQTT publication says beyond its payload; nothing for WAMP publications that carry nothing of MQTT's.

@@ -53,13 +53,20 @@ pub(crate) fn option<'a, T: Item, R: Reader<'a>>(key: &'static str, reader: &mut
 pub(crate) fn entries<'a, D: Dict, R: Reader<'a>>(mut open: Open, reader: &mut R, depth: usize) -> Result<D, Fault> {
     let depth = deeper(depth)?;
     let mut dict = D::default();
+    // Most are empty.
+    if !reader.more(&mut open)? {
+        return Ok(dict);
+    }
     let mut keys = Keys::default();
-    while reader.more(&mut open)? {
+    loop {
         let key = key(reader)?;
         if !dict.entry(&key, reader, depth)? {
             pass_over(reader, depth)?;
         }
         keys.add(key)?;
+        if !reader.more(&mut open)? {
+            break;
+        }
     }
     keys.finish()?;
     Ok(dict)
@@ -278,6 +285,17 @@ macro_rules! dict {
     };
 }
 pub(crate) use dict;
+
+/// Writes `dict` as one value, nothing as an empty one.
+pub(crate) fn write_optional_dict<D: Dict, W: Writer>(dict: Option<&D>, writer: &mut W) {
+    match dict {
+        Some(dict) => write_dict(dict, writer),
+        None => {
+            writer.map(0);
+            writer.end_map();
+        }
+    }
+}
 
 /// Writes `dict` as one value.
 pub(crate) fn write_dict<D: Dict, W: Writer>(dict: &D, writer: &mut W) {

@@ -2,7 +2,7 @@
 use bytes::BytesMut;
 
 use super::cbor::CborWriter;
-use super::dict::{Dict, write_dict};
+use super::dict::{Dict, write_dict, write_optional_dict};
 use super::json::JsonWriter;
 use super::message::Message;
 use super::message::code;
@@ -45,13 +45,13 @@ pub fn encode(message: &Message<'_>, encoding: Encoding, out: &mut BytesMut) {
     });
 }
 
-/// Appends an EVENT. `args` and `kwargs` are encoded already, or empty where absent.
+/// Appends an EVENT. `args` and `kwargs` are encoded already, or empty where absent, as `details` are.
 pub fn encode_event(
     encoding: Encoding,
     out: &mut BytesMut,
     subscription: SubscriptionId,
     publication: PublicationId,
-    details: &EventDetails,
+    details: Option<&EventDetails>,
     args: &[u8],
     kwargs: &[u8],
 ) {
@@ -62,18 +62,18 @@ pub fn encode_event(
         writer.uint(code::EVENT);
         writer.uint(subscription.0);
         writer.uint(publication.0);
-        write_dict(details, writer);
+        write_optional_dict(details, writer);
         parts.write(writer);
         writer.end_list();
     });
 }
 
-/// Appends a RESULT. `args` and `kwargs` are encoded already, or empty where absent.
+/// Appends a RESULT. `args` and `kwargs` are encoded already, or empty where absent, as `details` are.
 pub fn encode_result(
     encoding: Encoding,
     out: &mut BytesMut,
     request: RequestId,
-    details: &ResultDetails,
+    details: Option<&ResultDetails>,
     args: &[u8],
     kwargs: &[u8],
 ) {
@@ -83,19 +83,19 @@ pub fn encode_result(
         writer.list(3 + parts.count());
         writer.uint(code::RESULT);
         writer.uint(request.0);
-        write_dict(details, writer);
+        write_optional_dict(details, writer);
         parts.write(writer);
         writer.end_list();
     });
 }
 
-/// Appends an INVOCATION. `args` and `kwargs` are encoded already, or empty where absent.
+/// Appends an INVOCATION. `args` and `kwargs` are encoded already, or empty where absent, as `details` are.
 pub fn encode_invocation(
     encoding: Encoding,
     out: &mut BytesMut,
     invocation: InvocationId,
     registration: RegistrationId,
-    details: &InvocationDetails,
+    details: Option<&InvocationDetails>,
     args: &[u8],
     kwargs: &[u8],
 ) {
@@ -106,7 +106,7 @@ pub fn encode_invocation(
         writer.uint(code::INVOCATION);
         writer.uint(invocation.0);
         writer.uint(registration.0);
-        write_dict(details, writer);
+        write_optional_dict(details, writer);
         parts.write(writer);
         writer.end_list();
     });

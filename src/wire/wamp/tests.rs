@@ -308,7 +308,7 @@ fn payloads_are_kept_as_they_are() {
     let Payload::Args { args, kwargs, .. } = payload else { panic!("not arguments") };
     let mut out = BytesMut::new();
     let details = EventDetails::default();
-    encode_event(Encoding::Json, &mut out, SubscriptionId(1), PublicationId(2), &details, &args, &kwargs);
+    encode_event(Encoding::Json, &mut out, SubscriptionId(1), PublicationId(2), Some(&details), &args, &kwargs);
     let expected =
         r#"[36,1,2,{},[ 1.0 , 1e2, 123456789012345678901234567890, "\u0041\ud800", {"b":1,"a":2,"a":3}],{"z" : -0, "a": [ ] }]"#;
     assert_eq!(out, expected);
@@ -322,7 +322,7 @@ fn the_short_ways_write_the_same() {
             let payload = Payload::Args { encoding, args: args.clone(), kwargs: kwargs.clone() };
             let mut out = BytesMut::new();
             let details = EventDetails { retained: Some(true), ..EventDetails::default() };
-            encode_event(encoding, &mut out, SubscriptionId(3), PublicationId(1 << 53), &details, &args, &kwargs);
+            encode_event(encoding, &mut out, SubscriptionId(3), PublicationId(1 << 53), Some(&details), &args, &kwargs);
             let event = Message::Event {
                 subscription: SubscriptionId(3),
                 publication: PublicationId(1 << 53),
@@ -332,12 +332,12 @@ fn the_short_ways_write_the_same() {
             assert_eq!(decode(&out.split().freeze(), encoding), Ok(event));
 
             let details = ResultDetails { progress: Some(true), ..ResultDetails::default() };
-            encode_result(encoding, &mut out, RequestId(1), &details, &args, &kwargs);
+            encode_result(encoding, &mut out, RequestId(1), Some(&details), &args, &kwargs);
             let result = Message::Result { request: RequestId(1), details, payload: payload.clone() };
             assert_eq!(decode(&out.split().freeze(), encoding), Ok(result));
 
             let details = InvocationDetails { timeout: Some(1), ..InvocationDetails::default() };
-            encode_invocation(encoding, &mut out, InvocationId(1), RegistrationId(2), &details, &args, &kwargs);
+            encode_invocation(encoding, &mut out, InvocationId(1), RegistrationId(2), Some(&details), &args, &kwargs);
             let invocation =
                 Message::Invocation { invocation: InvocationId(1), registration: RegistrationId(2), details, payload };
             assert_eq!(decode(&out.split().freeze(), encoding), Ok(invocation));

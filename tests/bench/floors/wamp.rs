@@ -32,7 +32,7 @@ pub fn bench(criterion: &mut Criterion) {
             let (mut out, details) = (BytesMut::new(), Default::default());
             bencher.iter(|| {
                 out.clear();
-                encode_event(encoding, &mut out, SubscriptionId(7), PublicationId(1 << 40), &details, &args, &kwargs);
+                encode_event(encoding, &mut out, SubscriptionId(7), PublicationId(1 << 40), Some(&details), &args, &kwargs);
                 black_box(out.len())
             });
         });

@@ -163,15 +163,14 @@ impl<'a> Publish<'a> {
         let packet_id = if qos == Qos::AtMostOnce { None } else { Some(body.packet_id(PacketType::Publish)?) };
         let dup = first & 0x08 != 0 && qos != Qos::AtMostOnce;
         let retain = first & 0x01 != 0;
-        let mut publish = Self { dup, qos, retain, topic, packet_id, ..Self::default() };
+        let mut properties = PublishProperties::default();
         if version == Version::V5 {
-            publish.properties.read(&mut body, from)?;
+            properties.read(&mut body, from)?;
         }
-        if topic.is_empty() && publish.properties.topic_alias.is_none() {
+        if topic.is_empty() && properties.topic_alias.is_none() {
             return Err(Error::TopicEmpty);
         }
-        publish.payload = body.rest();
-        Ok(publish)
+        Ok(Self { dup, qos, retain, topic, packet_id, properties, payload: body.rest() })
     }
 
     /// Whether the payload is what its payload format indicator promises (3.3.2.3.2). A receiver MAY check this.
