@@ -576,19 +576,20 @@ impl Writer for JsonWriter<'_> {
 
 /// Appends `value` in decimal, two digits at a time.
 fn put_uint(out: &mut BytesMut, value: u64) {
-    let mut pairs = [[b'0'; 2]; 10];
-    let (mut left, mut used) = (value, 0);
-    for pair in pairs.iter_mut().rev() {
+    let mut digits = [[0; 2]; 10];
+    let (mut left, mut start) = (value, 2 * digits.len());
+    for pair in digits.iter_mut().rev() {
         let two = (left % 100) as u8;
         *pair = [b'0' + two / 10, b'0' + two % 10];
+        start -= 2;
+        // A zero in front.
+        start += usize::from(left < 10);
         left /= 100;
-        used += 1 + usize::from(two >= 10 || left > 0);
         if left == 0 {
             break;
         }
     }
-    let digits = pairs.as_flattened();
-    out.put_slice(digits.get(digits.len() - used..).unwrap_or_default());
+    out.put_slice(digits.as_flattened().get(start..).unwrap_or_default());
 }
 
 /// The binary that WAMP's JSON rule put into the string `text`: NUL, then Base64 (WAMP: Advanced, Binary support in JSON).
