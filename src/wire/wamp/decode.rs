@@ -51,10 +51,7 @@ fn decode_with<'a, R: Reader<'a>>(input: &'a Bytes, encoding: Encoding) -> Resul
         Err(malformed) => return Err(describe(malformed.into(), None, None, "")),
     };
     let mut elements = Elements { reader, open, input, encoding, code: None, request: None, element: "", over: false };
-    match elements.message() {
-        Ok(message) => Ok(message),
-        Err(fault) => Err(describe(fault, elements.code, elements.request, elements.element)),
-    }
+    elements.message().map_err(|fault| describe(fault, elements.code, elements.request, elements.element))
 }
 
 /// Says where a fault lies, in words.
@@ -90,18 +87,15 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
             _ => return Fault::invalid("the message code is not an integer"),
         };
         self.code = Some(code);
-        // Not taken out of its result on the way: a message is large.
         let message = match code {
-            code::HELLO..=code::GOODBYE => self.session_message(code),
-            code::PUBLISH..=code::EVENT | code::EVENT_RECEIVED => self.event_message(code),
-            code::CALL..=code::YIELD => self.call_message(code),
-            code::ERROR => self.error(),
-            _ => Err(Fault::Unknown(code)),
+            code::HELLO..=code::GOODBYE => self.session_message(code)?,
+            code::PUBLISH..=code::EVENT | code::EVENT_RECEIVED => self.event_message(code)?,
+            code::CALL..=code::YIELD => self.call_message(code)?,
+            code::ERROR => self.error()?,
+            _ => return Err(Fault::Unknown(code)),
         };
-        if message.is_ok() {
-            self.finish()?;
-        }
-        message
+        self.finish()?;
+        Ok(message)
     }
 
     fn session_message(&mut self, code: u64) -> Result<Message<'a>, Fault> {
