@@ -87,17 +87,18 @@ impl EventLoop {
         let name: Arc<str> = name.into();
         let (router, restored) = match history {
             Some(history) => {
-                let (Rebuilt { mut router, restored, .. }, kept) = history.rebuild(&name, &limits, seed)?;
+                let (Rebuilt { mut router, restored, owners, .. }, kept) = history.rebuild(&name, &limits, seed)?;
                 router.finish_replay(now_ms());
-                (router, Some((history, restored, kept)))
+                (router, Some((history, restored, owners, kept)))
             }
             None => (new_router(limits, seed), None),
         };
         let event_loop = Arc::new_cyclic(|this: &Weak<EventLoop>| {
             let reader = history.map(|history| history.reader().clone());
             let reading = reader.map(|reader| Reading::start(this.clone(), name.clone(), reader));
-            let line =
-                restored.map(|(history, restored, kept)| (Line::start(this.clone(), name, history.clone(), restored), kept));
+            let line = restored.map(|(history, restored, owners, kept)| {
+                (Line::start(this.clone(), name, history.clone(), restored, owners), kept)
+            });
             EventLoop::of(router, line, reading)
         });
         // What had to be made anew need not be made once more; later it would hold up whoever is served.

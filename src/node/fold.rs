@@ -92,11 +92,10 @@ pub fn replay<D: Disk>(
     loop {
         let page = reader.read(&query)?;
         for record in &page.records {
-            if rebuilt.restored.handle_record(record).is_err() {
+            if rebuilt.replay(record).is_none() {
                 let file = format!("realm {realm}");
                 return Err(Error::Corrupt { file, offset: record.id.value(), what: "a record is missing" });
             }
-            rebuilt.router.handle_replayed(record);
         }
         if page.is_end {
             return Ok(());

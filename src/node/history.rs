@@ -112,7 +112,7 @@ impl History {
         rebuilt.router.store_by(rules.map(HistoryRule::storing).collect());
         rebuilt.router.track_changes();
         if kept.is_none() {
-            rebuilt.router.note_all_changed();
+            rebuilt.note_all_changed();
         }
         let mut told = Instant::now();
         fold::replay(&self.reader, realm, &mut rebuilt, None, |at| {

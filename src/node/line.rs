@@ -49,9 +49,16 @@ pub struct Line {
 }
 
 impl Line {
-    /// The line of the realm called `name`, behind what its history says.
-    pub fn start(realm: Weak<EventLoop>, name: Arc<str>, history: Arc<History>, restored: Restored) -> Self {
-        Line { realm, history, turns: Turns::start(name, restored, SoloLimits::default()) }
+    /// The line of the realm called `name`, behind what its history says. The keys of `owners` are not kept as they are.
+    pub fn start(
+        realm: Weak<EventLoop>,
+        name: Arc<str>,
+        history: Arc<History>,
+        restored: Restored,
+        owners: HashSet<Arc<str>>,
+    ) -> Self {
+        let turns = Turns { owners, ..Turns::start(name, restored, SoloLimits::default()) };
+        Line { realm, history, turns }
     }
 
     /// The next ticket's record. Tickets come by one from 0.
@@ -90,7 +97,11 @@ impl Line {
         if next_id != as_of.plus(1) {
             return None;
         }
-        let owners = std::mem::take(&mut self.turns.owners);
+        // Keys on their way are not among those that are known: their owners are asked for once more.
+        let owners = match self.turns.is_idle() {
+            true => std::mem::take(&mut self.turns.owners),
+            false => self.turns.owners.clone(),
+        };
         let mut entries = vec![pipeline_entry(next_id, dt_ms, incarnation)];
         for owner in owners {
             let keys = self.turns.solo.seen_of(&owner);

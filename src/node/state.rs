@@ -2,13 +2,14 @@
 //!
 //! An entry is a piece of the router's state ([`PieceKey`]) or what the pipeline goes on from: `M`, and for each owner of keys `K` and
 //! its name. In the order of their keys entries can be restored. The projections hold them, and so does a snapshot.
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::cluster::segment::{DedupKey, Incarnation};
 use crate::cluster::solo::{Restored, SoloLimits, SoloState};
-use crate::model::{EventId, Limits};
+use crate::model::{EventId, Limits, Record};
 use crate::router::Router;
 use crate::router::state::{Piece, PieceKey};
 use crate::store::codec;
@@ -37,6 +38,8 @@ pub struct Rebuilt {
     pub router: Router,
     /// What its pipeline goes on from; complete once [`Rebuilt::finish`] says so.
     pub restored: Restored,
+    /// Owners of keys that were in records.
+    pub owners: HashSet<Arc<str>>,
     pipeline: Option<(EventId, u64, Incarnation)>,
     seen: Vec<(DedupKey, EventId)>,
 }
@@ -47,7 +50,7 @@ impl Rebuilt {
         let mut router = new_router(limits, seed);
         router.keep_history();
         let restored = Restored::new(SoloLimits::default().seen);
-        Rebuilt { router, restored, pipeline: None, seen: Vec::new() }
+        Rebuilt { router, restored, owners: HashSet::new(), pipeline: None, seen: Vec::new() }
     }
 
     /// Takes an entry in; `None` if it cannot be one.
@@ -83,6 +86,24 @@ impl Rebuilt {
         self.restored = Restored::from_state(SoloLimits::default().seen, &state);
         self.router.resume_behind(as_of, dt_ms);
         Some(())
+    }
+
+    /// The next record of the realm; `None` if one is missing before it.
+    pub fn replay(&mut self, record: &Record) -> Option<()> {
+        self.restored.handle_record(record).ok()?;
+        if let Some(key) = &record.item.dedup
+            && !self.owners.contains(&key.owner)
+        {
+            self.owners.insert(key.owner.clone());
+        }
+        self.router.handle_replayed(record);
+        Some(())
+    }
+
+    /// No entry is kept yet.
+    pub fn note_all_changed(&mut self) {
+        self.router.note_all_changed();
+        self.owners.extend(self.restored.state().seen.into_iter().map(|(key, _)| key.owner));
     }
 
     /// Every entry of the realm as it is now, made when it is asked for.
@@ -160,7 +181,7 @@ pub fn bytes_from(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 mod tests {
     use super::*;
     use crate::model::record::{Flags, Kind};
-    use crate::model::{Item, Payload, Record, Topic};
+    use crate::model::{Item, Payload, Topic};
 
     #[test]
     fn entries_lead_back_to_where_they_came_from() {

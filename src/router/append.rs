@@ -250,8 +250,11 @@ impl Router {
     /// A publication has its place: whoever is to have it gets it, then its publisher is answered.
     fn place_publication(&mut self, place: Place, mut waiting: Published, is_duplicate: bool) {
         let from = self.author(waiting.from);
-        if let (Some(key), Acknowledge::ExactlyOnce(_) | Acknowledge::ExactlyOnceAgain(_)) = (from, waiting.acknowledge) {
+        if let (Some(key), Acknowledge::ExactlyOnce(id) | Acknowledge::ExactlyOnceAgain(id)) = (from, waiting.acknowledge) {
             self.note_session_changed(key);
+            if let Some(use_of_id) = self.sessions.at_mut(key).and_then(|session| session.unreleased.get_mut(&id)) {
+                use_of_id.is_placed = true;
+            }
         }
         let mut publication = waiting.publication;
         // The record that was made of it is gone: nobody else holds it.

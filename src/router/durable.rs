@@ -128,6 +128,11 @@ impl Finished {
         is_first
     }
 
+    /// Of the events that are read again otherwise.
+    pub(super) fn history(&self) -> &[(u64, u64)] {
+        &self.history
+    }
+
     fn is_empty(&self) -> bool {
         self.history.is_empty() && self.shared.is_empty()
     }
@@ -478,7 +483,7 @@ impl Router {
             && let Some(session) = self.sessions.at_mut(key)
         {
             session.is_changed = true;
-            session.unreleased.insert(id.0, Repeats { fingerprint: 0, count: 0 });
+            session.unreleased.insert(id.0, Repeats { fingerprint: 0, count: 0, is_placed: true });
             session.uses = session.uses.max(id.1);
         }
     }

@@ -317,7 +317,7 @@ impl Router {
         if let Some(repeats) = session.unreleased.get_mut(&packet_id) {
             let is_same = repeats.fingerprint == fingerprint;
             let count = if is_same && !is_repetition { repeats.count + 1 } else { 0 };
-            *repeats = Repeats { fingerprint, count };
+            *repeats = Repeats { fingerprint, count, ..*repeats };
             match count {
                 0 | 1 => self.deliver(connection, Delivery::Received(packet_id, Ok(Taken { has_receivers: true, token: None }))),
                 _ => self.end_connection(key, Reason::ProtocolViolation),
@@ -329,7 +329,7 @@ impl Router {
             self.end_connection(key, Reason::ReceiveMaximumExceeded);
             return false;
         }
-        session.unreleased.insert(packet_id, Repeats { fingerprint, count: 0 });
+        session.unreleased.insert(packet_id, Repeats { fingerprint, count: 0, is_placed: false });
         true
     }
 

@@ -30,6 +30,8 @@ pub struct Repeats {
     pub fingerprint: u64,
     /// Identical repetitions.
     pub count: u8,
+    /// The publication has its place: a restart knows of it.
+    pub is_placed: bool,
 }
 
 /// A subscription as its session asked for it.

@@ -333,7 +333,8 @@ impl Router {
 
     fn session_state(&mut self, key: SessionKey) -> Option<SessionState> {
         // What its client acknowledged last may not be on record yet: it is true all the same.
-        let Standing { cursor, over, done } = self.standing_of(key, &[])?;
+        let finished = self.sessions.at(key)?.finished.history().to_vec();
+        let Standing { cursor, over, done } = self.standing_of(key, &finished)?;
         let session = self.sessions.at(key).filter(|session| session.is_recorded)?;
         let number = |id: Option<EventId>| id.map_or(0, EventId::value);
         let begun = session.inflight.begun().map(|(id, event, step)| (id.value(), event.value(), step));
@@ -351,7 +352,8 @@ impl Router {
             routed: session.backlog.as_ref().map_or(0, |backlog| backlog.routed()),
             will_delay_s: session.will_delay_s,
             uses: session.uses,
-            unreleased: session.unreleased.keys().map(|id| id.value()).collect(),
+            // What has no place yet may never have one: then its repetition is the first.
+            unreleased: session.unreleased.iter().filter(|(_, use_)| use_.is_placed).map(|(id, _)| id.value()).collect(),
             first_packet_id: session.inflight.first_id().value(),
             begun: begun.collect(),
             entries: self.entries_of(session),
@@ -469,8 +471,12 @@ impl Router {
         session.left_ms = state.left_ms;
         session.uses = state.uses;
         session.will_delay_s = state.will_delay_s;
-        session.unreleased =
-            state.unreleased.into_iter().filter_map(PacketId::new).map(|id| (id, Repeats { fingerprint: 0, count: 0 })).collect();
+        session.unreleased = state
+            .unreleased
+            .into_iter()
+            .filter_map(PacketId::new)
+            .map(|id| (id, Repeats { fingerprint: 0, count: 0, is_placed: true }))
+            .collect();
         let backlog = session.backlog.as_mut()?;
         backlog.restore(Standing { cursor, over, done });
         backlog.restore_routed(routed, EventId::new(state.sent_until));
@@ -581,6 +587,8 @@ mod tests {
         locks: BTreeMap<usize, u64>,
         kept: BTreeMap<Vec<u8>, Piece>,
         kept_records: usize,
+        /// State is kept when all that was acknowledged is on record.
+        is_exact: bool,
     }
 
     impl World {
@@ -589,7 +597,7 @@ mod tests {
             realm.router.track_changes();
             let worker = realm.wamp();
             let (clients, tokens, locks, kept) = Default::default();
-            World { realm, clients, worker, requests: 0, tokens, locks, kept, kept_records: 0 }
+            World { realm, clients, worker, requests: 0, tokens, locks, kept, kept_records: 0, is_exact: true }
         }
 
         fn client(&mut self, index: usize) -> ConnectionId {
@@ -707,7 +715,9 @@ mod tests {
                     self.keep(part);
                 }
                 Step::Keep => {
-                    self.realm.advance(300);
+                    if self.is_exact {
+                        self.realm.advance(300);
+                    }
                     let changes = self.realm.router.take_changes();
                     self.keep(changes);
                     self.kept_records = self.realm.records.len();
@@ -726,7 +736,7 @@ mod tests {
         }
 
         /// What anybody can see of the realm after a restart.
-        fn look(&mut self) -> Vec<String> {
+        fn look(&mut self) -> (Vec<String>, BTreeSet<(usize, u64)>) {
             let router = &mut self.realm.router;
             let mut seen = Vec::new();
             for key in router.pieces() {
@@ -769,8 +779,7 @@ mod tests {
                     self.realm.send(*connection, Command::Acknowledge(steps));
                 }
             }
-            seen.push(format!("{events:?}"));
-            seen
+            (seen, events)
         }
     }
 
@@ -779,8 +788,9 @@ mod tests {
 
         /// Pieces and the records behind them lead to the realm that all records lead to.
         #[test]
-        fn pieces_stand_for_the_records_before_them(steps in proptest::collection::vec(step(), 0..80)) {
+        fn pieces_stand_for_the_records_before_them(is_exact in any::<bool>(), steps in proptest::collection::vec(step(), 0..80)) {
             let mut world = World::start();
+            world.is_exact = is_exact;
             steps.into_iter().for_each(|step| world.take(step));
             world.realm.advance(300);
             let (records, now_ms) = (world.realm.records.clone(), world.realm.now_ms);
@@ -790,8 +800,11 @@ mod tests {
                 world.realm.restart_behind(kept, count);
                 world.look()
             };
-            let expected = restarted(&BTreeMap::new(), 0);
-            prop_assert_eq!(restarted(&world.kept, world.kept_records), expected);
+            let ((seen, events), (expected, owed)) =
+                (restarted(&world.kept, world.kept_records), restarted(&BTreeMap::new(), 0));
+            prop_assert_eq!(seen, expected);
+            // Pieces may know of acknowledgements that no record tells of.
+            prop_assert!(if is_exact { events == owed } else { events.is_subset(&owed) }, "{:?} {:?}", events, owed);
         }
     }
 
