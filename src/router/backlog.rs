@@ -233,9 +233,11 @@ impl Router {
     pub(super) fn continue_backlog(&mut self, key: SessionKey) {
         let last = self.reads.last_id();
         let Some(session) = self.sessions.at_mut(key).filter(|session| session.connection.is_some()) else { return };
-        let is_low = session.inflight.waiting() <= LOW_EVENTS || session.inflight.is_awaiting();
-        let Some(backlog) = session.backlog.as_mut().filter(|backlog| backlog.reading.is_none() && is_low) else { return };
+        let Some(backlog) = session.backlog.as_mut().filter(|backlog| backlog.reading.is_none()) else { return };
         let Some(catching) = &mut backlog.catching else { return };
+        if session.inflight.waiting() > LOW_EVENTS && !session.inflight.is_awaiting() {
+            return;
+        }
         catching.start_read(last);
         let after = catching.cursor();
         let mut filters = session.subscriptions.keys().filter(|(_, share)| share.is_none()).map(|(filter, _)| filter.clone());
