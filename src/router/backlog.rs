@@ -6,8 +6,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use super::Router;
 use super::deliver::Passage;
 use super::effect::ReadForm;
@@ -350,16 +348,9 @@ impl Router {
                     continue;
                 }
             }
-            let more = Passage::of(options, filter, session.protocol, SubscriptionId(0));
-            let passage = merged.get_or_insert_with(|| Passage {
-                qos: Qos::AtMostOnce,
-                subscriptions: SmallVec::new(),
-                source: Source::Past,
-                ..more.clone()
-            });
-            passage.qos = passage.qos.max(more.qos);
-            passage.retain |= options.retain_as_published && publication.retain;
-            passage.subscriptions.extend(more.subscriptions);
+            let retain = options.retain_as_published && publication.retain;
+            let passage = Passage::of(options, filter, session.protocol, SubscriptionId(0));
+            Passage::merge(&mut merged, Passage { retain, source: Source::Past, ..passage });
         }
         merged
     }

@@ -46,6 +46,14 @@ impl Passage {
         let by_pattern = !matches!(filter, Filter::Exact(_));
         Passage { qos: options.qos, retain: false, by_pattern, subscriptions, source: Source::Other }
     }
+
+    /// One delivery through several subscriptions: with the greatest QoS of them and all their ids [MQTT-3.3.4-2], [MQTT-3.3.4-4].
+    pub fn merge(merged: &mut Option<Passage>, more: Passage) {
+        let Some(passage) = merged else { return *merged = Some(more) };
+        passage.qos = passage.qos.max(more.qos);
+        passage.retain |= more.retain;
+        passage.subscriptions.extend(more.subscriptions);
+    }
 }
 
 impl Router {
@@ -216,16 +224,9 @@ impl Router {
             if share.is_some() || is_selected || options.no_local || !filter.covers(&publication.topic) {
                 continue;
             }
-            let more = Passage::of(*options, filter, session.protocol, SubscriptionId(0));
-            let passage = merged.get_or_insert_with(|| Passage {
-                qos: Qos::AtMostOnce,
-                subscriptions: SmallVec::new(),
-                source,
-                ..more.clone()
-            });
-            passage.qos = passage.qos.max(more.qos);
-            passage.retain |= options.retain_as_published && publication.retain;
-            passage.subscriptions.extend(more.subscriptions);
+            let retain = options.retain_as_published && publication.retain;
+            let passage = Passage::of(*options, filter, session.protocol, SubscriptionId(0));
+            Passage::merge(&mut merged, Passage { retain, source, ..passage });
         }
         let Some(passage) = merged else { return 0 };
         self.deliver_to(key, publication, passage);

@@ -106,9 +106,7 @@ impl Router {
         let mut merged: Option<Passage> = None;
         for (filter, options) in &session.private {
             if filter.covers(&publication.topic) {
-                let passage = merged.get_or_insert_with(|| passage(Qos::AtMostOnce, None));
-                passage.qos = passage.qos.max(options.qos);
-                passage.subscriptions.extend(options.identifier.map(u64::from));
+                Passage::merge(&mut merged, passage(options.qos, options.identifier));
             }
         }
         merged.is_some_and(|passage| self.send_to(key, publication, passage).is_ok())
