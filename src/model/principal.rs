@@ -25,4 +25,9 @@ impl Principal {
             authprovider: "static".into(),
         }
     }
+
+    /// Whom a record of the history names: how that was established is not on record.
+    pub fn of_record(authid: &str, authrole: &str) -> Self {
+        Principal { authrole: authrole.into(), ..Principal::anonymous(authid) }
+    }
 }

@@ -80,6 +80,11 @@ impl Flags {
         Flags(self.0 | other.0)
     }
 
+    /// Those that are set.
+    pub fn of<const N: usize>(flags: [(bool, Flags); N]) -> Flags {
+        flags.into_iter().filter(|(is_set, _)| *is_set).fold(Flags::default(), |flags, (_, flag)| flags.with(flag))
+    }
+
     /// True if all of `other` are set.
     pub const fn has(self, other: Flags) -> bool {
         self.0 & other.0 == other.0

@@ -157,7 +157,7 @@ impl EventLoop {
 
     /// Keeps the state as it is, if it has changed and it is time, or the last time.
     pub fn keep(&self, is_last: bool) {
-        self.core.lock().keep(is_last);
+        self.core.lock().keep(is_last, now_ms());
         // Somebody may have found the core taken, and left an item.
         self.run();
     }
@@ -165,7 +165,7 @@ impl EventLoop {
     fn keep_if_new(&self) {
         let mut core = self.core.lock();
         if core.kept.as_ref().is_some_and(Kept::is_new) {
-            core.keep(true);
+            core.keep(true, now_ms());
         }
     }
 
@@ -217,7 +217,6 @@ impl EventLoop {
                 }
                 core.submit();
                 core.tell_of_overruns();
-                core.keep(false);
             }
             self.note_due(core.router.poll_timeout());
             drop(core);
@@ -292,6 +291,7 @@ impl Core {
                     line.handle_written(written, now_ms);
                 }
                 self.settle(now_ms);
+                self.keep(false, now_ms);
             }
             Item::Read(ticket, page) => {
                 if let Some(reading) = &mut self.reading {
@@ -311,9 +311,9 @@ impl Core {
     }
 
     /// Sends what has changed of the state to where it is kept.
-    fn keep(&mut self, is_last: bool) {
+    fn keep(&mut self, is_last: bool, now_ms: u64) {
         let (Some(kept), Some(line)) = (&mut self.kept, &mut self.line) else { return };
-        let (as_of, now_ms) = (self.router.as_of(), now_ms());
+        let as_of = self.router.as_of();
         match kept.due([self.router.changed_retained(), self.router.changed()], as_of, now_ms, is_last) {
             None => return,
             Some(Due::Part) => return kept.send_part(self.router.take_changed_retained(PART)),

@@ -670,14 +670,13 @@ impl Router {
 
     fn flags_of(&self, from: Option<SessionKey>, waiting: &Published) -> Flags {
         let (publication, options) = (&waiting.publication, waiting.options.as_deref());
-        let flags = [
+        Flags::of([
             (publication.retain, Flags::RETAIN),
             (matches!(waiting.role, Role::Granted(_)), Flags::CONDITIONAL),
             (publication.publisher.is_some(), Flags::DISCLOSED),
             (options.is_some_and(PublishOptions::is_restricted), Flags::RESTRICTED),
             (self.is_kept_from_publisher(from, options), Flags::NOT_TO_ITSELF),
-        ];
-        flags.into_iter().filter(|(is_set, _)| *is_set).fold(Flags::default(), |flags, (_, flag)| flags.with(flag))
+        ])
     }
 
     /// Sends an item that a call puts into a queue on its way into the history. It holds up nothing else of the session.

@@ -3,7 +3,6 @@
 //! As long as its client keeps up, events go from the realm into its window. What does not fit into a short line, or comes while the
 //! client is away, is left where it is: the session is behind, and reads on in the history when it has room. What is over is a cursor
 //! (everything up to it) and the few events that were over before older ones. A restart needs no more than that.
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Router;
@@ -286,7 +285,7 @@ impl Router {
         let held = catching.finish_read(page, cut_at, last);
         let cursor = catching.cursor();
         let is_live = held.is_some();
-        let line: VecDeque<Owed> = found.into_iter().chain(held.into_iter().flatten()).collect();
+        let line: Vec<Owed> = found.into_iter().chain(held.into_iter().flatten()).collect();
         if is_live {
             backlog.catching = None;
             let unfinished = session.inflight.unfinished() + line.len();

@@ -397,8 +397,7 @@ impl Router {
                 }
             }
             SessionChange::Opened { client, session, authid, authrole, protocol, expiry_s, will_delay_s } => {
-                let principal =
-                    Principal { authid: (&*authid).into(), authrole: (&*authrole).into(), ..Principal::anonymous("") };
+                let principal = Principal::of_record(&authid, &authrole);
                 let key = self
                     .sessions
                     .of_client_id(&client)
@@ -479,10 +478,9 @@ impl Router {
 
     /// The QoS 2 id under which a publication or an item of a queue came, not released.
     pub(super) fn replay_packet_id(&mut self, record: &Record) {
-        if let Some((key, id)) = record.item.dedup.as_ref().and_then(|key| self.read_handshake_key(key))
-            && let Some(session) = self.sessions.at_mut(key)
-        {
-            session.is_changed = true;
+        let Some((key, id)) = record.item.dedup.as_ref().and_then(|key| self.read_handshake_key(key)) else { return };
+        self.note_session_changed(key);
+        if let Some(session) = self.sessions.at_mut(key) {
             session.unreleased.insert(id.0, Repeats { fingerprint: 0, count: 0, is_placed: true });
             session.uses = session.uses.max(id.1);
         }
@@ -530,11 +528,11 @@ impl Router {
             let Some(session) = self.sessions.at_mut(key) else { continue };
             session.inflight.trim_to(&self.limits);
             session.is_replayed = false;
+            let left_ms = session.left_ms.unwrap_or(self.now_ms);
             if session.left_ms.is_none() {
-                session.note_left(self.now_ms, last);
+                session.note_left(left_ms, last);
                 self.note_session_changed(key);
             }
-            let left_ms = self.sessions.at(key).and_then(|session| session.left_ms).unwrap_or(self.now_ms);
             self.restore_will(key);
             if self.wait_for_client(key, left_ms) {
                 self.due_wills.push(key);

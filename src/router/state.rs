@@ -189,8 +189,7 @@ pub(super) fn decode<'a, T: Deserialize<'a>>(head: &'a [u8]) -> Option<T> {
 /// A publication that has its place, as a record again.
 fn record_of(publication: &Arc<Publication>) -> Option<Record> {
     let id = EventId::new(publication.id.0)?;
-    let flags = [(publication.retain, Flags::RETAIN), (publication.publisher.is_some(), Flags::DISCLOSED)];
-    let flags = flags.into_iter().filter(|(is_set, _)| *is_set).fold(Flags::default(), |flags, (_, flag)| flags.with(flag));
+    let flags = Flags::of([(publication.retain, Flags::RETAIN), (publication.publisher.is_some(), Flags::DISCLOSED)]);
     let author = publication.publisher.clone();
     let draft = Draft { body: DraftBody::Publication(publication.clone()), author, flags, dedup: None };
     Some(Record { id, item: draft.into_item(ITS_REALM.into()) })
@@ -465,8 +464,7 @@ impl Router {
         let shared: Vec<_> = state.shared.into_iter().filter_map(|shared| self.restore_shared(shared)).collect();
         let session = self.sessions.at_mut(key)?;
         let SessionState { authid, authrole, cursor, over, done, routed, .. } = state;
-        session.principal =
-            Arc::new(Principal { authid: (&*authid).into(), authrole: (&*authrole).into(), ..Principal::anonymous("") });
+        session.principal = Arc::new(Principal::of_record(&authid, &authrole));
         session.protocol = protocol_of(state.protocol);
         session.left_ms = state.left_ms;
         session.uses = state.uses;

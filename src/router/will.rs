@@ -19,22 +19,16 @@ impl Router {
     pub(super) fn record_will(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.at_mut(key).filter(|_| self.has_history) else { return };
         session.will_delay_s = session.will.as_ref().map_or(0, |will| will.delay_s);
-        let origin = Origin {
-            session: session.id,
-            authid: session.principal.authid.clone(),
-            authrole: session.principal.authrole.clone(),
-        };
+        let id = session.id;
+        let origin =
+            Origin { session: id, authid: session.principal.authid.clone(), authrole: session.principal.authrole.clone() };
         match session.will.as_ref().map(|will| item_of(will, origin)) {
             Some(item) => {
-                let session = session.id;
-                self.changes.note(|| PieceKey::Will(session.0));
-                self.wills.insert(session, item.clone());
+                self.changes.note(|| PieceKey::Will(id.0));
+                self.wills.insert(id, item.clone());
                 self.append_item(item);
             }
-            None => {
-                let session = session.id;
-                self.void_will(session);
-            }
+            None => self.void_will(id),
         }
     }
 
@@ -111,7 +105,7 @@ fn item_of(will: &Will, origin: Origin) -> Item {
         topic: Some(topic.clone()),
         origin: Some(origin),
         qos: *qos,
-        flags: if *retain { Flags::RETAIN } else { Flags::default() },
+        flags: Flags::of([(*retain, Flags::RETAIN)]),
         expires_at_ms: will.expiry_s.map(|seconds| u64::from(seconds) * 1_000),
         properties: properties.clone(),
         ..Item::of_kind(Kind::WILL, ITS_REALM.into(), 0, payload.clone())

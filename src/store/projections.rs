@@ -5,7 +5,6 @@
 //! flush does not sync its files: that is done here, behind each batch.
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::error::Error;
 use super::input::{Input, put_varint};
@@ -202,9 +201,6 @@ impl Projections {
         self.db.open_tree([b"realm ", realm.as_bytes()].concat())
     }
 }
-
-/// Shared by whoever reads at the start and whoever keeps from then on.
-pub type SharedProjections = Arc<Projections>;
 
 #[cfg(test)]
 mod tests {

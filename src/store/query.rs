@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 pub use crate::model::query::{MAX_EXAMINED, MAX_PAGE_BYTES, MAX_PAGE_RECORDS, Page, Query};
-use crate::model::{EventId, Filter};
+use crate::model::{EventId, Filter, Topic};
 
 /// The state of one realm's history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,7 +32,8 @@ pub struct Retention {
 }
 
 impl Retention {
-    pub(super) fn covers(&self, realm: &str, topic: &crate::model::Topic) -> bool {
+    /// Whether publications on `topic` of `realm` are under this rule.
+    pub fn covers(&self, realm: &str, topic: &Topic) -> bool {
         self.realm.as_deref().is_none_or(|name| name == realm) && self.filter.as_ref().is_none_or(|filter| filter.covers(topic))
     }
 

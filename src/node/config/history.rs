@@ -3,8 +3,8 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use super::value::{Problem, Value};
+use crate::model::Filter;
 use crate::model::record::{StoreRule, Stored};
-use crate::model::{Filter, Topic};
 use crate::store::Retention;
 
 /// The keys of one rule.
@@ -51,11 +51,6 @@ impl HistoryRule {
     /// A rule that nothing has been said of yet: stores what is acknowledged, for ever.
     pub(super) fn empty() -> Self {
         HistoryRule { max_age_ms: None, max_bytes: None, ..HistoryRule::default() }
-    }
-
-    /// Whether publications on `topic` of `realm` are under this rule.
-    pub fn covers(&self, realm: &str, topic: &Topic) -> bool {
-        self.realm.as_deref().is_none_or(|name| name == realm) && self.filter.as_ref().is_none_or(|filter| filter.covers(topic))
     }
 
     /// Which publications it stores.
@@ -253,6 +248,7 @@ fn parse_stored(text: &str) -> Result<Stored, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Topic;
 
     fn rule(set: &[(&str, Value)]) -> HistoryRule {
         let mut rule = HistoryRule::empty();
@@ -320,9 +316,9 @@ mod tests {
         assert_eq!(told.iter().map(|rule| rule.max_count).collect::<Vec<_>>(), [Some(0), None, None]);
         assert_eq!(told.last(), Some(&HistoryRule::default().retention()));
         let topic = |text| Topic::from_mqtt(text).unwrap();
-        assert!(rules[0].covers("x", &topic("a/b")) && !rules[0].covers("x", &topic("b")));
-        assert!(rules[1].covers("r", &topic("b")) && !rules[1].covers("x", &topic("b")));
-        assert!(HistoryRule::default().covers("x", &topic("$SYS/b")), "reserved topics too");
+        assert!(told[0].covers("x", &topic("a/b")) && !told[0].covers("x", &topic("b")));
+        assert!(told[1].covers("r", &topic("b")) && !told[1].covers("x", &topic("b")));
+        assert!(told[2].covers("x", &topic("$SYS/b")), "reserved topics too");
     }
 
     #[test]
