@@ -20,12 +20,16 @@ pub struct Entries<F> {
     reader: SnapshotReader<F>,
     buffer: Vec<u8>,
     at: usize,
+    /// The realm whose entries come next, and the id that they are as of; `None` behind the last.
+    ahead: Option<(Arc<str>, EventId)>,
 }
 
 impl<F: DiskFile> Entries<F> {
     /// Of this snapshot.
-    pub fn of(reader: SnapshotReader<F>) -> Self {
-        Entries { reader, buffer: Vec::new(), at: 0 }
+    pub fn of(reader: SnapshotReader<F>) -> Result<Self, Error> {
+        let mut entries = Entries { reader, buffer: Vec::new(), at: 0, ahead: None };
+        entries.ahead = entries.next_realm()?;
+        Ok(entries)
     }
 
     /// The bytes behind the next length.
@@ -43,7 +47,7 @@ impl<F: DiskFile> Entries<F> {
     }
 
     /// The next realm and the id that its entries are as of, which follow.
-    pub fn next_realm(&mut self) -> Result<Option<(Arc<str>, EventId)>, Error> {
+    fn next_realm(&mut self) -> Result<Option<(Arc<str>, EventId)>, Error> {
         let name = self.next()?;
         if name.is_empty() {
             // What it is as of is known to be complete only now.
@@ -55,22 +59,25 @@ impl<F: DiskFile> Entries<F> {
     }
 
     /// The next entry of that realm; `None` behind the last.
-    pub fn next_entry(&mut self) -> Result<Option<Entry>, Error> {
+    fn next_entry(&mut self) -> Result<Option<Entry>, Error> {
         let key = self.next()?;
         if key.is_empty() { Ok(None) } else { Ok(Some((key, self.next()?))) }
     }
 
-    /// Reads the entries of that realm into `rebuilt`.
-    pub fn read_into(&mut self, rebuilt: &mut Rebuilt, as_of: EventId) -> Result<(), Error> {
-        while let Some((key, value)) = self.next_entry()? {
-            rebuilt.take(&key, &value).ok_or_else(unreadable)?;
+    /// Reads what there is of `realm` into `rebuilt`, passing over the realms before it. Realms come in the order of their names.
+    pub fn read_realm(&mut self, realm: &str, rebuilt: &mut Rebuilt) -> Result<(), Error> {
+        while let Some((name, as_of)) = self.ahead.take_if(|(name, _)| **name <= *realm) {
+            let is_it = *name == *realm;
+            while let Some((key, value)) = self.next_entry()? {
+                if is_it {
+                    rebuilt.take(&key, &value).ok_or_else(unreadable)?;
+                }
+            }
+            if is_it {
+                rebuilt.finish(as_of).ok_or_else(unreadable)?;
+            }
+            self.ahead = self.next_realm()?;
         }
-        rebuilt.finish(as_of).ok_or_else(unreadable)
-    }
-
-    /// Passes over the entries of that realm.
-    pub fn skip(&mut self) -> Result<(), Error> {
-        while self.next_entry()?.is_some() {}
         Ok(())
     }
 }
@@ -118,12 +125,11 @@ pub fn write(job: SnapshotJob<OsDisk>, limits: &Limits) -> Result<Option<Snapsho
         return Ok(None);
     }
     as_of.sort_unstable();
-    let previous = job.previous()?.map(Entries::of);
+    let previous = job.previous()?.map(Entries::of).transpose()?;
     let mut fold = Fold {
         reader: job.reader().clone(),
         limits: limits.clone(),
         previous,
-        ahead: None,
         realms: as_of.iter().cloned().collect(),
         current: None,
         is_end: false,
@@ -142,8 +148,6 @@ struct Fold {
     reader: Reader<OsDisk>,
     limits: Limits,
     previous: Option<Entries<<OsDisk as Disk>::File>>,
-    /// The realm whose entries come next in the snapshot before.
-    ahead: Option<(Arc<str>, EventId)>,
     realms: VecDeque<(Arc<str>, EventId)>,
     current: Option<Box<dyn Iterator<Item = Entry>>>,
     is_end: bool,
@@ -155,18 +159,8 @@ impl Fold {
     fn rebuild(&mut self, realm: &Arc<str>, until: EventId) -> Result<Rebuilt, Error> {
         let mut rebuilt = Rebuilt::new(self.limits.clone(), 0);
         // Both are in the order of names, and every realm of the snapshot before is in this one.
-        if self.ahead.is_none()
-            && let Some(previous) = &mut self.previous
-        {
-            self.ahead = previous.next_realm()?;
-            if self.ahead.is_none() {
-                self.previous = None;
-            }
-        }
-        if let Some((_, as_of)) = self.ahead.take_if(|(name, _)| name == realm)
-            && let Some(previous) = &mut self.previous
-        {
-            previous.read_into(&mut rebuilt, as_of)?;
+        if let Some(previous) = &mut self.previous {
+            previous.read_realm(realm, &mut rebuilt)?;
         }
         let mut began = Instant::now();
         replay(&self.reader, realm, &mut rebuilt, Some(until), |_| {

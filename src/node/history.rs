@@ -34,8 +34,8 @@ const MIN_PART_MS: u64 = 10_000;
 /// What a small publication takes in the log, about.
 const RECORD_BYTES: u64 = 128;
 
-/// The snapshot that is being read at the start, and the realm whose entries come next.
-type ReadSnapshot = (Entries<<OsDisk as Disk>::File>, Option<(Arc<str>, EventId)>);
+/// The snapshot that is being read at the start, and the realm that was looked for last.
+type ReadSnapshot = (Entries<<OsDisk as Disk>::File>, Arc<str>);
 
 /// The history of all realms.
 pub struct History {
@@ -143,29 +143,15 @@ impl History {
     }
 
     /// Reads the snapshot's entries of a realm. Realms come in the order of their names, mostly.
-    fn read_snapshot(&self, realm: &str, rebuilt: &mut Rebuilt) -> Result<(), Error> {
+    fn read_snapshot(&self, realm: &Arc<str>, rebuilt: &mut Rebuilt) -> Result<(), Error> {
         let mut reading = self.reading.lock();
-        let is_passed = reading.as_ref().is_none_or(|(_, ahead)| ahead.as_ref().is_none_or(|(name, _)| **name > *realm));
-        if is_passed {
-            *reading = match self.snapshots.open()? {
-                Some(snapshot) => {
-                    let mut entries = Entries::of(snapshot);
-                    let first = entries.next_realm()?;
-                    Some((entries, first))
-                }
-                None => None,
-            };
-        }
-        let Some((entries, ahead)) = reading.as_mut() else { return Ok(()) };
-        while let Some((name, as_of)) = ahead.take_if(|(name, _)| **name <= *realm) {
-            let is_it = *name == *realm;
-            if is_it {
-                entries.read_into(rebuilt, as_of)?
-            } else {
-                entries.skip()?
-            }
-            *ahead = entries.next_realm()?;
-        }
+        let opened = match reading.take_if(|(_, last)| *last < *realm) {
+            Some((entries, _)) => Some(entries),
+            None => self.snapshots.open()?.map(Entries::of).transpose()?,
+        };
+        let Some(mut entries) = opened else { return Ok(()) };
+        entries.read_realm(realm, rebuilt)?;
+        *reading = Some((entries, realm.clone()));
         Ok(())
     }
 
