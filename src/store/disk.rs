@@ -1,6 +1,7 @@
 //! What the log needs of a disk, and the disk of the operating system.
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub trait DiskFile: Send + Sync + 'static {
     fn truncate(&self, length: u64) -> io::Result<()>;
     /// Makes its content survive a power cut (`fdatasync`). After a failure the content is unknown.
     fn sync(&self) -> io::Result<()>;
+    /// What stands there, and is synced, need not be held in memory: whoever asks for it can wait for the disk.
+    fn release(&self, range: Range<u64>);
 }
 
 /// A directory of the operating system.
@@ -160,6 +163,14 @@ impl DiskFile for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn release(&self, range: Range<u64>) {
+        #[cfg(target_os = "linux")]
+        if let Some(length) = std::num::NonZeroU64::new(range.end.saturating_sub(range.start)) {
+            // Advice: where it is not taken, nothing is lost.
+            let _ = rustix::fs::fadvise(self, range.start, Some(length), rustix::fs::Advice::DontNeed);
+        }
     }
 }
 

@@ -77,7 +77,8 @@ impl World {
         let (batch_items, window_items) = (1 + random.below(8), 20 + random.below(40));
         let limits = SoloLimits { item_bytes: 1_000, window_bytes: 10_000, window_items, batch_bytes: 1_500, batch_items, seen };
         let segment_bytes = 2_048 + random.below(4_096) as u64;
-        let config = Config { segment_bytes, reserve_bytes: 0, durability: Durability::Sync, ..Config::default() };
+        let config =
+            Config { segment_bytes, reserve_bytes: 0, cached_bytes: 512, durability: Durability::Sync, ..Config::default() };
         let disk = SimulatedDisk::new(seed);
         let log = open(&disk, config).unwrap();
         let solo = Solo::start_with(REALM.into(), Restored::new(seen), limits, rules);

@@ -54,6 +54,8 @@ pub struct Config {
     pub roll_age_ms: u64,
     /// Bytes that stay free on the disk.
     pub reserve_bytes: u64,
+    /// Bytes at the end of the log that are left in the operating system's memory, for readers that are not far behind.
+    pub cached_bytes: u64,
     /// What an acknowledgement means.
     pub durability: Durability,
 }
@@ -65,6 +67,7 @@ impl Default for Config {
             roll_bytes: u64::MAX,
             roll_age_ms: u64::MAX,
             reserve_bytes: 64 * 1024 * 1024,
+            cached_bytes: 8 * 1024 * 1024,
             durability: Durability::Sync,
         }
     }

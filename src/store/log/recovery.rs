@@ -229,7 +229,10 @@ fn open_tail<D: Disk>(
     file.sync().map_err(io)?;
     let chain = scanned.chain;
     let first_time_ms = scanned.index.realms.values().map(|realm| realm.span().first_time_ms).min();
-    Ok((Tail { number, name, file: Arc::new(file), salt, end, synced: end, allocated, chain, first_time_ms }, scanned))
+    Ok((
+        Tail { number, name, file: Arc::new(file), salt, end, synced: end, allocated, released: 0, chain, first_time_ms },
+        scanned,
+    ))
 }
 
 /// Checks that what stands behind the last valid record was torn by a crash and not damaged later, and keeps it in a file.

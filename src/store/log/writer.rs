@@ -48,6 +48,8 @@ pub(super) struct Tail<F> {
     pub synced: u64,
     /// What is preallocated.
     pub allocated: u64,
+    /// What stands before it is left to the disk alone.
+    pub released: u64,
     /// The checksum of the last frame.
     pub chain: u32,
     /// When its first record was made, if it has one.
@@ -242,11 +244,22 @@ impl<D: Disk> Log<D> {
         let unsynced = &mut self.scratch.unsynced;
         let count = unsynced.partition_point(|place| u64::from(place.offset) < done.end);
         self.reader.publish(unsynced.drain(..count), done.end);
+        let (cached, step) = (self.config.cached_bytes, (self.config.cached_bytes / 8).max(1));
+        self.release_until(self.tail.synced.saturating_sub(cached) / step * step);
         if self.config.durability == Durability::Sync {
             // Where this fails the mark stays behind, which it may.
             let _ = self.mark.move_to(done.segment, done.end);
         }
         Ok(())
+    }
+
+    /// Leaves only the newest part of the segment in the operating system's memory: the log would push out what others have there,
+    /// and memory that goes round costs less than new one for each page.
+    fn release_until(&mut self, until: u64) {
+        if until > self.tail.released && self.config.durability == Durability::Sync {
+            self.tail.file.release(self.tail.released..until);
+            self.tail.released = until;
+        }
     }
 
     pub(super) fn sync_all(&mut self) -> Result<(), Error> {
@@ -278,6 +291,7 @@ impl<D: Disk> Log<D> {
             Ok(next) => Tail { allocated: next.end.max(self.config.segment_bytes), ..next },
             Err(error) => return self.poison(error),
         };
+        self.release_until(self.tail.end);
         let old = mem::replace(&mut self.tail, next);
         match Sealed::open(&*old.file, old.number, &old.name, old.salt) {
             Ok(sealed) => self.reader.roll(sealed, &self.tail, heads),
@@ -386,7 +400,18 @@ pub(super) fn begin<D: Disk>(
     };
     write().map_err(|error| Error::io(&name, error))?;
     let end = bytes.len() as u64;
-    Ok(Tail { number, name, file: Arc::new(file), salt, end, synced: end, allocated: end, chain, first_time_ms: None })
+    Ok(Tail {
+        number,
+        name,
+        file: Arc::new(file),
+        salt,
+        end,
+        synced: end,
+        allocated: end,
+        released: 0,
+        chain,
+        first_time_ms: None,
+    })
 }
 
 impl<D: Disk> Reader<D> {

@@ -25,7 +25,7 @@ fn item(realm: &str, time_ms: u64, topic: &str, text: &str) -> Item {
 }
 
 fn small() -> Config {
-    Config { segment_bytes: 4_096, reserve_bytes: 0, durability: Durability::Sync, ..Config::default() }
+    Config { segment_bytes: 4_096, reserve_bytes: 0, cached_bytes: 512, durability: Durability::Sync, ..Config::default() }
 }
 
 fn simulated(disk: &SimulatedDisk) -> Result<Log<SimulatedDisk>, Error> {

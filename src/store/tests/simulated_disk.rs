@@ -1,6 +1,7 @@
 //! A disk in memory that does what disks do: forgets what was not synced, tears writes, flips bits, fails and fills up.
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -454,5 +455,15 @@ impl DiskFile for SimulatedFile {
             apply(&mut content.durable, &change);
         }
         Ok(())
+    }
+
+    fn release(&self, range: Range<u64>) {
+        // What is not dirty is read again from the disk.
+        let content = &mut self.0.lock().contents[self.1];
+        let mut disk = content.durable.clone();
+        content.dirty.iter().for_each(|change| apply(&mut disk, change));
+        for at in range.start as usize..(range.end as usize).min(content.seen.len()) {
+            content.seen[at] = disk.get(at).copied().unwrap_or(0);
+        }
     }
 }
