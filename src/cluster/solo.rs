@@ -243,6 +243,11 @@ impl Solo {
         Room { bytes, items: self.limits.window_items.saturating_sub(self.window_items) }
     }
 
+    /// Weight of what waits for its id.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.window_bytes
+    }
+
     /// The id that the next durable item gets: everything below is history.
     pub fn next_id(&self) -> EventId {
         self.resolver.next_id()

@@ -273,9 +273,9 @@ impl Core {
                 }
                 self.flush(Some(connection), now_ms);
                 if let Some(member) = self.members.get_mut(&connection) {
-                    // What waits for the disk is read no faster than it is written.
+                    // Where much waits for the disk, what comes is read no faster than it is written.
                     member.owed += 1;
-                    if !self.router.is_owed(connection) {
+                    if self.line.as_ref().is_some_and(Line::is_short) || !self.router.is_owed(connection) {
                         member.settle();
                     }
                 }

@@ -11,6 +11,9 @@ use crate::model::record::Ticket;
 use crate::model::{EventId, Item, Reason};
 use crate::router::effect::Draft;
 
+/// A line with less is short, by [`Item::weight_bytes`].
+const SHORT_BYTES: u64 = 4 << 20;
+
 /// What became of one ticket, or of the process before this one.
 #[derive(Clone, Copy, Debug)]
 pub enum Settled {
@@ -88,6 +91,11 @@ impl Line {
     /// True if nothing waits for its place.
     pub fn is_idle(&self) -> bool {
         self.turns.is_idle()
+    }
+
+    /// True while less waits for its place than the disk takes at once: more is welcome, so that it has something to do next.
+    pub fn is_short(&self) -> bool {
+        self.turns.solo.waiting_bytes() < SHORT_BYTES
     }
 
     /// What the pipeline goes on from behind `as_of`, as far as it has changed since the last time; `None` if that is not the last
