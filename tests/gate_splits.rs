@@ -4,7 +4,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use corsac::gate::{Gate, Origin, Output, Settings};
+use corsac::gate::{Arrived, Gate, Origin, Output, Settings};
 use corsac::model::{Command, Delivery, Encoding, Limits, SessionId};
 use corsac::wire::mqtt::{
     Ack, AckProperties, Connect, ConnectProperties, Disconnect, DisconnectProperties, Filters, Packet, Publish,
@@ -59,14 +59,17 @@ impl Said {
     }
 }
 
-/// The pieces into the gate, as a socket would bring them; opening is granted at once.
-fn hear<'a>(mut gate: Gate, pieces: impl IntoIterator<Item = &'a [u8]>) -> Said {
+/// The pieces into the gate, as a socket would bring them, lent or to be kept; opening is granted at once.
+fn hear<'a>(mut gate: Gate, is_shared: bool, pieces: impl IntoIterator<Item = &'a [u8]>) -> Said {
     let (mut said, mut unused) = (Said::default(), Vec::new());
     for piece in pieces {
         unused.extend_from_slice(piece);
         loop {
             let mut output = Output::default();
-            let used = gate.handle_bytes(&unused, NOW_MS, &mut output);
+            let used = match is_shared {
+                true => gate.handle_bytes(Arrived::Shared(&unused.clone().into()), NOW_MS, &mut output),
+                false => gate.handle_bytes(&unused[..], NOW_MS, &mut output),
+            };
             unused.drain(..used);
             if !said.add(output) {
                 break;
@@ -83,11 +86,12 @@ fn hear<'a>(mut gate: Gate, pieces: impl IntoIterator<Item = &'a [u8]>) -> Said 
 
 /// Cut once at every boundary, cut everywhere, and cut at these places.
 fn check_splits(gate: impl Fn() -> Gate, stream: &[u8], cuts: &[usize]) -> Said {
-    let whole = hear(gate(), [stream]);
-    assert_eq!(hear(gate(), stream.chunks(1)), whole, "byte by byte");
+    let whole = hear(gate(), false, [stream]);
+    assert_eq!(hear(gate(), true, [stream]), whole, "kept where it is");
+    assert_eq!(hear(gate(), false, stream.chunks(1)), whole, "byte by byte");
     for at in 0..=stream.len() {
         let (first, second) = stream.split_at(at);
-        assert_eq!(hear(gate(), [first, second]), whole, "cut at {at}");
+        assert_eq!(hear(gate(), at % 2 == 0, [first, second]), whole, "cut at {at}");
     }
     let mut pieces = Vec::new();
     let mut rest = stream;
@@ -97,7 +101,7 @@ fn check_splits(gate: impl Fn() -> Gate, stream: &[u8], cuts: &[usize]) -> Said 
         rest = behind;
     }
     pieces.push(rest);
-    assert_eq!(hear(gate(), pieces), whole, "cut into {cuts:?}");
+    assert_eq!(hear(gate(), true, pieces), whole, "cut into {cuts:?}");
     whole
 }
 

@@ -4,14 +4,17 @@ pub mod condition;
 pub mod dedup;
 pub mod known;
 pub mod mqtt;
+mod output;
 pub mod selection;
 pub mod wamp;
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 
-use crate::model::{Command, Delivery, Encoding, Limits};
+pub use output::Output;
+
+use crate::model::{Delivery, Encoding, Limits};
 
 /// What every gate of a listener needs to know.
 #[derive(Clone, Debug)]
@@ -43,23 +46,37 @@ pub struct Origin {
     pub random: [u64; 2],
 }
 
-/// What a gate wants done after an input.
-#[derive(Debug, Default)]
-pub struct Output {
-    /// To be written to the socket, in order.
-    pub bytes: BytesMut,
-    /// Where each message in `bytes` ends, for transports that frame messages; a gate of a byte stream leaves it empty.
-    pub ends: Vec<usize>,
-    /// For the realm, in order; the first one ever is `Open`.
-    pub commands: Vec<Command>,
-    /// Set once, with `Open`: the realm that all commands go to.
-    pub realm: Option<Box<str>>,
-    /// Close the socket once `bytes` are written.
-    pub close: bool,
-    /// Packets or messages that came in, since somebody last took the count.
-    pub received: u64,
-    /// Packets or messages that were put into `bytes`, likewise.
-    pub sent: u64,
+/// Bytes from a socket.
+#[derive(Clone, Copy, Debug)]
+pub enum Arrived<'a> {
+    /// They are gone after the call: what is to stay is copied.
+    Lent(&'a [u8]),
+    /// A large part of them may stay as it is.
+    Shared(&'a Bytes),
+}
+
+impl<'a> Arrived<'a> {
+    /// All of them.
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Arrived::Lent(bytes) => bytes,
+            Arrived::Shared(bytes) => bytes,
+        }
+    }
+
+    /// A part of them that stays. It holds no more than twice its own size in memory.
+    pub fn keep(self, part: &[u8]) -> Bytes {
+        match self {
+            Arrived::Shared(bytes) if part.len() >= bytes.len() / 2 => bytes.slice_ref(part),
+            _ => Bytes::copy_from_slice(part),
+        }
+    }
+}
+
+impl<'a> From<&'a [u8]> for Arrived<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Arrived::Lent(bytes)
+    }
 }
 
 /// A gate of either protocol.
@@ -88,10 +105,18 @@ impl Gate {
     }
 
     /// Bytes from the socket; returns how many were used. The rest is the start of something unfinished.
-    pub fn handle_bytes(&mut self, input: &[u8], now_ms: u64, output: &mut Output) -> usize {
+    pub fn handle_bytes<'a>(&mut self, input: impl Into<Arrived<'a>>, now_ms: u64, output: &mut Output) -> usize {
         match self {
-            Gate::Mqtt(gate) => gate.handle_bytes(input, now_ms, output),
-            Gate::Wamp(gate) => gate.handle_bytes(input, now_ms, output),
+            Gate::Mqtt(gate) => gate.handle_bytes(input.into(), now_ms, output),
+            Gate::Wamp(gate) => gate.handle_bytes(input.into().bytes(), now_ms, output),
+        }
+    }
+
+    /// How many bytes the packet has of which only the beginning has arrived; 0 if there is none, or it does not say yet.
+    pub fn unfinished_bytes(&self) -> usize {
+        match self {
+            Gate::Mqtt(gate) => gate.unfinished_bytes(),
+            Gate::Wamp(_) => 0,
         }
     }
 

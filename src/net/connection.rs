@@ -76,13 +76,13 @@ impl<T: Transport> Connection<T> {
     ) -> Self {
         Connection {
             id,
+            output: transport.output(),
             transport,
             gate,
             outbox: Arc::new(Outbox::new(limits.max_outbox_bytes, now_ms())),
             realms,
             realm: None,
             traffic,
-            output: Output::default(),
             batch: Vec::new(),
             paced: None,
             turn_bytes: 0,
@@ -125,7 +125,7 @@ impl<T: Transport> Connection<T> {
     /// One round: send, encode, receive, in this order, as far as each goes.
     fn poll(&mut self, context: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Poll<Event> {
         if self.outbox.is_broken() {
-            self.output.bytes.clear();
+            self.output.clear();
             return Poll::Ready(Event::Ended);
         }
         let mut has_moved = false;
@@ -156,7 +156,7 @@ impl<T: Transport> Connection<T> {
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<bool>> {
         let mut has_sent = false;
         let mut bytes_sent = 0;
-        while !self.output.bytes.is_empty() || self.transport.unsent() > 0 {
+        while !self.output.is_empty() || self.transport.unsent() > 0 {
             match self.transport.poll_send(context, &mut self.output) {
                 Poll::Ready(Ok(sent)) => {
                     has_sent = true;
@@ -171,7 +171,7 @@ impl<T: Transport> Connection<T> {
             let messages_sent = std::mem::take(&mut self.output.sent);
             self.traffic.add(Totals { bytes_sent, messages_sent, ..Totals::default() });
             self.outbox.note_progress(now_ms());
-            if self.output.bytes.is_empty() {
+            if self.output.is_empty() {
                 // An idle connection holds no buffer.
                 self.output.bytes = BytesMut::new();
             }
@@ -181,7 +181,7 @@ impl<T: Transport> Connection<T> {
 
     /// Encodes deliveries while there is room for their bytes; true if there were any.
     fn encode(&mut self, context: &mut Context<'_>) -> bool {
-        if self.output.bytes.len() >= SEND_HIGH_BYTES || self.transport.unsent() > 0 {
+        if self.output.len() >= SEND_HIGH_BYTES || self.transport.unsent() > 0 {
             return false;
         }
         if self.batch.is_empty() {
@@ -200,7 +200,7 @@ impl<T: Transport> Connection<T> {
         }
         let now_ms = now_ms();
         let mut released = 0;
-        while self.output.bytes.len() < SEND_HIGH_BYTES {
+        while self.output.len() < SEND_HIGH_BYTES {
             let Some(delivery) = self.batch.pop() else { break };
             released += self.outbox.note_taken(&delivery);
             match delivery {
@@ -225,7 +225,7 @@ impl<T: Transport> Connection<T> {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        let unsent = self.output.bytes.len() + self.transport.unsent();
+        let unsent = self.output.len() + self.transport.unsent();
         let is_unread = unsent >= READ_STOP_BYTES || self.outbox.has_unread_answers();
         // [MQTT-4.9.0-3]: a full window of deliveries is no reason.
         if !self.gate.wants_input() || is_unread || self.outbox.is_realm_behind() {
@@ -244,6 +244,7 @@ impl<T: Transport> Connection<T> {
             bytes_received += used as u64;
             used
         });
+        self.transport.note_expected(self.gate.unfinished_bytes());
         let messages_received = std::mem::take(&mut output.received);
         self.traffic.add(Totals { bytes_received, messages_received, ..Totals::default() });
         self.turn_bytes += bytes_received;
@@ -267,6 +268,7 @@ impl<T: Transport> Connection<T> {
         if self.transport.leftover() > 0 && self.gate.wants_input() {
             let (gate, output, now_ms) = (&mut self.gate, &mut self.output, now_ms());
             self.transport.offer_again(&mut |bytes| gate.handle_bytes(bytes, now_ms, output));
+            self.transport.note_expected(self.gate.unfinished_bytes());
         }
     }
 
@@ -318,7 +320,7 @@ impl<T: Transport> Connection<T> {
     }
 
     fn due_ms(&self) -> Option<u64> {
-        let is_owing = !self.output.bytes.is_empty() || self.transport.unsent() > 0;
+        let is_owing = !self.output.is_empty() || self.transport.unsent() > 0;
         let stalled = is_owing.then(|| self.outbox.progress_ms() + self.stalled_timeout_ms);
         let unfinished = self.unfinished_since_ms.map(|since_ms| since_ms + self.packet_timeout_ms);
         self.gate.poll_timeout().into_iter().chain(stalled).chain(unfinished).min()
@@ -334,12 +336,12 @@ impl<T: Transport> Connection<T> {
 
     fn handle_due(&mut self) {
         let now_ms = now_ms();
-        let is_owing = !self.output.bytes.is_empty() || self.transport.unsent() > 0;
+        let is_owing = !self.output.is_empty() || self.transport.unsent() > 0;
         let is_stalled = is_owing && now_ms >= self.outbox.progress_ms() + self.stalled_timeout_ms;
         let is_unfinished = self.unfinished_since_ms.is_some_and(|since_ms| now_ms >= since_ms + self.packet_timeout_ms);
         if is_stalled || is_unfinished {
             self.gate.handle_end(&mut self.output);
-            self.output.bytes.clear();
+            self.output.clear();
             self.output.close = true;
         } else {
             self.gate.handle_timeout(now_ms, &mut self.output);
@@ -350,7 +352,7 @@ impl<T: Transport> Connection<T> {
     /// The last bytes, then the end of the stream, both ways: closing on unread input would reset the connection, and the
     /// client could lose the DISCONNECT that tells it why.
     fn poll_farewell(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        while !self.output.bytes.is_empty() || self.transport.unsent() > 0 {
+        while !self.output.is_empty() || self.transport.unsent() > 0 {
             match self.transport.poll_send(context, &mut self.output) {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),

@@ -10,7 +10,7 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
 use super::transport::Taker;
-use crate::gate::Output;
+use crate::gate::{Arrived, Output};
 use crate::model::Limits;
 
 /// Bytes that tungstenite holds for an idle connection.
@@ -203,7 +203,7 @@ impl Frames {
     fn pass_on(&mut self, payload: &[u8], take: Taker<'_>) {
         if self.carries == Carries::Stream {
             self.partial.extend_from_slice(payload);
-        } else if !self.messages.is_empty() || take(payload) == 0 {
+        } else if !self.messages.is_empty() || take(Arrived::Lent(payload)) == 0 {
             self.messages.push_back(Bytes::copy_from_slice(payload));
         }
     }
@@ -211,11 +211,11 @@ impl Frames {
     /// Gives to `take` what it has not taken before.
     pub fn offer_again(&mut self, take: Taker<'_>) {
         if !self.partial.is_empty() {
-            let used = take(&self.partial);
+            let used = take(Arrived::Lent(&self.partial));
             self.partial.advance(used);
         }
         while let Some(message) = self.messages.front() {
-            if take(message) == 0 {
+            if take(Arrived::Lent(message)) == 0 {
                 return;
             }
             self.messages.pop_front();
@@ -337,9 +337,9 @@ mod tests {
     fn received(carries: Carries, bytes: &[u8], piece: usize) -> (Vec<Vec<u8>>, Vec<u8>, bool) {
         let mut frames = Frames::new(carries, &Limits::default());
         let (mut messages, mut held) = (Vec::new(), Vec::new());
-        let mut take = |message: &[u8]| {
-            messages.push(message.to_vec());
-            message.len()
+        let mut take = |message: Arrived<'_>| {
+            messages.push(message.bytes().to_vec());
+            message.bytes().len()
         };
         for piece in bytes.chunks(piece) {
             held.extend_from_slice(piece);
@@ -395,9 +395,9 @@ mod tests {
         let mut bytes = [frame(0x82, b"a"), frame(0x82, b"b")].concat();
         let mut is_open = false;
         let mut taken = Vec::new();
-        let mut take = |message: &[u8]| {
-            taken.extend_from_slice(message);
-            let used = if is_open { message.len() } else { 0 };
+        let mut take = |message: Arrived<'_>| {
+            taken.extend_from_slice(message.bytes());
+            let used = if is_open { message.bytes().len() } else { 0 };
             is_open = true;
             used
         };

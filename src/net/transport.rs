@@ -1,21 +1,25 @@
 //! How bytes and messages come and go: byte streams here, WebSocket messages in `websocket`.
 use std::cell::RefCell;
-use std::io;
-use std::pin::Pin;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf, BufMut, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use crate::gate::Output;
+use crate::gate::{Arrived, Output};
 
 /// What takes input: uses some of it from the front and says how much.
-pub type Taker<'a> = &'a mut dyn FnMut(&[u8]) -> usize;
+pub type Taker<'a> = &'a mut dyn FnMut(Arrived<'_>) -> usize;
 
 /// A connected socket of any kind.
 pub trait Transport: Send + Unpin {
     /// Gives what arrives to `take`, once; `Ready(Ok(false))` at the end of the stream.
     fn poll_receive(&mut self, context: &mut Context<'_>, take: Taker<'_>) -> Poll<io::Result<bool>>;
+
+    /// What `take` left is the beginning of something with as many bytes; 0 if that is not known. Said after each of its calls.
+    fn note_expected(&mut self, bytes: usize);
 
     /// Gives to `take` again what it left.
     fn offer_again(&mut self, take: Taker<'_>);
@@ -34,6 +38,9 @@ pub trait Transport: Send + Unpin {
 
     /// The session is open: messages may be as large as they may ever be.
     fn set_open(&mut self);
+
+    /// What it is given to send: payloads apart from the rest, if it can send several pieces as one.
+    fn output(&self) -> Output;
 
     /// Ends the sending side.
     fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -82,8 +89,13 @@ pub fn poll_read_behind(
             front.copy_from_slice(held);
             let input = scratch.get_mut(..end).unwrap_or_default();
             let used = handle(input);
+            let rest = input.get(used..).unwrap_or_default();
             held.clear();
-            held.extend_from_slice(input.get(used..).unwrap_or_default());
+            if rest.len() > FEW_BYTES {
+                // The end of it mostly comes with the next read.
+                held.reserve(2 * rest.len());
+            }
+            held.extend_from_slice(rest);
         }
         if held.is_empty() {
             *held = BytesMut::new();
@@ -111,22 +123,56 @@ pub struct Stream<S> {
     socket: S,
     /// The start of something unfinished.
     partial: BytesMut,
+    /// How long it will be, or 0.
+    expected: usize,
 }
+
+/// Pieces that are sent as one.
+const PIECES: usize = 16;
 
 impl<S> Stream<S> {
     /// A stream over `socket`, of which `arrived` has been read already.
     pub fn new(socket: S, arrived: BytesMut) -> Self {
-        Stream { socket, partial: arrived }
+        Stream { socket, partial: arrived, expected: 0 }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Stream<S> {
+    /// Reads the rest of something large to where its beginning is: there it can stay.
+    fn poll_receive_large(&mut self, context: &mut Context<'_>, take: Taker<'_>) -> Poll<io::Result<bool>> {
+        let missing = self.expected.saturating_sub(self.partial.len());
+        // Room grows with what has arrived, not with what was announced.
+        self.partial.reserve(missing.min(self.partial.len()));
+        let mut room = (&mut self.partial).limit(missing);
+        if ready!(pin!(self.socket.read_buf(&mut room)).poll(context))? == 0 {
+            return Poll::Ready(Ok(false));
+        }
+        if self.partial.len() < self.expected {
+            let used = take(Arrived::Lent(&self.partial));
+            self.partial.advance(used);
+        } else {
+            let whole = std::mem::take(&mut self.partial).freeze();
+            let used = take(Arrived::Shared(&whole));
+            self.partial.extend_from_slice(whole.get(used..).unwrap_or_default());
+        }
+        Poll::Ready(Ok(true))
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for Stream<S> {
     fn poll_receive(&mut self, context: &mut Context<'_>, take: Taker<'_>) -> Poll<io::Result<bool>> {
-        poll_read_behind(&mut self.socket, &mut self.partial, context, |input| take(input))
+        if self.partial.len() > FEW_BYTES && self.partial.len() < self.expected {
+            return self.poll_receive_large(context, take);
+        }
+        poll_read_behind(&mut self.socket, &mut self.partial, context, |input| take(Arrived::Lent(input)))
+    }
+
+    fn note_expected(&mut self, bytes: usize) {
+        self.expected = bytes;
     }
 
     fn offer_again(&mut self, take: Taker<'_>) {
-        let used = take(&self.partial);
+        let used = take(Arrived::Lent(&self.partial));
         self.partial.advance(used);
         if self.partial.is_empty() {
             self.partial = BytesMut::new();
@@ -138,11 +184,18 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for Stream<S> {
     }
 
     fn poll_send(&mut self, context: &mut Context<'_>, output: &mut Output) -> Poll<io::Result<usize>> {
-        let sent = ready!(Pin::new(&mut self.socket).poll_write(context, &output.bytes))?;
+        let mut pieces = [IoSlice::new(&[]); PIECES];
+        let filled = pieces.iter_mut().zip(output.pieces()).map(|(place, piece)| *place = IoSlice::new(piece)).count();
+        let pieces = pieces.get(..filled).unwrap_or_default();
+        let socket = Pin::new(&mut self.socket);
+        let sent = ready!(match pieces {
+            [one] => socket.poll_write(context, one),
+            pieces => socket.poll_write_vectored(context, pieces),
+        })?;
         if sent == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        output.bytes.advance(sent);
+        output.advance(sent);
         Poll::Ready(Ok(sent))
     }
 
@@ -156,11 +209,105 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for Stream<S> {
 
     fn set_open(&mut self) {}
 
+    fn output(&self) -> Output {
+        Output::in_pieces()
+    }
+
     fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_shutdown(context)
     }
 
     fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         poll_discard(&mut self.socket, context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// Packets of these sizes, each behind its length.
+    fn packets(sizes: &[usize]) -> Vec<Vec<u8>> {
+        let body = |(at, size): (usize, &usize)| (0..*size).map(|byte| (byte + at) as u8).collect();
+        sizes.iter().enumerate().map(body).collect()
+    }
+
+    fn framed(packets: &[Vec<u8>]) -> Vec<u8> {
+        packets.iter().flat_map(|packet| [&(packet.len() as u32).to_be_bytes()[..], packet].concat()).collect()
+    }
+
+    /// The whole packets at the front of `bytes`, how long those are, and how long the next one will be.
+    fn split(mut bytes: &[u8]) -> (Vec<Vec<u8>>, usize, usize) {
+        let (mut found, mut used) = (Vec::new(), 0);
+        loop {
+            let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return (found, used, 0) };
+            let length = u32::from_be_bytes(*length) as usize;
+            let Some((packet, rest)) = rest.split_at_checked(length) else { return (found, used, 4 + length) };
+            found.push(packet.to_vec());
+            used += 4 + length;
+            bytes = rest;
+        }
+    }
+
+    #[tokio::test]
+    async fn packets_of_all_sizes_arrive_and_the_ends_of_large_ones_are_read_to_their_beginnings() {
+        let sizes = [3, 70_000, 0, 65_532, 65_531, 9_000, 1_000_000, 1, 8_192, 200_000, 200_000];
+        let expected = packets(&sizes);
+        for piece in [700, 65_536, 4_000_000] {
+            let (mut sender, receiver) = tokio::io::duplex(piece);
+            let bytes = framed(&expected);
+            let sending = tokio::spawn(async move {
+                tokio::io::AsyncWriteExt::write_all(&mut sender, &bytes).await.unwrap();
+            });
+            let mut stream = Stream::new(receiver, BytesMut::new());
+            let (mut arrived, mut shared) = (Vec::new(), 0);
+            loop {
+                let mut unfinished = 0;
+                let is_open = poll_fn(|context| {
+                    stream.poll_receive(context, &mut |input| {
+                        let (found, used, next) = split(input.bytes());
+                        shared += usize::from(matches!(input, Arrived::Shared(_)) && used == input.bytes().len());
+                        arrived.extend(found);
+                        unfinished = next;
+                        used
+                    })
+                });
+                if !is_open.await.unwrap() {
+                    break;
+                }
+                stream.note_expected(unfinished);
+            }
+            sending.await.unwrap();
+            assert!(arrived == expected, "in pieces of {piece}");
+            assert!(shared >= 3, "{shared} of them can stay where they are");
+            assert_eq!(stream.leftover(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn payloads_are_sent_in_their_places() {
+        let (sender, mut receiver) = tokio::io::duplex(30_000);
+        let mut stream = Stream::new(sender, BytesMut::new());
+        let (mut output, mut expected) = (stream.output(), Vec::new());
+        for (at, packet) in packets(&[10_000; 20]).into_iter().enumerate() {
+            let head = vec![at as u8; at];
+            expected.extend([&head[..], &packet].concat());
+            output.bytes.extend_from_slice(&head);
+            output.put_payload(&packet.into());
+        }
+        let reading = tokio::spawn(async move {
+            let mut received = Vec::new();
+            receiver.read_to_end(&mut received).await.unwrap();
+            received
+        });
+        while !output.is_empty() {
+            poll_fn(|context| stream.poll_send(context, &mut output)).await.unwrap();
+        }
+        drop(stream);
+        assert!(reading.await.unwrap() == expected);
     }
 }

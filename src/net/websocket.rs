@@ -43,6 +43,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
         Poll::Ready(Ok(is_open))
     }
 
+    fn note_expected(&mut self, _: usize) {
+        // Frames say how long they are.
+    }
+
     fn offer_again(&mut self, take: Taker<'_>) {
         self.frames.offer_again(take);
     }
@@ -76,6 +80,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
 
     fn unsent(&self) -> usize {
         self.frames.unsent()
+    }
+
+    fn output(&self) -> Output {
+        Output::default()
     }
 
     fn is_unfinished(&self) -> bool {

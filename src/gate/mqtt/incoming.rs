@@ -5,11 +5,11 @@ use bytes::Bytes;
 
 use super::names::{self, Address, YieldKind};
 use super::{MqttGate, State};
-use crate::gate::Output;
 use crate::gate::arguments;
 use crate::gate::condition;
 use crate::gate::dedup;
 use crate::gate::selection::{self, Asked};
+use crate::gate::{Arrived, Output};
 use crate::model::command::{
     Acknowledge, Call, Close, InvokePolicy, Outcome, PublishOptions, RegisterOptions, ReplyTo, RetainHandling, SubscribeEntry,
     SubscribeOptions, UnsubscribeEntry, Yield,
@@ -26,7 +26,13 @@ const MAX_FILTERS: usize = 10_000;
 
 impl MqttGate {
     /// A whole PUBLISH.
-    pub(super) fn handle_publish(&mut self, frame: &[u8], now_ms: u64, output: &mut Output) -> Result<(), Error> {
+    pub(super) fn handle_publish(
+        &mut self,
+        arrived: Arrived<'_>,
+        frame: &[u8],
+        now_ms: u64,
+        output: &mut Output,
+    ) -> Result<(), Error> {
         let known = wire::publish_name(frame).and_then(|name| self.topics.find(name));
         let known_name = known.as_ref().map(Topic::as_mqtt);
         let publish = wire::decode_publish(frame, self.version, Peer::Client, Characters::Strict, known_name);
@@ -44,7 +50,7 @@ impl MqttGate {
         if topic.level_count() > self.settings.limits.max_topic_levels {
             return self.refuse_publish(acknowledge, Reason::InvalidTopic, output);
         }
-        let payload = Payload::Bytes(Bytes::copy_from_slice(publish.payload));
+        let payload = Payload::Bytes(arrived.keep(publish.payload));
         if names::is_address(topic.as_mqtt()) {
             return self.handle_addressed(publish, &topic, payload, acknowledge, output);
         }

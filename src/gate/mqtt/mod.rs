@@ -7,7 +7,7 @@ mod outgoing;
 
 use std::sync::Arc;
 
-use crate::gate::{Origin, Output, Settings};
+use crate::gate::{Arrived, Origin, Output, Settings};
 use crate::model::command::{AcknowledgeStep, Acknowledgement};
 use crate::model::{Command, PacketId, Reason};
 use crate::wire::mqtt::{
@@ -50,6 +50,8 @@ pub struct MqttGate {
     heard_ms: u64,
     opened_by_ms: u64,
     unfinished_since_ms: Option<u64>,
+    /// How long the packet is of which the beginning has arrived.
+    unfinished_bytes: usize,
     dropped: u64,
 }
 
@@ -71,18 +73,21 @@ impl MqttGate {
             heard_ms: now_ms,
             opened_by_ms,
             unfinished_since_ms: None,
+            unfinished_bytes: 0,
             dropped: 0,
             settings,
         }
     }
 
     /// Handles every whole packet in `input`; returns how many bytes they were.
-    pub fn handle_bytes(&mut self, input: &[u8], now_ms: u64, output: &mut Output) -> usize {
+    pub fn handle_bytes<'a>(&mut self, input: impl Into<Arrived<'a>>, now_ms: u64, output: &mut Output) -> usize {
         self.heard_ms = now_ms;
-        let mut used = 0;
+        self.unfinished_bytes = 0;
+        let (arrived, mut used) = (input.into(), 0);
+        let input = arrived.bytes();
         while matches!(self.state, State::Newcomer | State::Open) {
             let rest = input.get(used..).unwrap_or_default();
-            match self.handle_head(rest, now_ms, output) {
+            match self.handle_head(arrived, rest, now_ms, output) {
                 Ok(Some(length)) => used += length,
                 Ok(None) => break,
                 Err(error) => {
@@ -105,19 +110,36 @@ impl MqttGate {
         self.state != State::Opening
     }
 
-    /// Handles the packet at the head of `input`, if it is whole.
-    fn handle_head(&mut self, input: &[u8], now_ms: u64, output: &mut Output) -> Result<Option<usize>, Error> {
+    /// How many bytes the packet has of which only the beginning has arrived; 0 if there is none, or it does not say yet.
+    pub fn unfinished_bytes(&self) -> usize {
+        self.unfinished_bytes
+    }
+
+    /// Handles the packet at the head of `input`, which is the rest of what has arrived, if it is whole.
+    fn handle_head(
+        &mut self,
+        arrived: Arrived<'_>,
+        input: &[u8],
+        now_ms: u64,
+        output: &mut Output,
+    ) -> Result<Option<usize>, Error> {
         let limits = &self.settings.limits;
         let (peer, max_bytes) = match self.state {
             State::Newcomer => (Peer::Newcomer, limits.max_packet_before_auth_bytes),
             _ => (Peer::Client, limits.max_packet_bytes),
         };
         let max_bytes = u32::try_from(max_bytes).unwrap_or(u32::MAX);
-        let Frame::Complete { length } = mqtt::frame(input, max_bytes, self.version, peer)? else { return Ok(None) };
+        let length = match mqtt::frame(input, max_bytes, self.version, peer)? {
+            Frame::Complete { length } => length,
+            Frame::Incomplete { at_least } => {
+                self.unfinished_bytes = at_least;
+                return Ok(None);
+            }
+        };
         let frame = input.get(..length).unwrap_or_default();
         let first = frame.first().copied().unwrap_or_default();
         if peer == Peer::Client && PacketType::from_first_byte(first) == Some(PacketType::Publish) {
-            self.handle_publish(frame, now_ms, output)?;
+            self.handle_publish(arrived, frame, now_ms, output)?;
             return Ok(Some(length));
         }
         // Looked at where it is: a packet is large.

@@ -1,6 +1,7 @@
 //! What an MQTT client is sent: events, acknowledgements and ends, within what it said it can take.
 use std::num::NonZeroU16;
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::{MqttGate, State, names};
@@ -70,11 +71,11 @@ impl MqttGate {
             payload,
         };
         if self.version == Version::V5 && !self.is_plain(event, body) {
-            return self.send_described(event, publish, body, now_ms, output);
+            return self.send_described(event, publish, (payload, body), now_ms, output);
         }
         // [MQTT-3.1.2-24]
         match publish.encode_head_within(self.version, payload.len(), self.max_packet_bytes, &mut output.bytes) {
-            Ok(_) => output.bytes.extend_from_slice(payload),
+            Ok(_) => output.put_payload(payload),
             Err(_) => skip(event, output),
         }
     }
@@ -87,7 +88,14 @@ impl MqttGate {
     }
 
     /// An event with its properties.
-    fn send_described(&mut self, event: &Event, publish: Publish<'_>, body: Option<&Body>, now_ms: u64, output: &mut Output) {
+    fn send_described(
+        &mut self,
+        event: &Event,
+        publish: Publish<'_>,
+        (payload, body): (&Bytes, Option<&Body>),
+        now_ms: u64,
+        output: &mut Output,
+    ) {
         let publication = &*event.publication;
         let alias = self.aliases.assign(&publication.topic);
         let ids: SmallVec<[SubscriptionId; 2]> = event.subscriptions.iter().filter_map(|id| subscription_id(*id)).collect();
@@ -107,8 +115,8 @@ impl MqttGate {
         let topic = if alias.is_some_and(|(_, is_known)| is_known) { "" } else { publish.topic };
         let publish = Publish { topic, properties, ..publish };
         // [MQTT-3.1.2-24]
-        match publish.encode_head_within(Version::V5, publish.payload.len(), self.max_packet_bytes, &mut output.bytes) {
-            Ok(_) => output.bytes.extend_from_slice(publish.payload),
+        match publish.encode_head_within(Version::V5, payload.len(), self.max_packet_bytes, &mut output.bytes) {
+            Ok(_) => output.put_payload(payload),
             Err(_) => {
                 self.aliases.forget(&publication.topic);
                 self.dropped = dropped;

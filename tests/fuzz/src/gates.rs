@@ -1,7 +1,7 @@
 //! A gate and a realm that answers only what must be answered: what goes in, in whatever pieces, and what comes out.
 use std::sync::Arc;
 
-use corsac::gate::{Gate, Origin, Output, Settings};
+use corsac::gate::{Arrived, Gate, Origin, Output, Settings};
 use corsac::model::{Command, Delivery, Limits, Reason, SessionId};
 
 use crate::choice::NOW_MS;
@@ -83,7 +83,10 @@ impl Connection {
             }
             let unused = std::mem::take(&mut self.unused);
             let mut output = Output::default();
-            let used = self.gate.handle_bytes(&unused, self.now_ms, &mut output);
+            let used = match unused.len() % 2 {
+                0 => self.gate.handle_bytes(Arrived::Shared(&unused.clone().into()), self.now_ms, &mut output),
+                _ => self.gate.handle_bytes(&unused[..], self.now_ms, &mut output),
+            };
             assert!(used <= unused.len());
             self.unused = unused[used..].to_vec();
             let is_opening = self.take(output);

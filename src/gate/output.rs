@@ -1,0 +1,156 @@
+//! What a gate wants done: bytes to be sent, with large payloads between them that are not copied, and commands for the realm.
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::model::Command;
+
+/// Payloads from this size on are sent from where they are: to copy fewer bytes costs less than to send them apart.
+const SHARED_BYTES: usize = 8 * 1024;
+
+/// What a gate wants done after an input.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// To be written to the socket, in order.
+    pub bytes: BytesMut,
+    /// Where each message in `bytes` ends, for transports that frame messages; a gate of a byte stream leaves it empty.
+    pub ends: Vec<usize>,
+    /// For the realm, in order; the first one ever is `Open`.
+    pub commands: Vec<Command>,
+    /// Set once, with `Open`: the realm that all commands go to.
+    pub realm: Option<Box<str>>,
+    /// Close the socket once everything is written.
+    pub close: bool,
+    /// Packets or messages that came in, since somebody last took the count.
+    pub received: u64,
+    /// Packets or messages that were put into `bytes`, likewise.
+    pub sent: u64,
+    /// Large payloads between `bytes`.
+    pub shared: SharedPayloads,
+}
+
+/// Payloads to be sent between the bytes of an [`Output`], none of them empty; none at all unless they are welcome.
+#[derive(Debug, Default)]
+pub struct SharedPayloads {
+    are_welcome: bool,
+    queue: VecDeque<Shared>,
+    /// The sum of all `after`: bytes that go before the last payload.
+    placed: usize,
+    /// Bytes of all payloads.
+    length: usize,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// How many of the bytes go before it and behind the payload before it.
+    after: usize,
+    payload: Bytes,
+}
+
+impl Output {
+    /// For a transport that can send several pieces as one.
+    pub fn in_pieces() -> Self {
+        Output { shared: SharedPayloads { are_welcome: true, ..SharedPayloads::default() }, ..Output::default() }
+    }
+
+    /// Puts a payload behind everything that is there.
+    pub fn put_payload(&mut self, payload: &Bytes) {
+        if payload.len() < SHARED_BYTES || !self.shared.are_welcome {
+            return self.bytes.extend_from_slice(payload);
+        }
+        let after = self.bytes.len().saturating_sub(self.shared.placed);
+        self.shared.queue.push_back(Shared { after, payload: payload.clone() });
+        self.shared.placed += after;
+        self.shared.length += payload.len();
+    }
+
+    /// How much is to be sent.
+    pub fn len(&self) -> usize {
+        self.bytes.len() + self.shared.length
+    }
+
+    /// True if nothing is to be sent.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What is to be sent, in order, in pieces that are not empty; one piece at the most where no payloads are shared.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let mut at = 0;
+        let shared = self.shared.queue.iter().flat_map(move |shared| {
+            let from = at;
+            at += shared.after;
+            [self.bytes.get(from..at).unwrap_or_default(), &shared.payload]
+        });
+        shared.chain([self.bytes.get(self.shared.placed..).unwrap_or_default()]).filter(|piece| !piece.is_empty())
+    }
+
+    /// So many bytes from the front have been sent.
+    pub fn advance(&mut self, mut sent: usize) {
+        while let Some(next) = self.shared.queue.front_mut() {
+            let before = sent.min(next.after);
+            self.bytes.advance(before);
+            next.after -= before;
+            self.shared.placed -= before;
+            let of_payload = (sent - before).min(next.payload.len());
+            next.payload.advance(of_payload);
+            self.shared.length -= of_payload;
+            sent -= before + of_payload;
+            if !next.payload.is_empty() {
+                return;
+            }
+            self.shared.queue.pop_front();
+        }
+        self.bytes.advance(sent.min(self.bytes.len()));
+    }
+
+    /// Forgets what is to be sent.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.shared = SharedPayloads { are_welcome: self.shared.are_welcome, ..SharedPayloads::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sent(output: &Output) -> Vec<u8> {
+        output.pieces().collect::<Vec<_>>().concat()
+    }
+
+    proptest! {
+        /// However it is sent, the bytes are those that were put, in that order.
+        #[test]
+        fn pieces_are_what_was_put(
+            in_pieces: bool,
+            steps in proptest::collection::vec((0..4u8, 0..3 * SHARED_BYTES, any::<u8>()), 0..24),
+        ) {
+            let mut output = if in_pieces { Output::in_pieces() } else { Output::default() };
+            let mut expected: Vec<u8> = Vec::new();
+            for (step, size, byte) in steps {
+                match step {
+                    0 => {
+                        output.bytes.extend_from_slice(&vec![byte; size % 50]);
+                        expected.resize(expected.len() + size % 50, byte);
+                    }
+                    1 | 2 => {
+                        output.put_payload(&vec![byte; size].into());
+                        expected.resize(expected.len() + size, byte);
+                    }
+                    _ => {
+                        let count = size.min(output.len());
+                        output.advance(count);
+                        expected.drain(..count);
+                    }
+                }
+                prop_assert_eq!(output.len(), expected.len());
+                prop_assert!(sent(&output) == expected);
+            }
+            output.clear();
+            prop_assert!(output.is_empty() && output.pieces().next().is_none());
+        }
+    }
+}
