@@ -203,7 +203,7 @@ impl Frames {
     fn pass_on(&mut self, payload: &[u8], take: Taker<'_>) {
         if self.carries == Carries::Stream {
             self.partial.extend_from_slice(payload);
-        } else if !self.messages.is_empty() || take(Arrived::Lent(payload)) == 0 {
+        } else if !self.messages.is_empty() || take(Arrived::Lent(payload)).bytes == 0 {
             self.messages.push_back(Bytes::copy_from_slice(payload));
         }
     }
@@ -211,11 +211,11 @@ impl Frames {
     /// Gives to `take` what it has not taken before.
     pub fn offer_again(&mut self, take: Taker<'_>) {
         if !self.partial.is_empty() {
-            let used = take(Arrived::Lent(&self.partial));
+            let used = take(Arrived::Lent(&self.partial)).bytes;
             self.partial.advance(used);
         }
         while let Some(message) = self.messages.front() {
-            if take(Arrived::Lent(message)) == 0 {
+            if take(Arrived::Lent(message)).bytes == 0 {
                 return;
             }
             self.messages.pop_front();
@@ -318,6 +318,7 @@ fn close_frame(error: &Error) -> Option<CloseFrame> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::transport::Used;
 
     /// A client's frame.
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -339,7 +340,7 @@ mod tests {
         let (mut messages, mut held) = (Vec::new(), Vec::new());
         let mut take = |message: Arrived<'_>| {
             messages.push(message.bytes().to_vec());
-            message.bytes().len()
+            Used { bytes: message.bytes().len(), unfinished: 0 }
         };
         for piece in bytes.chunks(piece) {
             held.extend_from_slice(piece);
@@ -397,9 +398,9 @@ mod tests {
         let mut taken = Vec::new();
         let mut take = |message: Arrived<'_>| {
             taken.extend_from_slice(message.bytes());
-            let used = if is_open { message.bytes().len() } else { 0 };
+            let bytes = if is_open { message.bytes().len() } else { 0 };
             is_open = true;
-            used
+            Used { bytes, unfinished: 0 }
         };
         assert_eq!(frames.decode(&mut bytes, &mut take), bytes.len());
         assert_eq!(frames.leftover(), 2);

@@ -11,15 +11,21 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use crate::gate::{Arrived, Output};
 
 /// What takes input: uses some of it from the front and says how much.
-pub type Taker<'a> = &'a mut dyn FnMut(Arrived<'_>) -> usize;
+pub type Taker<'a> = &'a mut dyn FnMut(Arrived<'_>) -> Used;
+
+/// What was used of some input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Used {
+    /// How much of it.
+    pub bytes: usize,
+    /// What is left of it is the beginning of something with as many bytes; 0 if that is not known.
+    pub unfinished: usize,
+}
 
 /// A connected socket of any kind.
 pub trait Transport: Send + Unpin {
     /// Gives what arrives to `take`, once; `Ready(Ok(false))` at the end of the stream.
     fn poll_receive(&mut self, context: &mut Context<'_>, take: Taker<'_>) -> Poll<io::Result<bool>>;
-
-    /// What `take` left is the beginning of something with as many bytes; 0 if that is not known. Said after each of its calls.
-    fn note_expected(&mut self, bytes: usize);
 
     /// Gives to `take` again what it left.
     fn offer_again(&mut self, take: Taker<'_>);
@@ -64,13 +70,13 @@ pub fn with_scratch<R>(read: impl FnOnce(&mut [u8]) -> R) -> R {
 /// Bytes that are copied in front of what is read next rather than the other way round.
 const FEW_BYTES: usize = 8 * 1024;
 
-/// Reads once behind what is `held`. `handle` gets both in one piece and says how many bytes it used of it; the rest is held.
+/// Reads once behind what is `held`. `handle` gets both in one piece and says what it used of it; the rest is held.
 /// `Ready(Ok(false))` at the end of the stream.
 pub fn poll_read_behind(
     socket: &mut (impl AsyncRead + Unpin),
     held: &mut BytesMut,
     context: &mut Context<'_>,
-    handle: impl FnOnce(&mut [u8]) -> usize,
+    handle: impl FnOnce(&mut [u8]) -> Used,
 ) -> Poll<io::Result<bool>> {
     with_scratch(|scratch| {
         let (front, back) = scratch.split_at_mut(if held.len() <= FEW_BYTES { held.len() } else { 0 });
@@ -82,26 +88,33 @@ pub fn poll_read_behind(
         }
         if front.len() < held.len() {
             held.extend_from_slice(arrived);
-            let used = handle(held);
+            let used = handle(held).bytes;
             held.advance(used);
         } else {
             let end = front.len() + arrived.len();
             front.copy_from_slice(held);
             let input = scratch.get_mut(..end).unwrap_or_default();
             let used = handle(input);
-            let rest = input.get(used..).unwrap_or_default();
-            held.clear();
+            let rest = input.get(used.bytes..).unwrap_or_default();
             if rest.len() > FEW_BYTES {
-                // The end of it mostly comes with the next read.
-                held.reserve(2 * rest.len());
+                *held = copy_with_room(rest, used.unfinished);
+            } else {
+                held.clear();
+                held.extend_from_slice(rest);
             }
-            held.extend_from_slice(rest);
         }
         if held.is_empty() {
             *held = BytesMut::new();
         }
         Poll::Ready(Ok(true))
     })
+}
+
+/// The beginning of something that will have `expected` bytes, with room for more of it: as much as has arrived, not as was announced.
+fn copy_with_room(beginning: &[u8], expected: usize) -> BytesMut {
+    let mut copy = BytesMut::with_capacity(expected.clamp(beginning.len(), 2 * beginning.len()));
+    copy.extend_from_slice(beginning);
+    copy
 }
 
 /// Reads and forgets until the end of the stream.
@@ -140,21 +153,24 @@ impl<S> Stream<S> {
 impl<S: AsyncRead + Unpin> Stream<S> {
     /// Reads the rest of something large to where its beginning is: there it can stay.
     fn poll_receive_large(&mut self, context: &mut Context<'_>, take: Taker<'_>) -> Poll<io::Result<bool>> {
-        let missing = self.expected.saturating_sub(self.partial.len());
-        // Room grows with what has arrived, not with what was announced.
-        self.partial.reserve(missing.min(self.partial.len()));
-        let mut room = (&mut self.partial).limit(missing);
-        if ready!(pin!(self.socket.read_buf(&mut room)).poll(context))? == 0 {
+        if self.partial.len() == self.partial.capacity() {
+            self.partial = copy_with_room(&self.partial, self.expected);
+        }
+        let room = self.partial.capacity().min(self.expected).saturating_sub(self.partial.len());
+        let mut end = (&mut self.partial).limit(room);
+        if ready!(pin!(self.socket.read_buf(&mut end)).poll(context))? == 0 {
             return Poll::Ready(Ok(false));
         }
+        let used;
         if self.partial.len() < self.expected {
-            let used = take(Arrived::Lent(&self.partial));
-            self.partial.advance(used);
+            used = take(Arrived::Lent(&self.partial));
+            self.partial.advance(used.bytes);
         } else {
             let whole = std::mem::take(&mut self.partial).freeze();
-            let used = take(Arrived::Shared(&whole));
-            self.partial.extend_from_slice(whole.get(used..).unwrap_or_default());
+            used = take(Arrived::Shared(&whole));
+            self.partial.extend_from_slice(whole.get(used.bytes..).unwrap_or_default());
         }
+        self.expected = used.unfinished;
         Poll::Ready(Ok(true))
     }
 }
@@ -164,16 +180,18 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for Stream<S> {
         if self.partial.len() > FEW_BYTES && self.partial.len() < self.expected {
             return self.poll_receive_large(context, take);
         }
-        poll_read_behind(&mut self.socket, &mut self.partial, context, |input| take(Arrived::Lent(input)))
-    }
-
-    fn note_expected(&mut self, bytes: usize) {
-        self.expected = bytes;
+        let Stream { socket, partial, expected } = self;
+        poll_read_behind(socket, partial, context, |input| {
+            let used = take(Arrived::Lent(input));
+            *expected = used.unfinished;
+            used
+        })
     }
 
     fn offer_again(&mut self, take: Taker<'_>) {
         let used = take(Arrived::Lent(&self.partial));
-        self.partial.advance(used);
+        self.partial.advance(used.bytes);
+        self.expected = used.unfinished;
         if self.partial.is_empty() {
             self.partial = BytesMut::new();
         }
@@ -240,15 +258,17 @@ mod tests {
         packets.iter().flat_map(|packet| [&(packet.len() as u32).to_be_bytes()[..], packet].concat()).collect()
     }
 
-    /// The whole packets at the front of `bytes`, how long those are, and how long the next one will be.
-    fn split(mut bytes: &[u8]) -> (Vec<Vec<u8>>, usize, usize) {
-        let (mut found, mut used) = (Vec::new(), 0);
+    /// The whole packets at the front of `bytes`.
+    fn split(mut bytes: &[u8]) -> (Vec<Vec<u8>>, Used) {
+        let (mut found, mut used) = (Vec::new(), Used::default());
         loop {
-            let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return (found, used, 0) };
+            let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return (found, used) };
             let length = u32::from_be_bytes(*length) as usize;
-            let Some((packet, rest)) = rest.split_at_checked(length) else { return (found, used, 4 + length) };
+            let Some((packet, rest)) = rest.split_at_checked(length) else {
+                return (found, Used { unfinished: 4 + length, ..used });
+            };
             found.push(packet.to_vec());
-            used += 4 + length;
+            used.bytes += 4 + length;
             bytes = rest;
         }
     }
@@ -266,20 +286,17 @@ mod tests {
             let mut stream = Stream::new(receiver, BytesMut::new());
             let (mut arrived, mut shared) = (Vec::new(), 0);
             loop {
-                let mut unfinished = 0;
                 let is_open = poll_fn(|context| {
                     stream.poll_receive(context, &mut |input| {
-                        let (found, used, next) = split(input.bytes());
-                        shared += usize::from(matches!(input, Arrived::Shared(_)) && used == input.bytes().len());
+                        let (found, used) = split(input.bytes());
+                        shared += usize::from(matches!(input, Arrived::Shared(_)) && used.bytes == input.bytes().len());
                         arrived.extend(found);
-                        unfinished = next;
                         used
                     })
                 });
                 if !is_open.await.unwrap() {
                     break;
                 }
-                stream.note_expected(unfinished);
             }
             sending.await.unwrap();
             assert!(arrived == expected, "in pieces of {piece}");

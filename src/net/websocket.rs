@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use super::frames::Carries;
 use super::frames::Frames;
-use super::transport::{Taker, Transport, poll_discard, poll_read_behind};
+use super::transport::{Taker, Transport, Used, poll_discard, poll_read_behind};
 use crate::gate::Output;
 use crate::model::Limits;
 
@@ -24,7 +24,7 @@ impl<S> WebSocket<S> {
     /// A WebSocket over a socket that has been upgraded; `arrived` came behind the request.
     pub fn new(socket: S, arrived: &[u8], carries: Carries, limits: &Limits) -> Self {
         let (mut frames, mut arrived) = (Frames::new(carries, limits), BytesMut::from(arrived));
-        let used = frames.decode(&mut arrived, &mut |_| 0);
+        let used = frames.decode(&mut arrived, &mut |_| Used::default());
         arrived.advance(used);
         WebSocket { socket, arrived, frames }
     }
@@ -36,15 +36,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
         if frames.has_ended() {
             return Poll::Ready(Ok(false));
         }
-        let is_open = ready!(poll_read_behind(socket, arrived, context, |input| frames.decode(input, take)))?;
+        let decode = |input: &mut [u8]| Used { bytes: frames.decode(input, take), unfinished: 0 };
+        let is_open = ready!(poll_read_behind(socket, arrived, context, decode))?;
         if is_open {
             frames.offer_again(take);
         }
         Poll::Ready(Ok(is_open))
-    }
-
-    fn note_expected(&mut self, _: usize) {
-        // Frames say how long they are.
     }
 
     fn offer_again(&mut self, take: Taker<'_>) {
