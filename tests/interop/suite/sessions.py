@@ -1,4 +1,6 @@
 """Connections that break: sessions that outlive them, wills, reconnecting, and who may hear what of whom."""
+import asyncio
+
 from .bodies import Mqtt, Wamp, difference, json_bytes
 from .events import expect_body, one_value, slug
 from .peers import Failure, expect
@@ -27,11 +29,12 @@ async def reconnects(world, kind):
 
 
 async def arrives(publisher, peer, topic, body):
-    """What is published reaches the peer; several times, as wampy does not tell when its subscriptions are back."""
-    for _ in range(20):
+    """What is published reaches the peer; again and again for 10 s, as wampy does not tell when its subscriptions are back."""
+    for _ in range(500):
         await publisher.publish(topic, body)
         if peer.kind.driver != "node_wampy" or peer.events():
             break
+        await asyncio.sleep(0.02)
     event = await peer.event(topic)
     # Its PUBACK was lost with the line; or it is one of several copies, published before wampy's subscription was back.
     while (peer.kind.driver == "node_wampy" or not peer.kind.is_wamp and event.raw["dup"]) and difference(body, event.body):
