@@ -151,6 +151,16 @@ fn every_message_survives_every_encoding() {
     }
 }
 
+/// As in payloads: infinity is another number, and JSON has none.
+#[test]
+fn a_decimal_beyond_all_numbers_is_its_text() {
+    let hello = |number: &str| format!(r#"[1,"realm1",{{"roles":{{"caller":{{}}}},"authextra":{{"a":{number},"b":1.5}}}}]"#);
+    let (beyond, text) = (Bytes::from(hello("-1e999")), Bytes::from(hello("\"-1e999\"")));
+    let message = decode(&beyond, Encoding::Json).unwrap();
+    assert_eq!(message, decode(&text, Encoding::Json).unwrap());
+    assert_eq!(decode(&encoded(&message, Encoding::Json), Encoding::Json).unwrap(), message);
+}
+
 #[test]
 fn every_message_has_its_code() {
     for text in GOOD {
