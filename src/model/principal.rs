@@ -27,7 +27,7 @@ impl Principal {
     }
 
     /// Whom a record of the history names: how that was established is not on record.
-    pub fn of_record(authid: &str, authrole: &str) -> Self {
-        Principal { authrole: authrole.into(), ..Principal::anonymous(authid) }
+    pub fn of_record(authid: impl Into<Arc<str>>, authrole: impl Into<Arc<str>>) -> Self {
+        Principal { authid: authid.into(), authrole: authrole.into(), ..Principal::anonymous("") }
     }
 }

@@ -103,8 +103,13 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// This session, acting for `principal`.
+    pub fn of(session: SessionId, principal: &Principal) -> Self {
+        Origin { session, authid: principal.authid.clone(), authrole: principal.authrole.clone() }
+    }
+
     fn to_publisher(&self) -> Publisher {
-        let principal = Principal { authid: self.authid.clone(), authrole: self.authrole.clone(), ..Principal::anonymous("") };
+        let principal = Principal::of_record(self.authid.clone(), self.authrole.clone());
         Publisher { session: self.session, principal: Arc::new(principal) }
     }
 }

@@ -252,8 +252,8 @@ impl Router {
         let from = self.author(waiting.from);
         if let (Some(key), Acknowledge::ExactlyOnce(id) | Acknowledge::ExactlyOnceAgain(id)) = (from, waiting.acknowledge) {
             self.note_session_changed(key);
-            if let Some(use_of_id) = self.sessions.at_mut(key).and_then(|session| session.unreleased.get_mut(&id)) {
-                use_of_id.is_placed = true;
+            if let Some(session) = self.sessions.at_mut(key) {
+                session.note_placed(id);
             }
         }
         let mut publication = waiting.publication;

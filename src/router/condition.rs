@@ -285,9 +285,9 @@ impl Router {
         if !self.is_there(&request) {
             return self.forget_owed(&request);
         }
-        let session = self.sessions.at_mut(request.from.0);
-        let use_of_id = session.zip(request.packet).and_then(|(session, id)| session.unreleased.get_mut(&id));
-        use_of_id.into_iter().for_each(|use_of_id| use_of_id.is_placed = true);
+        if let Some((session, id)) = self.sessions.at_mut(request.from.0).zip(request.packet) {
+            session.note_placed(id);
+        }
         let topic = request.publication.topic.clone();
         let cell = self.conditions.cells.entry(topic.clone()).or_default();
         if cell.line.len() >= self.limits.max_waiting {

@@ -397,7 +397,7 @@ impl Router {
                 }
             }
             SessionChange::Opened { client, session, authid, authrole, protocol, expiry_s, will_delay_s } => {
-                let principal = Principal::of_record(&authid, &authrole);
+                let principal = Principal::of_record(authid, authrole);
                 let key = self
                     .sessions
                     .of_client_id(&client)

@@ -81,11 +81,7 @@ impl Draft {
                 Item { qos: *qos, expires_at_ms: *expires_at_ms, properties: properties.clone(), ..item }
             }
         };
-        let origin = self.author.map(|Publisher { session, principal }| Origin {
-            session,
-            authid: principal.authid.clone(),
-            authrole: principal.authrole.clone(),
-        });
+        let origin = self.author.map(|Publisher { session, principal }| Origin::of(session, &principal));
         Item { origin, flags: self.flags, dedup: self.dedup, ..item }
     }
 }

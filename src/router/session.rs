@@ -125,6 +125,13 @@ pub struct Session {
 }
 
 impl Session {
+    /// What came under this QoS 2 id has its place.
+    pub fn note_placed(&mut self, id: PacketId) {
+        if let Some(repeats) = self.unreleased.get_mut(&id) {
+            repeats.is_placed = true;
+        }
+    }
+
     /// The session that `open` asks for.
     pub fn new(open: &mut Open, connection: ConnectionId, window: u16) -> Self {
         Session {

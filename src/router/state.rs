@@ -464,7 +464,7 @@ impl Router {
         let shared: Vec<_> = state.shared.into_iter().filter_map(|shared| self.restore_shared(shared)).collect();
         let session = self.sessions.at_mut(key)?;
         let SessionState { authid, authrole, cursor, over, done, routed, .. } = state;
-        session.principal = Arc::new(Principal::of_record(&authid, &authrole));
+        session.principal = Arc::new(Principal::of_record(authid, authrole));
         session.protocol = protocol_of(state.protocol);
         session.left_ms = state.left_ms;
         session.uses = state.uses;

@@ -20,8 +20,7 @@ impl Router {
         let Some(session) = self.sessions.at_mut(key).filter(|_| self.has_history) else { return };
         session.will_delay_s = session.will.as_ref().map_or(0, |will| will.delay_s);
         let id = session.id;
-        let origin =
-            Origin { session: id, authid: session.principal.authid.clone(), authrole: session.principal.authrole.clone() };
+        let origin = Origin::of(id, &session.principal);
         match session.will.as_ref().map(|will| item_of(will, origin)) {
             Some(item) => {
                 self.changes.note(|| PieceKey::Will(id.0));

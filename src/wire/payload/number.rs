@@ -98,14 +98,10 @@ pub(super) fn to_u64(bytes: &[u8]) -> Option<u64> {
     (bytes.len() <= 8).then(|| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
 }
 
-/// The number that decimal `text` spells, unless it is beyond the range of doubles.
-pub(super) fn to_f64(text: &str) -> Option<f64> {
-    text.parse().ok().filter(|value: &f64| value.is_finite())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::wamp::token::to_f64;
 
     #[test]
     fn digits_and_bytes_are_the_same_number() {

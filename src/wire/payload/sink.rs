@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::number::{from_digits, to_digits, to_f64, to_u64};
+use super::number::{from_digits, to_digits, to_u64};
 use crate::wire::wamp::cbor::CborWriter;
 use crate::wire::wamp::json::JsonWriter;
 use crate::wire::wamp::msgpack::MsgPackWriter;
-use crate::wire::wamp::token::{Token, Writer, big_to_f64};
+use crate::wire::wamp::token::{Token, Writer, big_to_f64, to_f64};
 
 /// A writer that has an answer to every token.
 pub(super) trait Sink: Writer {

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::fault::Fault;
 use super::json::binary_of;
-use super::token::{Open, Reader, Token, Writer, big_to_f64, write_i64};
+use super::token::{Open, Reader, Token, Writer, big_to_f64, to_f64, write_i64};
 use crate::model::command::{CancelMode, InvokePolicy};
 use crate::model::publication::Passthru;
 use crate::model::{MatchPolicy, PublicationId, Qos, RegistrationId, SessionId, SubscriptionId};
@@ -490,10 +490,7 @@ fn value<'a, R: Reader<'a>>(token: Token<'a>, reader: &mut R, depth: usize) -> R
         Token::Uint(value) => Value::from(value),
         Token::Negative(n) => i64::try_from(n).map_or_else(|_| Value::F64(-1.0 - n as f64), |n| Value::from(!n)),
         Token::Big { negative, bytes } => Value::F64(big_to_f64(negative, &bytes)),
-        Token::Decimal(text) => {
-            let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
-            number.map_or_else(|| Value::from(text), Value::F64)
-        }
+        Token::Decimal(text) => to_f64(text).map_or_else(|| Value::from(text), Value::F64),
         Token::F32(value) => Value::F32(value),
         Token::F64(value) => Value::F64(value),
         Token::Str(text) => binary_of(&text).map_or_else(|| Value::from(text.as_ref()), Value::Binary),

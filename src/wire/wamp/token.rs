@@ -157,6 +157,11 @@ pub(crate) fn write_i64<W: Writer>(writer: &mut W, value: i64) {
     }
 }
 
+/// The number that decimal `text` spells, unless it is beyond the range of doubles.
+pub(crate) fn to_f64(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|value: &f64| value.is_finite())
+}
+
 /// The number of 64 bits nearest to a big integer.
 pub(crate) fn big_to_f64(negative: bool, bytes: &[u8]) -> f64 {
     let magnitude = bytes.iter().fold(0.0_f64, |sum, byte| sum * 256.0 + f64::from(*byte));
