@@ -69,7 +69,8 @@ fn hear<'a>(mut gate: Gate, is_shared: bool, pieces: impl IntoIterator<Item = &'
             let used = match is_shared {
                 true => gate.handle_bytes(Arrived::Shared(&unused.clone().into()), NOW_MS, &mut output),
                 false => gate.handle_bytes(&unused[..], NOW_MS, &mut output),
-            };
+            }
+            .bytes;
             unused.drain(..used);
             if !said.add(output) {
                 break;

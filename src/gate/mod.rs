@@ -79,6 +79,15 @@ impl<'a> From<&'a [u8]> for Arrived<'a> {
     }
 }
 
+/// What was used of some input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Used {
+    /// How much of it, from its front.
+    pub bytes: usize,
+    /// The rest is the beginning of something with at least as many bytes; 0 if that is not known.
+    pub unfinished: usize,
+}
+
 /// A gate of either protocol.
 #[derive(Debug)]
 pub enum Gate {
@@ -104,19 +113,11 @@ impl Gate {
         Gate::Wamp(Box::new(wamp::WampGate::rawsocket(settings, origin, now_ms)))
     }
 
-    /// Bytes from the socket; returns how many were used. The rest is the start of something unfinished.
-    pub fn handle_bytes<'a>(&mut self, input: impl Into<Arrived<'a>>, now_ms: u64, output: &mut Output) -> usize {
+    /// Bytes from the socket; what is not used is the start of something unfinished.
+    pub fn handle_bytes<'a>(&mut self, input: impl Into<Arrived<'a>>, now_ms: u64, output: &mut Output) -> Used {
         match self {
             Gate::Mqtt(gate) => gate.handle_bytes(input.into(), now_ms, output),
-            Gate::Wamp(gate) => gate.handle_bytes(input.into().bytes(), now_ms, output),
-        }
-    }
-
-    /// How many bytes the packet has of which only the beginning has arrived; 0 if there is none, or it does not say yet.
-    pub fn unfinished_bytes(&self) -> usize {
-        match self {
-            Gate::Mqtt(gate) => gate.unfinished_bytes(),
-            Gate::Wamp(_) => 0,
+            Gate::Wamp(gate) => Used { bytes: gate.handle_bytes(input.into().bytes(), now_ms, output), unfinished: 0 },
         }
     }
 

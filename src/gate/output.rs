@@ -25,23 +25,15 @@ pub struct Output {
     pub received: u64,
     /// Packets or messages that were put into `bytes`, likewise.
     pub sent: u64,
-    /// Large payloads between `bytes`.
-    pub shared: SharedPayloads,
+    /// The transport can send several pieces as one.
+    pub(crate) is_in_pieces: bool,
+    /// Large payloads between `bytes`: few, as each is large.
+    pub(crate) shared: VecDeque<Shared>,
 }
 
-/// Payloads to be sent between the bytes of an [`Output`], none of them empty; none at all unless they are welcome.
-#[derive(Debug, Default)]
-pub struct SharedPayloads {
-    are_welcome: bool,
-    queue: VecDeque<Shared>,
-    /// The sum of all `after`: bytes that go before the last payload.
-    placed: usize,
-    /// Bytes of all payloads.
-    length: usize,
-}
-
+/// A payload that is sent from where it is; not empty.
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     /// How many of the bytes go before it and behind the payload before it.
     after: usize,
     payload: Bytes,
@@ -50,56 +42,57 @@ struct Shared {
 impl Output {
     /// For a transport that can send several pieces as one.
     pub fn in_pieces() -> Self {
-        Output { shared: SharedPayloads { are_welcome: true, ..SharedPayloads::default() }, ..Output::default() }
+        Output { is_in_pieces: true, ..Output::default() }
     }
 
     /// Puts a payload behind everything that is there.
     pub fn put_payload(&mut self, payload: &Bytes) {
-        if payload.len() < SHARED_BYTES || !self.shared.are_welcome {
+        if payload.len() < SHARED_BYTES || !self.is_in_pieces {
             return self.bytes.extend_from_slice(payload);
         }
-        let after = self.bytes.len().saturating_sub(self.shared.placed);
-        self.shared.queue.push_back(Shared { after, payload: payload.clone() });
-        self.shared.placed += after;
-        self.shared.length += payload.len();
+        let after = self.bytes.len().saturating_sub(self.placed());
+        self.shared.push_back(Shared { after, payload: payload.clone() });
     }
 
     /// How much is to be sent.
     pub fn len(&self) -> usize {
-        self.bytes.len() + self.shared.length
+        self.bytes.len() + self.shared.iter().map(|shared| shared.payload.len()).sum::<usize>()
     }
 
     /// True if nothing is to be sent.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.bytes.is_empty() && self.shared.is_empty()
     }
 
     /// What is to be sent, in order, in pieces that are not empty; one piece at the most where no payloads are shared.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let mut at = 0;
-        let shared = self.shared.queue.iter().flat_map(move |shared| {
+        let shared = self.shared.iter().flat_map(move |shared| {
             let from = at;
             at += shared.after;
             [self.bytes.get(from..at).unwrap_or_default(), &shared.payload]
         });
-        shared.chain([self.bytes.get(self.shared.placed..).unwrap_or_default()]).filter(|piece| !piece.is_empty())
+        shared.chain([self.bytes.get(self.placed()..).unwrap_or_default()]).filter(|piece| !piece.is_empty())
+    }
+
+    /// How many of the bytes go before the last shared payload.
+    fn placed(&self) -> usize {
+        self.shared.iter().map(|shared| shared.after).sum()
     }
 
     /// So many bytes from the front have been sent.
     pub fn advance(&mut self, mut sent: usize) {
-        while let Some(next) = self.shared.queue.front_mut() {
+        while let Some(next) = self.shared.front_mut() {
             let before = sent.min(next.after);
             self.bytes.advance(before);
             next.after -= before;
-            self.shared.placed -= before;
             let of_payload = (sent - before).min(next.payload.len());
             next.payload.advance(of_payload);
-            self.shared.length -= of_payload;
             sent -= before + of_payload;
             if !next.payload.is_empty() {
                 return;
             }
-            self.shared.queue.pop_front();
+            self.shared.pop_front();
         }
         self.bytes.advance(sent.min(self.bytes.len()));
     }
@@ -107,7 +100,7 @@ impl Output {
     /// Forgets what is to be sent.
     pub fn clear(&mut self) {
         self.bytes.clear();
-        self.shared = SharedPayloads { are_welcome: self.shared.are_welcome, ..SharedPayloads::default() };
+        self.shared.clear();
     }
 }
 

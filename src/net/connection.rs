@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep};
 use super::clock::{instant_of, now_ms};
 use super::outbox::Outbox;
 use super::traffic::{Totals, Traffic};
-use super::transport::{Transport, Used};
+use super::transport::Transport;
 use super::{Input, Realm, Realms};
 use crate::gate::{Gate, Output};
 use crate::model::{ConnectionId, Delivery, Limits};
@@ -241,8 +241,8 @@ impl<T: Transport> Connection<T> {
                 now_ms()
             });
             let used = gate.handle_bytes(bytes, now_ms, output);
-            bytes_received += used as u64;
-            Used { bytes: used, unfinished: gate.unfinished_bytes() }
+            bytes_received += used.bytes as u64;
+            used
         });
         let messages_received = std::mem::take(&mut output.received);
         self.traffic.add(Totals { bytes_received, messages_received, ..Totals::default() });
@@ -266,10 +266,7 @@ impl<T: Transport> Connection<T> {
     fn offer_again(&mut self) {
         if self.transport.leftover() > 0 && self.gate.wants_input() {
             let (gate, output, now_ms) = (&mut self.gate, &mut self.output, now_ms());
-            self.transport.offer_again(&mut |bytes| {
-                let bytes = gate.handle_bytes(bytes, now_ms, output);
-                Used { bytes, unfinished: gate.unfinished_bytes() }
-            });
+            self.transport.offer_again(&mut |bytes| gate.handle_bytes(bytes, now_ms, output));
         }
     }
 

@@ -318,7 +318,7 @@ fn close_frame(error: &Error) -> Option<CloseFrame> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::transport::Used;
+    use crate::gate::Used;
 
     /// A client's frame.
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {

@@ -8,19 +8,10 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use crate::gate::{Arrived, Output};
+use crate::gate::{Arrived, Output, Used};
 
 /// What takes input: uses some of it from the front and says how much.
 pub type Taker<'a> = &'a mut dyn FnMut(Arrived<'_>) -> Used;
-
-/// What was used of some input.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Used {
-    /// How much of it.
-    pub bytes: usize,
-    /// What is left of it is the beginning of something with as many bytes; 0 if that is not known.
-    pub unfinished: usize,
-}
 
 /// A connected socket of any kind.
 pub trait Transport: Send + Unpin {

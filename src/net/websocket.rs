@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use super::frames::Carries;
 use super::frames::Frames;
-use super::transport::{Taker, Transport, Used, poll_discard, poll_read_behind};
-use crate::gate::Output;
+use super::transport::{Taker, Transport, poll_discard, poll_read_behind};
+use crate::gate::{Output, Used};
 use crate::model::Limits;
 
 /// A WebSocket on the server's side.

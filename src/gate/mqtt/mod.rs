@@ -7,7 +7,7 @@ mod outgoing;
 
 use std::sync::Arc;
 
-use crate::gate::{Arrived, Origin, Output, Settings};
+use crate::gate::{Arrived, Origin, Output, Settings, Used};
 use crate::model::command::{AcknowledgeStep, Acknowledgement};
 use crate::model::{Command, PacketId, Reason};
 use crate::wire::mqtt::{
@@ -50,8 +50,6 @@ pub struct MqttGate {
     heard_ms: u64,
     opened_by_ms: u64,
     unfinished_since_ms: Option<u64>,
-    /// How long the packet is of which the beginning has arrived.
-    unfinished_bytes: usize,
     dropped: u64,
 }
 
@@ -73,23 +71,24 @@ impl MqttGate {
             heard_ms: now_ms,
             opened_by_ms,
             unfinished_since_ms: None,
-            unfinished_bytes: 0,
             dropped: 0,
             settings,
         }
     }
 
-    /// Handles every whole packet in `input`; returns how many bytes they were.
-    pub fn handle_bytes<'a>(&mut self, input: impl Into<Arrived<'a>>, now_ms: u64, output: &mut Output) -> usize {
+    /// Handles every whole packet in `input`, and says how long the next one is, as far as that is known.
+    pub fn handle_bytes<'a>(&mut self, input: impl Into<Arrived<'a>>, now_ms: u64, output: &mut Output) -> Used {
         self.heard_ms = now_ms;
-        self.unfinished_bytes = 0;
-        let (arrived, mut used) = (input.into(), 0);
+        let (arrived, mut used, mut unfinished) = (input.into(), 0, 0);
         let input = arrived.bytes();
         while matches!(self.state, State::Newcomer | State::Open) {
             let rest = input.get(used..).unwrap_or_default();
             match self.handle_head(arrived, rest, now_ms, output) {
-                Ok(Some(length)) => used += length,
-                Ok(None) => break,
+                Ok(Frame::Complete { length }) => used += length,
+                Ok(Frame::Incomplete { at_least }) => {
+                    unfinished = at_least;
+                    break;
+                }
                 Err(error) => {
                     self.refuse(error, rest, output);
                     break;
@@ -102,7 +101,8 @@ impl MqttGate {
             (true, _) => Some(now_ms),
             (false, _) => None,
         };
-        if self.state == State::Closed { input.len() } else { used }
+        let bytes = if self.state == State::Closed { input.len() } else { used };
+        Used { bytes, unfinished }
     }
 
     /// True while input is welcome; false between CONNECT and CONNACK.
@@ -110,44 +110,28 @@ impl MqttGate {
         self.state != State::Opening
     }
 
-    /// How many bytes the packet has of which only the beginning has arrived; 0 if there is none, or it does not say yet.
-    pub fn unfinished_bytes(&self) -> usize {
-        self.unfinished_bytes
-    }
-
     /// Handles the packet at the head of `input`, which is the rest of what has arrived, if it is whole.
-    fn handle_head(
-        &mut self,
-        arrived: Arrived<'_>,
-        input: &[u8],
-        now_ms: u64,
-        output: &mut Output,
-    ) -> Result<Option<usize>, Error> {
+    fn handle_head(&mut self, arrived: Arrived<'_>, input: &[u8], now_ms: u64, output: &mut Output) -> Result<Frame, Error> {
         let limits = &self.settings.limits;
         let (peer, max_bytes) = match self.state {
             State::Newcomer => (Peer::Newcomer, limits.max_packet_before_auth_bytes),
             _ => (Peer::Client, limits.max_packet_bytes),
         };
         let max_bytes = u32::try_from(max_bytes).unwrap_or(u32::MAX);
-        let length = match mqtt::frame(input, max_bytes, self.version, peer)? {
-            Frame::Complete { length } => length,
-            Frame::Incomplete { at_least } => {
-                self.unfinished_bytes = at_least;
-                return Ok(None);
-            }
-        };
+        let found = mqtt::frame(input, max_bytes, self.version, peer)?;
+        let Frame::Complete { length } = found else { return Ok(found) };
         let frame = input.get(..length).unwrap_or_default();
         let first = frame.first().copied().unwrap_or_default();
         if peer == Peer::Client && PacketType::from_first_byte(first) == Some(PacketType::Publish) {
             self.handle_publish(arrived, frame, now_ms, output)?;
-            return Ok(Some(length));
+            return Ok(found);
         }
         // Looked at where it is: a packet is large.
         let packet = mqtt::decode_with(frame, self.version, peer, Characters::Strict);
         let packet = packet.as_ref().map_err(|error| *error)?;
         output.received += 1;
         self.handle_packet(packet, output)?;
-        Ok(Some(length))
+        Ok(found)
     }
 
     fn handle_packet(&mut self, packet: &Packet<'_>, output: &mut Output) -> Result<(), Error> {
@@ -295,7 +279,7 @@ pub mod tests {
         };
         let origin = Origin { peer: "127.0.0.1:1".into(), transport: "tcp", random: [1 << 40, 2] };
         let (mut gate, mut output) = (MqttGate::new(Arc::new(settings), origin, 0), Output::default());
-        assert_eq!(gate.handle_bytes(connect, 0, &mut output), connect.len());
+        assert_eq!(gate.handle_bytes(connect, 0, &mut output).bytes, connect.len());
         assert!(matches!(output.commands[..], [Command::Open(_)]), "{output:?}");
         gate
     }

@@ -86,7 +86,8 @@ impl Connection {
             let used = match unused.len() % 2 {
                 0 => self.gate.handle_bytes(Arrived::Shared(&unused.clone().into()), self.now_ms, &mut output),
                 _ => self.gate.handle_bytes(&unused[..], self.now_ms, &mut output),
-            };
+            }
+            .bytes;
             assert!(used <= unused.len());
             self.unused = unused[used..].to_vec();
             let is_opening = self.take(output);
