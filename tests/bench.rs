@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::process::Command;
+use std::time::Duration;
 
 use common::{Router, Running, corsac};
 use serde_json::Value;
@@ -64,6 +66,37 @@ fn latencies_are_measured_at_a_steady_rate() {
 }
 
 #[test]
+fn a_rate_that_is_not_reached_is_no_result() {
+    let router = Router::start();
+    let url = format!("mqtt://{}", router.mqtt);
+    let outcome = bench("latency", &url, &["--rate", "1e9"]);
+    assert!(outcome["notes"].to_string().contains("the rate was not reached"), "{outcome:#}");
+}
+
+/// Coordinated omission: a router that stops until the end holds up what is due, which counts from when it was due.
+#[test]
+fn a_stall_at_the_end_is_measured() {
+    let router = Router::start();
+    let url = format!("mqtt://{}", router.mqtt);
+    let options = ["--rate", "500", "--qos", "1", "--window", "10", "--duration", "2.5", "--warm-up", "0", "--json"];
+    let arguments: Vec<&str> = ["bench", "latency", &url].iter().chain(&options).copied().collect();
+    let mut running = Running::start(corsac(&arguments));
+    let stderr = BufReader::new(running.child.stderr.take().expect("piped"));
+    // It has run for a second when it says the first time how it goes.
+    stderr.lines().find(|line| line.as_ref().unwrap().contains("/s received")).expect("progress").unwrap();
+    router.running.signal("-STOP");
+    std::thread::sleep(Duration::from_secs(2));
+    router.running.signal("-CONT");
+    let (code, stdout, _) = running.end();
+    let mut report: Value = serde_json::from_str(&stdout).expect("JSON");
+    let outcome = report["a"][0].take();
+    assert_eq!((code, &outcome["lost"]), (Some(0), &Value::from(0)));
+    // Most of what was due waited for the router; a tenth of all certainly for longer than this.
+    let (p90, expected) = (outcome["latency_us"]["p90"].as_f64().unwrap(), outcome["expected"].as_u64().unwrap());
+    assert!(p90 > 500_000.0 && expected >= 1_250, "{outcome:#}");
+}
+
+#[test]
 fn the_disk_is_measured_where_it_is_asked_for() {
     let router = Router::start();
     let (url, directory) = (format!("mqtt://{}", router.mqtt), std::env::temp_dir());
@@ -80,6 +113,9 @@ fn calls_are_answered() {
         (format!("rs://{}", router.http), &["--serializer", "cbor", "--callers", "2"]),
         (format!("mqtt://{}", router.mqtt), &["--window", "10"]),
         (format!("mqtt://{}", router.mqtt), &["--plain"]),
+        // More than all buffers hold, both ways; longer than what is looked at as a whole.
+        (format!("ws://{}/ws", router.http), &["--size", "200000"]),
+        (format!("mqtt://{}", router.mqtt), &["--size", "100000"]),
     ] {
         let outcome = assert_sound("rpc", &url, options);
         assert!(outcome["latency_us"]["p50"].as_f64().unwrap() > 0.0, "{outcome:#}");
@@ -96,6 +132,29 @@ fn connections_and_retained_messages_are_counted() {
         assert_eq!(outcome["router"]["pids"][0], Value::from(router.running.child.id()));
         assert_sound("retained", &url, &["--messages", "300"]);
     }
+}
+
+#[test]
+fn two_at_once_do_not_disturb_each_other() {
+    let router = Router::start();
+    let url = format!("mqtt://{}", router.mqtt);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| assert_sound("pubsub", &url, &["-p", "2", "-s", "2"]));
+        }
+    });
+}
+
+#[test]
+fn what_was_measured_before_a_failure_is_not_lost() {
+    let router = Router::start();
+    let url = format!("mqtt://{}", router.mqtt);
+    let arguments: Vec<&str> = ["bench", "pubsub", &url, "--vs", "mqtt://127.0.0.1:1"].iter().chain(&SHORT).copied().collect();
+    let (code, stdout, stderr) = Running::start(corsac(&arguments)).end();
+    let report: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert!(code == Some(1) && stderr.contains("cannot connect"), "{stderr}");
+    assert!(report["a"][0]["per_second"].as_f64().unwrap() > 0.0, "{report:#}");
+    assert!(report["error"].as_str().unwrap().contains("cannot connect") && report["counts"] == false, "{report:#}");
 }
 
 #[test]
@@ -131,17 +190,22 @@ fn the_comparison_runs_without_peers() {
 
 #[test]
 fn what_cannot_be_measured_is_said() {
-    for (arguments, expected) in [
-        (&["pubsub", "mqtt://192.0.2.1"][..], "--remote"),
-        (&["pubsub", "http://127.0.0.1"], "is no mqtt://HOST:PORT"),
-        (&["pubsub", "mqtt://127.0.0.1:1"], "cannot connect to 127.0.0.1:1"),
-        (&["pubsub", "mqtt://127.0.0.1:1", "-s", "0"], "nothing to count"),
-        (&["rpc", "mqtt://127.0.0.1:1", "--mqtt-version", "4"], "version 5 only"),
-        (&["idle", "mqtt://127.0.0.1:1", "--connections", "1000000000"], "ulimit -n"),
+    for (code, arguments, expected) in [
+        (2, &["pubsub", "mqtt://192.0.2.1"][..], "--remote"),
+        (2, &["pubsub", "http://127.0.0.1"], "is no mqtt://HOST:PORT"),
+        (2, &["pubsub", "mqtt://127.0.0.1:1", "-s", "0"], "nothing to count"),
+        (2, &["pubsub", "mqtt://127.0.0.1:1", "--topic", "a.b"], "--topic"),
+        (2, &["pubsub", "mqtt://127.0.0.1:1", "--duration", "1e19"], "number of seconds"),
+        (2, &["latency", "mqtt://127.0.0.1:1", "--rate=0"], "--rate"),
+        (2, &["latency", "mqtt://127.0.0.1:1", "--size=18"], "payload of 19 bytes"),
+        (2, &["idle", "mqtt://127.0.0.1:1", "--connections", "18446744073709551615"], "--connections"),
+        (1, &["pubsub", "mqtt://127.0.0.1:1"], "cannot connect to 127.0.0.1:1"),
+        (1, &["rpc", "mqtt://127.0.0.1:1", "--mqtt-version", "4"], "version 5 only"),
+        (1, &["connect", "mqtt://127.0.0.1:1", "--parallel", "1000000"], "ulimit -n"),
     ] {
         let all: Vec<&str> = ["bench"].iter().chain(arguments).chain(&["--quiet"]).copied().collect();
-        let (code, stdout, stderr) = Running::start(corsac(&all)).end();
-        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
-        assert!(stderr.starts_with("corsac: ") && stderr.contains(expected), "{stderr}");
+        let (status, stdout, stderr) = Running::start(corsac(&all)).end();
+        assert_eq!((status, stdout.as_str()), (Some(code), ""), "{stderr}");
+        assert!(stderr.contains(expected) && !stderr.contains("panicked"), "{stderr}");
     }
 }

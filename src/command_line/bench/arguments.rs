@@ -8,7 +8,16 @@ use corsac::wire::mqtt::Version;
 
 use super::harness::Timing;
 use super::pubsub::Shape;
+use super::stamp;
 use super::target::{Dialect, Target};
+
+/// Connections, topics and whatever else each takes room here.
+const MAX_COUNT: u64 = 1_000_000;
+/// A packet of MQTT cannot hold more (2.1.4).
+const MAX_PAYLOAD_BYTES: u64 = 268_435_455;
+/// Messages a second: rare ones would not be due within the longest run, frequent ones could not be told apart.
+const RATES: std::ops::RangeInclusive<f64> = 1e-5..=1e9;
+const MAX_SECONDS: f64 = 86_400.0;
 
 const HELP: &str = "\
 Routers are named by mqtt://HOST:PORT, ws://HOST:PORT/PATH (WAMP) or rs://HOST:PORT (WAMP on RawSocket).
@@ -45,7 +54,7 @@ pub(super) enum Work {
     Connect(ConnectArguments),
     /// Hold connections that do nothing, and measure the router's memory for each
     Idle(IdleArguments),
-    /// Store retained messages and subscribe to all of them, again and again
+    /// Store retained messages, subscribe to all of them, again and again, and remove them (unless interrupted)
     Retained(RetainedArguments),
 }
 
@@ -58,8 +67,8 @@ pub(super) struct Common {
     #[arg(long, value_name = "URL")]
     pub vs: Option<String>,
     /// Rounds [default: 5 with --vs, else 1]
-    #[arg(long)]
-    pub rounds: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub rounds: Option<u64>,
     /// Seconds that are measured; under 3 the run does not count
     #[arg(long, default_value = "5", value_name = "SECONDS", value_parser = seconds)]
     pub duration: Duration,
@@ -79,13 +88,13 @@ pub(super) struct Common {
     #[arg(long, default_value = "realm1")]
     pub realm: String,
     /// Threads for each side, publishers and subscribers or callers and callees
-    #[arg(long, default_value = "1")]
-    pub threads: usize,
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..=1_024))]
+    pub threads: u64,
     /// Process of the router, where it is not found by its port
     #[arg(long)]
     pub pid: Option<u32>,
     /// Process of the second router
-    #[arg(long)]
+    #[arg(long, requires = "vs")]
     pub vs_pid: Option<u32>,
     /// Allow routers on other machines
     #[arg(long)]
@@ -94,7 +103,7 @@ pub(super) struct Common {
     #[arg(long)]
     pub json: bool,
     /// Measure after it, for 1 s, how often the disk of this directory can sync: name the router's data directory
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = directory)]
     pub disk: Option<PathBuf>,
     /// No progress
     #[arg(long)]
@@ -135,10 +144,10 @@ pub(super) struct PubsubArguments {
     #[arg(long, short, default_value = "1", value_parser = clap::value_parser!(u64).range(1..=65_536))]
     pub publishers: u64,
     /// Connections that subscribe; without any, acknowledgements are counted
-    #[arg(long, short, default_value = "1")]
-    pub subscribers: usize,
+    #[arg(long, short, default_value = "1", value_parser = clap::value_parser!(u64).range(..=MAX_COUNT))]
+    pub subscribers: u64,
     /// Topics: publisher and subscriber i use topic i modulo this
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
     pub topics: u64,
     /// QoS of publications and subscriptions; in WAMP, 1 and 2 ask for acknowledgements
     #[arg(long, default_value = "0", value_parser = qos)]
@@ -147,12 +156,13 @@ pub(super) struct PubsubArguments {
     #[arg(long, default_value = "200", value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub window: u64,
     /// Payload in bytes; from 19 on it carries a sequence number that is verified
-    #[arg(long, default_value = "64")]
-    pub size: usize,
+    #[arg(long, default_value = "64", value_parser = clap::value_parser!(u64).range(..=MAX_PAYLOAD_BYTES))]
+    pub size: u64,
     /// Messages that publishers may be ahead of their slowest subscriber; 0 = any number
     ///
     /// Brokers drop QoS 0 messages when a subscriber's queue is full. Publishers therefore wait when what they have sent and the
-    /// slowest subscriber of the topic has not received exceeds this; by default 1 MiB of messages, less with more than 16 subscribers.
+    /// slowest subscriber of the topic has not received exceeds this; by default 1 MiB of messages, less with more than 16 subscribers, but
+    /// at least 64 messages, or as many as have 8 MiB, or two.
     #[arg(long)]
     pub ahead: Option<u64>,
     /// Where the subscribers connect, if that is another port or protocol of the router
@@ -173,23 +183,35 @@ impl PubsubArguments {
         if rate.is_some() && publishers > 16 {
             return Err("at a steady rate there are 16 publishers at most: each has a thread of its own".into());
         }
-        if self.topic.contains(['@', '+', '#', '$', ' ']) {
-            return Err(format!("--topic {} cannot be used: @, +, # and $ have a meaning", self.topic));
+        let is_plain =
+            |level: &str| !level.is_empty() && level.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        if !self.topic.split('/').all(is_plain) {
+            return Err(format!(
+                "--topic '{}' cannot be used: letters, digits, - and _, with / between levels, are safe in both protocols",
+                self.topic
+            ));
+        }
+        if rate.is_some() && (self.subscribers == 0 || (self.size as usize) < stamp::MIN_BYTES) {
+            return Err(format!(
+                "latencies need subscribers and a payload of {} bytes or more, which says when it was due",
+                stamp::MIN_BYTES
+            ));
         }
         if self.subscribers == 0 && self.qos == Qos::AtMostOnce {
             return Err("without subscribers and acknowledgements there is nothing to count: --subscribers or --qos".into());
         }
         Ok(Shape {
             publishers,
-            subscribers: self.subscribers,
+            subscribers: self.subscribers as usize,
             topics: self.topics as usize,
             qos: self.qos,
             window: self.window as usize,
-            size: self.size,
+            size: self.size as usize,
             ahead: self.ahead,
             rate,
-            threads: self.common.threads,
+            threads: self.common.threads as usize,
             warm_up: self.common.warm_up,
+            drain: self.common.drain,
             topic,
         })
     }
@@ -201,7 +223,7 @@ pub(super) struct LatencyArguments {
     #[command(flatten)]
     pub pubsub: PubsubArguments,
     /// Messages a second, of all publishers together
-    #[arg(long, default_value = "5000")]
+    #[arg(long, default_value = "5000", value_parser = rate)]
     pub rate: f64,
 }
 
@@ -211,17 +233,17 @@ pub(super) struct RpcArguments {
     #[command(flatten)]
     pub common: Common,
     /// Connections that call
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
     pub callers: u64,
     /// Connections that serve a procedure each; caller i calls procedure i modulo this
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
     pub callees: u64,
     /// Calls of a caller that may be unanswered
     #[arg(long, default_value = "100", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub window: u64,
     /// Payload of calls and of results, in bytes
-    #[arg(long, default_value = "64")]
-    pub size: usize,
+    #[arg(long, default_value = "64", value_parser = clap::value_parser!(u64).range(..=MAX_PAYLOAD_BYTES))]
+    pub size: u64,
     /// MQTT: requests and responses on plain topics, which every broker has, instead of $call/
     #[arg(long)]
     pub plain: bool,
@@ -239,7 +261,7 @@ pub(super) struct ConnectArguments {
     #[command(flatten)]
     pub common: Common,
     /// Connections that are being opened at the same time
-    #[arg(long, default_value = "32", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value = "32", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
     pub parallel: u64,
 }
 
@@ -249,7 +271,7 @@ pub(super) struct IdleArguments {
     #[command(flatten)]
     pub common: Common,
     /// Connections to hold
-    #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
     pub connections: u64,
     /// Subscriptions of each, to topics of its own
     #[arg(long, default_value = "0", value_parser = clap::value_parser!(u64).range(0..=60_000))]
@@ -262,19 +284,29 @@ pub(super) struct RetainedArguments {
     #[command(flatten)]
     pub common: Common,
     /// Topics with a retained message
-    #[arg(long, default_value = "10000", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value = "10000", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub messages: u64,
     /// Payload in bytes
-    #[arg(long, default_value = "64", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value = "64", value_parser = clap::value_parser!(u64).range(1..=MAX_PAYLOAD_BYTES))]
     pub size: u64,
     /// Connections that subscribe
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
     pub readers: u64,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_string())?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    let seconds = text.parse().ok().filter(|seconds| (0.0..=MAX_SECONDS).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| format!("not a number of seconds up to {MAX_SECONDS}"))
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| RATES.contains(rate));
+    rate.ok_or_else(|| format!("not a number from {} to {}", RATES.start(), RATES.end()))
+}
+
+fn directory(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_dir() { Ok(path) } else { Err("there is no such directory".into()) }
 }
 
 fn version(text: &str) -> Result<Version, String> {

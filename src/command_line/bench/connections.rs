@@ -6,15 +6,10 @@ use corsac::wire::mqtt::Qos;
 use super::harness::{Context, Group, Load, Run, Task, locked, task};
 use super::link::source;
 use super::open::{Wanted, subscribe};
-use super::process::open_files_limit;
 use super::target::Target;
 
-/// Files that the load generator needs besides its connections.
-const OTHER_FILES: usize = 64;
-
 /// Opens connections and closes them again, `parallel` at a time.
-pub(super) fn connect(target: &Target, parallel: usize, threads: usize, warm_up: Duration) -> Result<Load, String> {
-    check_limit(parallel)?;
+pub(super) fn connect(target: &Target, parallel: usize, threads: usize, warm_up: Duration) -> Load {
     let opening = |index: usize| {
         let target = target.clone();
         task(move |context| open_and_close(context, target, index, parallel, warm_up))
@@ -22,7 +17,7 @@ pub(super) fn connect(target: &Target, parallel: usize, threads: usize, warm_up:
     let tasks: Vec<Task> = (0..parallel).map(opening).collect();
     let groups = vec![Group { role: "connecting", threads, tasks }];
     let run = Run::new(parallel, parallel);
-    Ok(Load { run, groups, expected: Box::new(|run| run.sent.sum()), unit: "connections" })
+    Load { run, groups, expected: Box::new(|run| run.sent.sum()), unit: "connections" }
 }
 
 async fn open_and_close(
@@ -42,7 +37,7 @@ async fn open_and_close(
         round += 1;
         run.sent.add(index, 1);
         let start = Instant::now();
-        let link = context.open(&target, &format!("bench-{number}"), source(&target, number)).await?;
+        let link = context.open_now(&target, &number.to_string(), source(&target, number)).await?;
         if start >= counts_from {
             locked(&latencies).record(start.elapsed());
         }
@@ -54,8 +49,7 @@ async fn open_and_close(
 }
 
 /// Opens `count` connections, subscribes on each to `subscriptions` topics below `topic`, and holds them.
-pub(super) fn idle(target: &Target, count: usize, subscriptions: u64, topic: &str, threads: usize) -> Result<Load, String> {
-    check_limit(count)?;
+pub(super) fn idle(target: &Target, count: usize, subscriptions: u64, topic: &str, threads: usize) -> Load {
     let holding = |index: usize| {
         let (target, topic) = (target.clone(), format!("{topic}/{index}"));
         task(move |context| hold(context, target, index, subscriptions, topic))
@@ -63,13 +57,14 @@ pub(super) fn idle(target: &Target, count: usize, subscriptions: u64, topic: &st
     let tasks: Vec<Task> = (0..count).map(holding).collect();
     let groups = vec![Group { role: "holding", threads, tasks }];
     let run = Run::new(0, count);
-    Ok(Load { run, groups, expected: Box::new(move |_| count as u64), unit: "connections" })
+    Load { run, groups, expected: Box::new(move |_| count as u64), unit: "connections" }
 }
 
 async fn hold(context: Context, target: Target, index: usize, subscriptions: u64, topic: String) -> Result<(), String> {
-    let mut link = context.open(&target, &format!("bench-i{index}"), source(&target, index)).await?;
+    let mut link = context.open(&target, &index.to_string(), source(&target, index)).await?;
     for number in 0..subscriptions {
         subscribe(&mut link, &format!("{topic}/{number}"), Qos::AtMostOnce, Wanted::Topic).await?;
+        context.run.note_step();
     }
     context.run.received.add(index, 1);
     context.start().await;
@@ -84,15 +79,5 @@ async fn hold(context: Context, target: Target, index: usize, subscriptions: u64
         })
         .await?;
         link.send(&replies).await?;
-    }
-}
-
-fn check_limit(connections: usize) -> Result<(), String> {
-    match open_files_limit() {
-        Some(limit) if limit < connections + OTHER_FILES => Err(format!(
-            "{connections} connections need as many open files, {limit} are allowed: ulimit -n {}, here and for the router",
-            connections + OTHER_FILES
-        )),
-        _ => Ok(()),
     }
 }

@@ -1,9 +1,10 @@
 //! Runs the tasks of a workload on threads of their own through its phases, and measures the time between.
 use std::future::Future;
+use std::io::Write;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,17 @@ use super::credit::Counters;
 use super::histogram::Histogram;
 use super::link::{Link, SCRATCH_BYTES, Scratch};
 use super::measure::{self, Measured};
-use super::process::{Router, Thread};
+use super::process::{Router, Thread, open_files_limit};
 use super::target::Target;
 
 /// Connections that one thread opens at the same time.
 const OPENING: usize = 64;
 /// How long nothing may happen while connections are opened.
 const OPEN_PATIENCE: Duration = Duration::from_secs(20);
+/// How often it is said how it goes.
+pub(super) const PROGRESS: Duration = Duration::from_secs(1);
+/// Files that the load generator needs besides its connections.
+const OTHER_FILES: usize = 64;
 /// How often the main thread looks how things stand.
 pub(super) const TICK: Duration = Duration::from_millis(2);
 
@@ -35,8 +40,13 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Run {
     phase: watch::Sender<Phase>,
+    /// Its name, which no other run has, for client identifiers.
+    name: String,
     stopping: AtomicBool,
+    stopped_after: OnceLock<Duration>,
     ready: AtomicUsize,
+    /// Steps towards being ready: connections that are open, subscriptions.
+    steps: AtomicU64,
     sending: AtomicUsize,
     failure: Mutex<Option<String>>,
     epoch: OnceLock<Instant>,
@@ -58,8 +68,11 @@ impl Run {
     pub(super) fn new(senders: usize, receivers: usize) -> Arc<Self> {
         Arc::new(Run {
             phase: watch::Sender::new(Phase::Opening),
+            name: unique("b"),
             stopping: AtomicBool::new(false),
+            stopped_after: OnceLock::new(),
             ready: AtomicUsize::new(0),
+            steps: AtomicU64::new(0),
             sending: AtomicUsize::new(senders),
             failure: Mutex::new(None),
             epoch: OnceLock::new(),
@@ -74,7 +87,18 @@ impl Run {
 
     /// Lets senders stop.
     pub(super) fn stop(&self) {
+        self.stopped_after.get_or_init(|| self.epoch().elapsed());
         self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// When senders were let stop, counted from the start; `None` before.
+    pub(super) fn stopped_after(&self) -> Option<Duration> {
+        self.stopped_after.get().copied()
+    }
+
+    /// Something has happened that takes time before the run starts.
+    pub(super) fn note_step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
     /// True once senders shall stop.
@@ -144,10 +168,18 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Opens a connection when it is its turn.
+    /// Opens a connection when it is its turn; `client` is to be unique in this run.
     pub(super) async fn open(&self, target: &Target, client: &str, from: Option<IpAddr>) -> Result<Link, String> {
         let _turn = self.opening.acquire().await.map_err(|error| error.to_string())?;
-        Link::open(target, client, from).await
+        self.open_now(target, client, from).await
+    }
+
+    /// Opens a connection at once.
+    pub(super) async fn open_now(&self, target: &Target, client: &str, from: Option<IpAddr>) -> Result<Link, String> {
+        // 23 characters are always allowed [MQTT-3.1.3-5].
+        let link = Link::open(target, &format!("{}-{client}", self.run.name), from).await?;
+        self.run.note_step();
+        Ok(link)
     }
 
     /// Says that this task is ready, and waits until all are.
@@ -211,10 +243,11 @@ impl Load {
     pub(super) fn drive(self, timing: Timing, router: Option<&Router>, quiet: bool) -> Result<Measured, String> {
         let run = self.run;
         let tasks = self.groups.iter().map(|group| group.tasks.len()).sum();
+        check_open_files(tasks)?;
         let opening = Instant::now();
         let threads: Vec<_> = self.groups.into_iter().flat_map(|group| spawn(&run, group)).collect();
         let mut opening_s = 0.0;
-        let outcome = wait_until_ready(&run, tasks).and_then(|()| {
+        let outcome = wait_until_ready(&run, tasks, quiet).and_then(|()| {
             opening_s = opening.elapsed().as_secs_f64();
             run.epoch();
             run.phase.send_replace(Phase::Running);
@@ -240,14 +273,16 @@ fn spawn(run: &Arc<Run>, group: Group) -> Vec<std::thread::JoinHandle<()>> {
     }
     let work_on = |share: Vec<Task>| {
         let run = Arc::clone(run);
-        std::thread::spawn(move || {
+        let working = run.clone();
+        let thread = std::thread::Builder::new().spawn(move || {
             if let Some(thread) = Thread::current() {
-                locked(&run.threads).push((group.role, thread));
+                locked(&working.threads).push((group.role, thread));
             }
-            work(&run, share);
-        })
+            work(&working, share);
+        });
+        thread.map_err(|error| run.fail(format!("cannot start a thread: {error}; raise the limit of processes (ulimit -u)"))).ok()
     };
-    shares.into_iter().map(work_on).collect()
+    shares.into_iter().filter_map(work_on).collect()
 }
 
 /// One thread: all its tasks until the run is over.
@@ -271,18 +306,50 @@ fn work(run: &Arc<Run>, tasks: Vec<Task>) {
     local.block_on(&runtime, run.reached(Phase::Over));
 }
 
-fn wait_until_ready(run: &Run, tasks: usize) -> Result<(), String> {
-    let mut seen = 0;
-    let mut since = Instant::now();
-    while seen < tasks {
-        std::thread::sleep(TICK);
+fn wait_until_ready(run: &Run, tasks: usize, quiet: bool) -> Result<(), String> {
+    let start = Instant::now();
+    let (mut seen, mut since, mut said) = (0, start, start);
+    loop {
         run.check()?;
-        let ready = run.ready.load(Ordering::SeqCst);
-        if ready > seen {
-            (seen, since) = (ready, Instant::now());
-        } else if since.elapsed() > OPEN_PATIENCE {
-            return Err(format!("only {seen} of {tasks} connections are ready, and no more for {OPEN_PATIENCE:?}"));
+        let (ready, steps) = (run.ready.load(Ordering::SeqCst), run.steps.load(Ordering::Relaxed));
+        if ready >= tasks {
+            return Ok(());
         }
+        let done = steps + run.acknowledged.sum();
+        if done > seen {
+            (seen, since) = (done, Instant::now());
+        } else if since.elapsed() > OPEN_PATIENCE {
+            return Err(format!("only {ready} of {tasks} connections are ready, and nothing more happens for {OPEN_PATIENCE:?}"));
+        }
+        if said.elapsed() >= PROGRESS && !quiet {
+            said = Instant::now();
+            progress(&format!(
+                "  {:3.0} s  {ready} of {tasks} connections are ready, after {done} steps",
+                start.elapsed().as_secs_f64()
+            ));
+        }
+        std::thread::sleep(TICK);
     }
-    Ok(())
+}
+
+/// Refuses more connections than files may be open.
+fn check_open_files(connections: usize) -> Result<(), String> {
+    let needed = connections + OTHER_FILES;
+    match open_files_limit() {
+        Some(limit) if limit < needed => Err(format!(
+            "{connections} connections need as many open files, {limit} are allowed: ulimit -n {needed}, here and for the router"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Says how it goes. Where nobody reads that, the run goes on all the same.
+pub(super) fn progress(line: &str) {
+    writeln!(std::io::stderr(), "{line}").ok();
+}
+
+/// A name under `base` that no other run of this machine uses.
+pub(super) fn unique(base: &str) -> String {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    format!("{base}{:x}-{}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed))
 }

@@ -5,7 +5,7 @@ use corsac::wire::wamp::code;
 /// Of a frame longer than this only the head is looked at, and the rest is passed over as it arrives.
 const WHOLE_BYTES: usize = 64 * 1024;
 /// How much of such a frame has to be there.
-const HEAD_BYTES: usize = 4 * 1024;
+pub(super) const HEAD_BYTES: usize = 4 * 1024;
 
 /// How messages follow each other on a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -126,7 +126,7 @@ impl Inlet {
 
 /// Length of the fixed header and of what follows it (MQTT 2.1).
 #[inline]
-fn mqtt_head(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
+pub(super) fn mqtt_head(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
     let mut length = 0;
     for (at, byte) in bytes.iter().skip(1).take(4).enumerate() {
         length |= usize::from(byte & 0x7F) << (7 * at);

@@ -7,8 +7,9 @@ use bytes::BytesMut;
 use corsac::model::{Encoding, InvocationId, Payload, RequestId};
 use corsac::wire::mqtt::{Packet, Publish, PublishProperties, Qos, Version};
 use corsac::wire::wamp::options::{CloseDetails, PublishOptions, YieldOptions};
+use corsac::wire::wamp::rawsocket::MAX_MESSAGE_BYTES;
 use corsac::wire::wamp::{Message, encode};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::inlet::{Inlet, Item, Layout};
@@ -149,6 +150,28 @@ impl Link {
         self.stream.write_all(bytes).await.map_err(lost)
     }
 
+    /// Sends bytes that are framed already, and hands what arrives meanwhile to `take`: neither side waits for the other.
+    pub(super) async fn send_and_read(
+        &mut self,
+        mut bytes: &[u8],
+        scratch: &Scratch,
+        mut take: impl FnMut(Item<'_>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        while !bytes.is_empty() {
+            match self.stream.try_write(bytes) {
+                Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    let ready = self.stream.ready(Interest::READABLE | Interest::WRITABLE).await.map_err(lost)?;
+                    if ready.is_readable() {
+                        self.read_now(scratch, &mut take)?;
+                    }
+                }
+                Err(error) => return Err(lost(error)),
+            }
+        }
+        Ok(())
+    }
+
     /// Frames one message and sends it.
     pub(super) async fn send_message(&mut self, message: &[u8]) -> Result<(), String> {
         let mut out = Vec::new();
@@ -195,21 +218,24 @@ impl Link {
                 let topic = wamp_spelling(topic).into();
                 let payload = Payload::Bytes(payload.into());
                 let message = Message::Publish { request: RequestId(SENTINEL), options, topic, payload };
-                Ok(self.template(&message, encoding))
+                self.template(&message, encoding)
             }
             _ => Err("no such protocol".into()),
         }
     }
 
     /// The template of a WAMP message.
-    pub(super) fn template(&self, message: &Message<'_>, encoding: Encoding) -> Template {
+    pub(super) fn template(&self, message: &Message<'_>, encoding: Encoding) -> Result<Template, String> {
         let mut encoded = BytesMut::new();
         encode(message, encoding, &mut encoded);
-        Template::new(self.framing, &encoded)
+        if self.framing == Framing::RawSocket && encoded.len() > MAX_MESSAGE_BYTES {
+            return Err(format!("RawSocket carries messages of up to {MAX_MESSAGE_BYTES} bytes, not of {}", encoded.len()));
+        }
+        Ok(Template::new(self.framing, &encoded))
     }
 
     /// The template of WAMP's YIELD.
-    pub(super) fn answer(&self, encoding: Encoding, size: usize) -> Template {
+    pub(super) fn answer(&self, encoding: Encoding, size: usize) -> Result<Template, String> {
         let payload = Payload::Bytes(stamp::payload(size).into());
         self.template(&Message::Yield { invocation: InvocationId(SENTINEL), options: YieldOptions::default(), payload }, encoding)
     }

@@ -2,7 +2,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::harness::{Run, TICK, Timing, locked};
+use super::harness::{PROGRESS, Run, TICK, Timing, locked, progress};
 use super::histogram::Histogram;
 use super::process::{Router, ThreadTimes};
 
@@ -32,6 +32,10 @@ pub(super) struct Measured {
     pub router_cpu_s: Option<f64>,
     /// Memory of the router at the end of that time.
     pub router_rss_bytes: Option<u64>,
+    /// When senders were let stop, counted from the start.
+    pub stopped_after: Duration,
+    /// Sent in the whole run.
+    pub sent_in_all: u64,
     /// Received in the whole run.
     pub received_in_all: u64,
     /// What should have been received in the whole run.
@@ -49,7 +53,7 @@ struct Snapshot {
     sent: u64,
     received: u64,
     cpu_s: Option<f64>,
-    threads: Vec<(&'static str, ThreadTimes)>,
+    threads: Vec<(&'static str, Option<ThreadTimes>)>,
 }
 
 impl Snapshot {
@@ -58,7 +62,7 @@ impl Snapshot {
             at: Instant::now(),
             sent: run.sent.sum(),
             received: run.received.sum(),
-            cpu_s: router.map(Router::cpu_s),
+            cpu_s: router.and_then(Router::cpu_s),
             threads: locked(&run.threads).iter().map(|(role, thread)| (*role, thread.times())).collect(),
         }
     }
@@ -72,18 +76,18 @@ pub(super) fn measure(
     unit: &str,
     expected: &dyn Fn(&Run) -> u64,
 ) -> Result<Measured, String> {
-    std::thread::sleep(timing.warm_up);
+    watch_progress(run, Instant::now() + timing.warm_up, router, "")?;
     let begin = Snapshot::take(run, router);
     watch_progress(run, begin.at + timing.duration, router, unit)?;
     let end = Snapshot::take(run, router);
-    let router_rss_bytes = router.map(Router::rss_bytes);
+    let router_rss_bytes = router.and_then(Router::rss_bytes);
     run.stop();
     drain(run, timing.drain, expected)?;
     let seconds = (end.at - begin.at).as_secs_f64();
-    let used = |(before, after): (&(&'static str, ThreadTimes), &(&'static str, ThreadTimes))| ThreadUse {
-        role: after.0,
-        busy: (after.1.running_s - before.1.running_s) / seconds,
-        starved: (after.1.waiting_s - before.1.waiting_s) / seconds,
+    let used = |((role, before), (_, after)): (&(&'static str, _), &(_, _))| {
+        let (before, after): (ThreadTimes, ThreadTimes) = Option::zip(*before, *after)?;
+        let busy = (after.running_s - before.running_s) / seconds;
+        Some(ThreadUse { role, busy, starved: (after.waiting_s - before.waiting_s) / seconds })
     };
     Ok(Measured {
         opening_s: 0.0,
@@ -92,10 +96,12 @@ pub(super) fn measure(
         received: end.received - begin.received,
         router_cpu_s: begin.cpu_s.zip(end.cpu_s).map(|(before, after)| after - before),
         router_rss_bytes,
+        stopped_after: run.stopped_after().unwrap_or_default(),
+        sent_in_all: run.sent.sum(),
         received_in_all: run.received.sum(),
         expected_in_all: expected(run),
         repeated: run.repeated.load(Ordering::SeqCst),
-        threads: begin.threads.iter().zip(&end.threads).map(used).collect(),
+        threads: begin.threads.iter().zip(&end.threads).filter_map(used).collect(),
         latencies: Histogram::default(),
     })
 }
@@ -109,7 +115,7 @@ fn watch_progress(run: &Run, end: Instant, router: Option<&Router>, unit: &str) 
         if now >= end {
             return Ok(());
         }
-        let next = last.at + Duration::from_secs(1);
+        let next = last.at + PROGRESS;
         std::thread::sleep(next.min(end).saturating_duration_since(now).min(Duration::from_millis(50)));
         run.check()?;
         if Instant::now() >= next && !unit.is_empty() {
@@ -119,12 +125,12 @@ fn watch_progress(run: &Run, end: Instant, router: Option<&Router>, unit: &str) 
             let cpu = current.cpu_s.zip(last.cpu_s).map_or(String::new(), |(now, before)| {
                 format!(", router {:.0} % of a processor", (now - before) / seconds * 100.0)
             });
-            eprintln!(
+            progress(&format!(
                 "  {:3.0} s  {:>11}/s sent  {:>11}/s {unit}{cpu}",
                 (current.at - start).as_secs_f64(),
                 per_second(current.sent - last.sent),
                 per_second(current.received - last.received)
-            );
+            ));
             last = current;
         }
     }

@@ -21,15 +21,17 @@ mod template;
 mod versus;
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use corsac::model::Qos;
 
 pub use arguments::Bench;
 use arguments::{Common, ConnectArguments, IdleArguments, PubsubArguments, RetainedArguments, RpcArguments, Work};
+use harness::{progress, unique};
+use measure::Measured;
 use process::Router;
-use report::Outcome;
+use report::{Outcome, grouped};
 use target::Target;
 
 /// How long a disk is measured.
@@ -50,32 +52,41 @@ pub fn bench(bench: &Bench) -> Result<(), String> {
 /// A router in a comparison.
 struct Side {
     target: Target,
+    /// Where the other half of the clients connect: subscribers, callees.
+    other: Target,
     pid: Option<u32>,
 }
 
 impl Side {
     /// Its processes, looked up for each round: it may have been started again.
     fn router(&self) -> Option<Router> {
-        Router::find(self.target.address, self.pid)
+        Router::find(&[self.target.address, self.other.address], self.pid)
+    }
+
+    /// Says so if the clients connect at two places.
+    fn outcome(&self, work: &str, unit: &'static str, figure: u64, measured: &Measured, router: Option<&Router>) -> Outcome {
+        let mut outcome = Outcome::of(&self.target, work, unit, figure, measured, router);
+        if self.other != self.target {
+            outcome.protocol = format!("{} to {} at {}", outcome.protocol, self.other.describe(), self.other.url);
+        }
+        outcome
     }
 }
 
 fn bench_pubsub(arguments: &PubsubArguments, rate: Option<f64>) -> Result<(), String> {
     let common = &arguments.common;
-    arguments.shape(rate, String::new())?;
-    let subscribe_at = arguments.subscribe_at.as_deref().map(|url| common.target(url)).transpose()?;
-    let vs_subscribe_at = arguments.vs_subscribe_at.as_deref().map(|url| common.target(url)).transpose()?;
-    rounds(common, |side, is_second| {
-        let shape = arguments.shape(rate, unique(&arguments.topic))?;
-        let subscribe_at = if is_second { &vs_subscribe_at } else { &subscribe_at };
-        let subscribe_at = subscribe_at.as_ref().unwrap_or(&side.target);
+    or_usage(arguments.shape(rate, String::new()));
+    let work = describe(arguments, rate);
+    rounds(common, [&arguments.subscribe_at, &arguments.vs_subscribe_at], |side| {
+        let shape = arguments.shape(rate, unique(&format!("{}/", arguments.topic)))?;
         let router = side.router();
-        let measured = pubsub::load(&shape, &side.target, subscribe_at).drive(common.timing(), router.as_ref(), common.quiet)?;
+        let load = pubsub::load(&shape, &side.target, &side.other);
+        let measured = load.drive(common.timing(), router.as_ref(), common.quiet)?;
         let unit = if shape.subscribers == 0 { "publications acknowledged" } else { "messages received" };
-        let work = describe(arguments, rate);
-        let mut outcome = Outcome::of(&side.target, &work, unit, measured.received, &measured, router.as_ref());
-        if *subscribe_at != side.target {
-            outcome.protocol = format!("{} to {}", outcome.protocol, subscribe_at.describe());
+        let mut outcome = side.outcome(&work, unit, measured.received, &measured, router.as_ref());
+        if let Some(due) = shape.due_by(measured.stopped_after).filter(|due| measured.sent_in_all < *due) {
+            let (sent, due) = (grouped(measured.sent_in_all), grouped(due));
+            outcome.refuse(format!("the rate was not reached: {sent} of {due} messages that were due were sent"));
         }
         Ok(outcome)
     })
@@ -83,71 +94,65 @@ fn bench_pubsub(arguments: &PubsubArguments, rate: Option<f64>) -> Result<(), St
 
 fn bench_rpc(arguments: &RpcArguments) -> Result<(), String> {
     let common = &arguments.common;
-    let serve_at = arguments.serve_at.as_deref().map(|url| common.target(url)).transpose()?;
-    let vs_serve_at = arguments.vs_serve_at.as_deref().map(|url| common.target(url)).transpose()?;
     let RpcArguments { callers, callees, window, size, .. } = arguments;
     let work = format!("calls, {callers} to {callees}, window {window}, {size} bytes");
-    rounds(common, |side, is_second| {
+    rounds(common, [&arguments.serve_at, &arguments.vs_serve_at], |side| {
         let calls = rpc::Calls {
             callers: *callers as usize,
             callees: *callees as usize,
             window: *window as usize,
-            size: *size,
+            size: *size as usize,
             plain: arguments.plain,
-            threads: common.threads,
+            threads: common.threads as usize,
             warm_up: common.warm_up,
-            procedure: unique("bench"),
+            procedure: unique("bench/"),
         };
-        let serve_at = if is_second { &vs_serve_at } else { &serve_at };
         let router = side.router();
-        let load = rpc::load(&calls, &side.target, serve_at.as_ref().unwrap_or(&side.target))?;
-        let measured = load.drive(common.timing(), router.as_ref(), common.quiet)?;
-        Ok(Outcome::of(&side.target, &work, "results", measured.received, &measured, router.as_ref()))
+        let measured = rpc::load(&calls, &side.target, &side.other)?.drive(common.timing(), router.as_ref(), common.quiet)?;
+        Ok(side.outcome(&work, "results", measured.received, &measured, router.as_ref()))
     })
 }
 
 fn bench_connect(arguments: &ConnectArguments) -> Result<(), String> {
     let (common, parallel) = (&arguments.common, arguments.parallel as usize);
     let work = format!("connections opened and closed, {parallel} at a time");
-    rounds(common, |side, _| {
+    rounds(common, [&None, &None], |side| {
         let router = side.router();
-        let load = connections::connect(&side.target, parallel, common.threads, common.warm_up)?;
+        let load = connections::connect(&side.target, parallel, common.threads as usize, common.warm_up);
         let measured = load.drive(common.timing(), router.as_ref(), common.quiet)?;
-        Ok(Outcome::of(&side.target, &work, "connections", measured.received, &measured, router.as_ref()))
+        Ok(side.outcome(&work, "connections", measured.received, &measured, router.as_ref()))
     })
 }
 
 fn bench_idle(arguments: &IdleArguments) -> Result<(), String> {
     let (common, count, subscriptions) = (&arguments.common, arguments.connections, arguments.subscriptions);
     let work = format!("{count} idle connections with {subscriptions} subscriptions each");
-    rounds(common, |side, _| {
+    rounds(common, [&None, &None], |side| {
         let router = side.router();
-        let before = router.as_ref().map(Router::rss_bytes);
-        let load = connections::idle(&side.target, count as usize, subscriptions, &unique("bench"), common.threads)?;
+        let before = router.as_ref().and_then(Router::rss_bytes);
+        let load = connections::idle(&side.target, count as usize, subscriptions, &unique("bench/"), common.threads as usize);
         let measured = load.drive(common.timing(), router.as_ref(), common.quiet)?;
-        let outcome = Outcome::of(&side.target, &work, "connections opened", count, &measured, router.as_ref());
-        let mut outcome = outcome.grown(before, measured.router_rss_bytes, count, "connection");
-        outcome.per_second = count as f64 / measured.opening_s;
-        Ok(outcome)
+        let outcome = side.outcome(&work, "connections opened", count, &measured, router.as_ref());
+        Ok(outcome.opened_in(count, measured.opening_s).grown(before, measured.router_rss_bytes, count, "connection"))
     })
 }
 
 fn bench_retained(arguments: &RetainedArguments) -> Result<(), String> {
     let RetainedArguments { common, messages, size, readers } = arguments;
     let work = format!("replays of {messages} retained messages of {size} bytes to {readers}");
-    rounds(common, |side, _| {
+    rounds(common, [&None, &None], |side| {
         let values = retained::Values {
             count: *messages as usize,
             size: *size as usize,
             readers: *readers as usize,
-            threads: common.threads,
+            threads: common.threads as usize,
             warm_up: common.warm_up,
-            topic: unique("bench"),
+            topic: unique("bench/"),
         };
         let router = side.router();
-        let before = router.as_ref().map(Router::rss_bytes);
+        let before = router.as_ref().and_then(Router::rss_bytes);
         let measured = retained::load(&values, &side.target).drive(common.timing(), router.as_ref(), common.quiet)?;
-        let outcome = Outcome::of(&side.target, &work, "retained messages", measured.received, &measured, router.as_ref());
+        let outcome = side.outcome(&work, "retained messages", measured.received, &measured, router.as_ref());
         Ok(outcome.grown(before, measured.router_rss_bytes, *messages, "message"))
     })
 }
@@ -160,23 +165,26 @@ fn describe(arguments: &PubsubArguments, rate: Option<f64>) -> String {
     format!("{publishers} to {subscribers}{topics}, QoS {}{window}, {size} bytes{rate}", arguments.qos.bits())
 }
 
-/// A name under `base` that no other run of this machine uses.
-fn unique(base: &str) -> String {
-    static RUNS: AtomicU32 = AtomicU32::new(0);
-    format!("{base}/{:x}-{}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed))
+/// What is wrong with the command line ends the program as clap does it.
+fn or_usage<T>(checked: Result<T, String>) -> T {
+    checked.unwrap_or_else(|error| clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")).exit())
 }
 
-/// Runs the rounds of one or two routers and prints them; `once` is told whether it is the second one's turn.
-fn rounds(common: &Common, once: impl Fn(&Side, bool) -> Result<Outcome, String>) -> Result<(), String> {
-    let a = Side { target: common.target(&common.url)?, pid: common.pid };
-    let vs = common.vs.as_deref().map(|url| common.target(url)).transpose()?;
-    let b = vs.map(|target| Side { target, pid: common.vs_pid });
-    let rounds = common.rounds.unwrap_or(if b.is_some() { 5 } else { 1 }).max(1);
-    let show = |side: &Side, is_second: bool, round: usize| {
+/// Runs the rounds of one or two routers and prints them. `others` are the URLs for the other half of the clients of both.
+fn rounds(common: &Common, others: [&Option<String>; 2], once: impl Fn(&Side) -> Result<Outcome, String>) -> Result<(), String> {
+    let side = |url: &str, other: &Option<String>, pid| {
+        let (target, other) = (common.target(url), common.target(other.as_deref().unwrap_or(url)));
+        Side { target: or_usage(target), other: or_usage(other), pid }
+    };
+    let a = side(&common.url, others[0], common.pid);
+    let b = common.vs.as_deref().map(|url| side(url, others[1], common.vs_pid));
+    let is_compared = b.is_some();
+    let rounds = common.rounds.unwrap_or(if is_compared { 5 } else { 1 });
+    let show = |side: &Side, round: u64| {
         if !common.quiet {
-            eprintln!("round {} of {rounds}: {}", round + 1, side.target.url);
+            progress(&format!("round {} of {rounds}: {}", round + 1, side.target.url));
         }
-        let mut outcome = once(side, is_second)?;
+        let mut outcome = once(side)?;
         let disk = common.disk.as_deref().map(|directory| disk::syncs_per_second(directory, DISK_TIME));
         outcome.disk_syncs_per_second = disk.transpose()?;
         if !common.json {
@@ -184,13 +192,15 @@ fn rounds(common: &Common, once: impl Fn(&Side, bool) -> Result<Outcome, String>
         }
         Ok(outcome)
     };
-    let second = b.as_ref().map(|b| move |round| show(b, true, round));
-    let comparison = versus::run(rounds, |round| show(&a, false, round), second)?;
+    let second = b.as_ref().map(|b| move |round| show(b, round));
+    let comparison = versus::run(rounds, |round| show(&a, round), second);
     if common.json {
         let json = serde_json::to_string_pretty(&comparison).map_err(|error| error.to_string())?;
-        return print(&(json + "\n"));
+        print(&(json + "\n"))?;
+    } else if rounds > 1 || is_compared {
+        print(&comparison.text())?;
     }
-    if rounds > 1 { print(&comparison.text()) } else { Ok(()) }
+    comparison.error.map_or(Ok(()), Err)
 }
 
 fn print(text: &str) -> Result<(), String> {

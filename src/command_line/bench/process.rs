@@ -14,22 +14,24 @@ pub(super) struct Router {
 }
 
 impl Router {
-    /// The processes that listen at `address`, which have to be the same user's; `pid` if that was given.
-    pub(super) fn find(address: SocketAddr, pid: Option<u32>) -> Option<Self> {
-        let pids = pid.map_or_else(|| listening(address), |pid| vec![pid]);
+    /// The processes that listen at `addresses`, which have to be the same user's; `pid` if that was given.
+    pub(super) fn find(addresses: &[SocketAddr], pid: Option<u32>) -> Option<Self> {
+        let mut pids = pid.map_or_else(|| addresses.iter().copied().flat_map(listening).collect(), |pid| vec![pid]);
+        pids.sort_unstable();
+        pids.dedup();
         if pids.is_empty() { None } else { Some(Router { pids }) }
     }
 
-    /// Processor time that it has used, in seconds, user and system.
-    pub(super) fn cpu_s(&self) -> f64 {
-        self.pids.iter().filter_map(|pid| cpu_ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)).sum::<f64>()
-            / TICKS_PER_SECOND
+    /// Processor time that it has used, in seconds, user and system; `None` if one of its processes cannot be seen.
+    pub(super) fn cpu_s(&self) -> Option<f64> {
+        let of = |pid: &u32| cpu_ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?);
+        Some(self.pids.iter().map(of).sum::<Option<f64>>()? / TICKS_PER_SECOND)
     }
 
-    /// Resident memory in bytes.
-    pub(super) fn rss_bytes(&self) -> u64 {
+    /// Resident memory in bytes; `None` if one of its processes cannot be seen.
+    pub(super) fn rss_bytes(&self) -> Option<u64> {
         let of = |pid: &u32| rss_kib(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?);
-        self.pids.iter().filter_map(of).sum::<u64>() * 1024
+        Some(self.pids.iter().map(of).sum::<Option<u64>>()? * 1024)
     }
 }
 
@@ -49,8 +51,11 @@ fn rss_kib(status: &str) -> Option<u64> {
 fn listening(address: SocketAddr) -> Vec<u32> {
     let table = if address.is_ipv4() { ["/proc/net/tcp", "/proc/net/tcp6"] } else { ["/proc/net/tcp6", "/proc/net/tcp"] };
     let lines = table.iter().filter_map(|path| fs::read_to_string(path).ok()).collect::<String>();
-    let sockets: Vec<String> =
-        lines.lines().filter_map(|line| inode(line, address)).map(|inode| format!("socket:[{inode}]")).collect();
+    let found: Vec<(Nearness, &str)> = lines.lines().filter_map(|line| inode(line, address)).collect();
+    // Others may listen at the same port of other addresses: who is nearest gets the connections.
+    let nearest = found.iter().map(|(nearness, _)| *nearness).min();
+    let of_nearest = found.iter().filter(|(nearness, _)| Some(*nearness) == nearest);
+    let sockets: Vec<String> = of_nearest.map(|(_, inode)| format!("socket:[{inode}]")).collect();
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     processes
         .flatten()
@@ -67,26 +72,40 @@ fn holds_one_of(pid: u32, sockets: &[String]) -> bool {
         .any(|file| sockets.iter().any(|socket| file.to_str() == Some(socket)))
 }
 
-/// The inode in a line of /proc/net/tcp, if that is a socket that listens at `address`.
-fn inode(line: &str, address: SocketAddr) -> Option<&str> {
+/// How exactly a socket listens at an address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Nearness {
+    /// At this one.
+    Same,
+    /// At all of its kind.
+    Any,
+    /// At all, of IPv6 and IPv4.
+    AnyOfBoth,
+}
+
+/// The inode in a line of /proc/net/tcp, if that is a socket that listens at `address`, and how exactly.
+fn inode(line: &str, address: SocketAddr) -> Option<(Nearness, &str)> {
     const LISTENS: &str = "0A";
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let (host, port) = fields.get(1)?.rsplit_once(':')?;
     let listens = *fields.get(3)? == LISTENS && u16::from_str_radix(port, 16).ok()? == address.port();
-    let any = host.bytes().all(|digit| digit == b'0');
     // Addresses stand there as numbers in the order of the machine, which is not that of the network.
-    let same = match address.ip() {
-        IpAddr::V4(ip) => host == format!("{:08X}", u32::from_ne_bytes(ip.octets())),
-        IpAddr::V6(ip) => {
-            let words: String = ip
-                .octets()
-                .chunks(4)
-                .map(|word| word.iter().rev().map(|byte| format!("{byte:02X}")).collect::<String>())
-                .collect();
-            host == words
-        }
+    let words = |octets: &[u8]| {
+        let word = |word: &[u8]| word.iter().rev().map(|byte| format!("{byte:02X}")).collect::<String>();
+        octets.chunks(4).map(word).collect::<String>()
     };
-    if listens && (any || same) { fields.get(9).copied() } else { None }
+    let (own, mapped) = match address.ip() {
+        IpAddr::V4(ip) => (words(&ip.octets()), words(&ip.to_ipv6_mapped().octets())),
+        IpAddr::V6(ip) => (words(&ip.octets()), String::new()),
+    };
+    let is_any = host.bytes().all(|digit| digit == b'0');
+    let nearness = match () {
+        () if host == own || host == mapped => Nearness::Same,
+        () if is_any && host.len() == own.len() => Nearness::Any,
+        () if is_any && address.is_ipv4() => Nearness::AnyOfBoth,
+        () => return None,
+    };
+    if listens { Some((nearness, fields.get(9)?)) } else { None }
 }
 
 /// A thread of this process.
@@ -108,11 +127,11 @@ impl Thread {
         Some(Thread(PathBuf::from("/proc").join(fs::read_link("/proc/thread-self").ok()?)))
     }
 
-    /// What it has used so far; zero where the system does not say or the thread has ended.
-    pub(super) fn times(&self) -> ThreadTimes {
-        let text = fs::read_to_string(self.0.join("schedstat")).unwrap_or_default();
-        let mut numbers = text.split_ascii_whitespace().map(|number| number.parse::<f64>().unwrap_or(0.0) / 1e9);
-        ThreadTimes { running_s: numbers.next().unwrap_or(0.0), waiting_s: numbers.next().unwrap_or(0.0) }
+    /// What it has used so far; `None` where the system does not say or the thread has ended.
+    pub(super) fn times(&self) -> Option<ThreadTimes> {
+        let text = fs::read_to_string(self.0.join("schedstat")).ok()?;
+        let mut seconds = text.split_ascii_whitespace().map(|number| Some(number.parse::<f64>().ok()? / 1e9));
+        Some(ThreadTimes { running_s: seconds.next()??, waiting_s: seconds.next()?? })
     }
 }
 
@@ -142,12 +161,29 @@ mod tests {
     }
 
     #[test]
+    fn who_listens_nearest_is_the_router() {
+        let nearness = |host: &str, address: &str| {
+            let line = format!("0: {host}:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 77 1");
+            inode(&line, address.parse().unwrap()).map(|(nearness, inode)| (nearness, inode.to_string()).0)
+        };
+        let (v4, v6) = ("127.0.0.1:80", "[::1]:80");
+        let (any_v4, any_v6) = ("0".repeat(8), "0".repeat(32));
+        assert_eq!(nearness("0100007F", v4), Some(Nearness::Same));
+        assert_eq!(nearness("0000000000000000FFFF00000100007F", v4), Some(Nearness::Same));
+        assert_eq!(nearness("00000000000000000000000001000000", v6), Some(Nearness::Same));
+        assert_eq!((nearness(&any_v4, v4), nearness(&any_v6, v6)), (Some(Nearness::Any), Some(Nearness::Any)));
+        assert_eq!((nearness(&any_v6, v4), nearness(&any_v4, v6)), (Some(Nearness::AnyOfBoth), None));
+        assert_eq!((nearness("0200007F", v4), nearness("0100007F", "127.0.0.1:81")), (None, None));
+    }
+
+    #[test]
     fn memory_and_processor_time_are_read() {
         let this = Router { pids: vec![std::process::id()] };
-        assert!(this.rss_bytes() > 100_000);
+        assert!(this.rss_bytes().unwrap() > 100_000);
         assert_eq!(cpu_ticks("1 (a) b) S 1 1 1 0 -1 4 1 0 0 0 150 50 0 0 20"), Some(200.0));
         assert_eq!(cpu_ticks("1 (cut"), None);
-        assert_eq!(Router { pids: vec![u32::MAX] }.cpu_s(), 0.0);
+        let gone = Router { pids: vec![std::process::id(), u32::MAX] };
+        assert_eq!((gone.cpu_s(), gone.rss_bytes()), (None, None));
     }
 
     #[test]
@@ -158,7 +194,7 @@ mod tests {
         while start.elapsed().as_millis() < 30 {
             sum = std::hint::black_box(sum + 1);
         }
-        let times = thread.times();
+        let times = thread.times().unwrap();
         assert!(times.running_s + times.waiting_s > 0.02, "{times:?}");
     }
 }

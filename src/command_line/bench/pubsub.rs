@@ -11,6 +11,7 @@ use super::harness::{Context, Group, Load, Run, Task, locked, task};
 use super::inlet::Item;
 use super::link::{Link, source};
 use super::open::{Wanted, subscribe};
+use super::report::PACING;
 use super::stamp::{Finder, Order, Stamp};
 use super::target::Target;
 use super::template::Template;
@@ -21,6 +22,9 @@ const BATCH_BYTES: usize = 256 * 1024;
 const BATCHES_BYTES: usize = 16 * 1024 * 1024;
 /// What may be under way to one subscriber by default, in bytes.
 const AHEAD_BYTES: usize = 1024 * 1024;
+/// So many messages may be in any case, as far as they have no more bytes than this.
+const AHEAD_MESSAGES: usize = 64;
+const AHEAD_MOST_BYTES: usize = 8 * 1024 * 1024;
 /// Shorter waits are spent looking at the clock: the system wakes a sleeping thread about this much late.
 const WAKE_UP: Duration = Duration::from_micros(60);
 
@@ -47,6 +51,8 @@ pub(super) struct Shape {
     pub threads: usize,
     /// Latencies count from here.
     pub warm_up: Duration,
+    /// How long messages that were due may be sent late, at the end.
+    pub drain: Duration,
     /// A name that no other run has used.
     pub topic: String,
 }
@@ -68,31 +74,43 @@ impl Shape {
             Some(ahead) => Some(ahead),
             None => {
                 let readers = self.subscribers.div_ceil(16).max(1);
-                Some((AHEAD_BYTES / (self.size + 32) / readers).max(64) as u64)
+                let (each, least) = (self.size + 32, AHEAD_MOST_BYTES / (self.size + 32));
+                Some((AHEAD_BYTES / each / readers).max(least.clamp(2, AHEAD_MESSAGES)) as u64)
             }
         }
     }
 
     fn pace(&self) -> Option<Pace> {
         let rate = self.rate?;
-        let interval = Duration::from_secs_f64(self.publishers as f64 / rate);
-        Some(Pace { interval, offset: interval / u32::try_from(self.publishers).unwrap_or(u32::MAX) })
+        Some(Pace { interval_s: self.publishers as f64 / rate, offset_s: 1.0 / rate })
+    }
+
+    /// How many messages are due within `elapsed` from the start; `None` if they are sent as fast as they go.
+    pub(super) fn due_by(&self, elapsed: Duration) -> Option<u64> {
+        let pace = self.pace()?;
+        Some((0..self.publishers).map(|publisher| pace.due_by(publisher as u16, elapsed)).sum())
     }
 }
 
 /// When paced messages are due.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
-    /// Between two messages of one publisher.
-    interval: Duration,
-    /// Between the first messages of two publishers.
-    offset: Duration,
+    /// Between two messages of one publisher, in seconds.
+    interval_s: f64,
+    /// Between the first messages of two publishers, in seconds.
+    offset_s: f64,
 }
 
 impl Pace {
     /// When a message should be sent, counted from the start of the run.
     fn due(&self, stamp: Stamp) -> Duration {
-        self.interval.mul_f64(stamp.sequence as f64) + self.offset * u32::from(stamp.publisher)
+        Duration::from_secs_f64(self.interval_s * stamp.sequence as f64 + self.offset_s * f64::from(stamp.publisher))
+    }
+
+    /// How many messages of this publisher are due within `elapsed` from the start of the run.
+    fn due_by(&self, publisher: u16, elapsed: Duration) -> u64 {
+        // Less than none before the first.
+        ((elapsed.as_secs_f64() - self.offset_s * f64::from(publisher)) / self.interval_s + 1.0) as u64
     }
 }
 
@@ -119,7 +137,7 @@ pub(super) fn load(shape: &Shape, publish_to: &Target, subscribe_at: &Target) ->
     // A paced publisher sleeps its whole thread.
     let threads = if shape.rate.is_some() { shape.publishers } else { shape.threads };
     let groups = vec![
-        Group { role: "publishing", threads, tasks: publishers },
+        Group { role: if shape.rate.is_some() { PACING } else { "publishing" }, threads, tasks: publishers },
         Group { role: "subscribing", threads: shape.threads, tasks: subscribers },
     ];
     let expected = {
@@ -144,6 +162,8 @@ struct Publisher {
     index: usize,
     flight: Flight,
     pace: Option<Pace>,
+    /// How long messages that were due may be sent late, at the end.
+    drain: Duration,
     /// Nobody subscribes: acknowledgements count instead.
     is_unheard: bool,
     /// Messages of a write.
@@ -155,14 +175,15 @@ struct Publisher {
 impl Publisher {
     async fn open(context: Context, shape: &Shape, target: &Target, index: usize, credit: Arc<Credit>) -> Result<Self, String> {
         let from = if shape.publishers > 1_000 { source(target, index) } else { None };
-        let mut link = context.open(target, &format!("bench-p{index}"), from).await?;
+        let mut link = context.open(target, &format!("p{index}"), from).await?;
         let template = link.publication(&shape.topic(index), shape.qos, false, shape.size)?;
         let bytes = BATCH_BYTES.min(BATCHES_BYTES / shape.publishers);
         let flight = Flight::new(&mut link, shape.qos, shape.window);
         let batch = (bytes / template.len()).max(1) as u64;
         let pace = shape.pace();
         let is_unheard = shape.subscribers == 0;
-        Ok(Publisher { is_unheard, context, link, template, credit, index, flight, pace, batch, sequence: 0, out: Vec::new() })
+        let (drain, sequence, out) = (shape.drain, 0, Vec::new());
+        Ok(Publisher { is_unheard, context, link, template, credit, index, flight, pace, drain, batch, sequence, out })
     }
 
     async fn run(mut self) -> Result<(), String> {
@@ -251,24 +272,24 @@ impl Publisher {
         self.flight.reply(&mut self.link).await
     }
 
-    /// Sends each message when it is due, and late ones at once: what is late counts from when it was due.
+    /// Sends each message when it is due, and late ones at once: what is late counts from when it was due, so that those that
+    /// were held up until the end have to be sent too.
     async fn publish_paced(&mut self, pace: Pace) -> Result<(), String> {
         let run = self.context.run.clone();
         let publisher = self.index as u16;
-        while !run.is_stopping() {
-            let elapsed = run.epoch().elapsed();
-            let due_at = |sequence| pace.due(Stamp { publisher, sequence });
-            let mut count = 0;
-            while count < self.batch && due_at(self.sequence + count) <= elapsed {
-                count += 1;
-            }
+        loop {
+            let (elapsed, stopped) = (run.epoch().elapsed(), run.stopped_after());
+            let count = pace.due_by(publisher, stopped.unwrap_or(elapsed)).saturating_sub(self.sequence).min(self.batch);
             let room = self.flight.room(count);
+            if stopped.is_some_and(|stopped| count == 0 || elapsed > stopped + self.drain) {
+                return Ok(());
+            }
             if room > 0 {
                 self.send(room).await?;
             } else if count > 0 {
                 self.listen().await?;
             } else {
-                let left = due_at(self.sequence).saturating_sub(elapsed);
+                let left = pace.due(Stamp { publisher, sequence: self.sequence }).saturating_sub(elapsed);
                 if left > WAKE_UP {
                     // This thread has nothing else to do.
                     std::thread::sleep((left - WAKE_UP).min(Duration::from_millis(20)));
@@ -278,7 +299,6 @@ impl Publisher {
                 self.listen_now().await?;
             }
         }
-        Ok(())
     }
 }
 
@@ -297,7 +317,7 @@ struct Subscriber {
 impl Subscriber {
     async fn open(context: Context, shape: &Shape, target: &Target, index: usize, credit: Arc<Credit>) -> Result<Self, String> {
         let from = if shape.subscribers > 1_000 { source(target, index) } else { None };
-        let mut link = context.open(target, &format!("bench-s{index}"), from).await?;
+        let mut link = context.open(target, &format!("s{index}"), from).await?;
         subscribe(&mut link, &shape.topic(index), shape.qos, Wanted::Topic).await?;
         let place = index / shape.topics;
         Ok(Subscriber { context, link, credit, index, place, pace: shape.pace(), warm_up: shape.warm_up })
@@ -370,6 +390,7 @@ mod tests {
             rate: Some(1_000.0),
             threads: 1,
             warm_up: Duration::ZERO,
+            drain: Duration::ZERO,
             topic: "t".into(),
         }
     }
@@ -387,6 +408,8 @@ mod tests {
         let bytes = |subscribers| shape(1, subscribers, 1).ahead().unwrap();
         assert!(bytes(1) == bytes(16) && bytes(16) > bytes(100) && bytes(1_000_000) == 64);
         assert_eq!(Shape { ahead: Some(0), ..shape(1, 1, 1) }.ahead(), None);
+        let of_size = |size| Shape { size, ..shape(1, 1, 1) }.ahead().unwrap();
+        assert_eq!((of_size(65_536), of_size(1_000_000), of_size(100_000_000)), (64, 8, 2));
     }
 
     #[test]
@@ -395,6 +418,9 @@ mod tests {
         let due = |publisher, sequence| pace.due(Stamp { publisher, sequence });
         assert_eq!((due(0, 0), due(1, 0), due(3, 0), due(0, 1)), (ms(0), ms(1), ms(3), ms(4)));
         assert_eq!(due(2, 1_000_000), ms(4_000_002));
+        let due_by = |publisher, after| pace.due_by(publisher, ms(after));
+        assert_eq!((due_by(0, 0), due_by(1, 0), due_by(0, 3), due_by(0, 4), due_by(3, 4_000)), (1, 0, 1, 2, 1_000));
+        assert_eq!(shape(4, 1, 1).due_by(Duration::from_micros(999_500)), Some(1_000));
     }
 
     fn ms(ms: u64) -> Duration {

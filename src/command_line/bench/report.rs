@@ -9,9 +9,11 @@ use super::process::Router;
 use super::target::Target;
 
 /// Shorter runs say little.
-const MIN_SECONDS: f64 = 2.99;
+const MIN_SECONDS: f64 = 3.0;
 /// A thread that runs for this share of the time could hardly do more.
 const BUSY: f64 = 0.9;
+/// What a thread does that looks at the clock until a message is due: it is always busy.
+pub(super) const PACING: &str = "pacing";
 /// A thread that runs for less than this share of the time holds nothing up.
 const IDLE: f64 = 0.02;
 /// A thread that waits for a processor for this share of the time is held up by the machine.
@@ -58,8 +60,8 @@ pub(super) struct RouterUse {
     pub pids: Vec<u32>,
     /// Processor time, in seconds.
     pub cpu_s: f64,
-    /// The same for a million of what is counted.
-    pub cpu_s_per_million: f64,
+    /// The same for a million of what is counted, if it was done in that time.
+    pub cpu_s_per_million: Option<f64>,
     /// Resident memory, in bytes.
     pub rss_bytes: u64,
 }
@@ -88,6 +90,8 @@ pub(super) struct Outcome {
     pub per_second: f64,
     /// How long it was measured, in seconds.
     pub seconds: f64,
+    /// How long connections were opened before, in seconds, if those are what `per_second` counts.
+    pub opened_in_s: Option<f64>,
     /// Sent in a second, where that is another figure.
     pub sent_per_second: Option<f64>,
     /// What should have arrived, in the whole run.
@@ -123,14 +127,10 @@ impl Outcome {
         router: Option<&Router>,
     ) -> Self {
         let lost = measured.expected_in_all.saturating_sub(measured.received_in_all.saturating_sub(measured.repeated));
-        let router = router.map(|router| {
-            let cpu_s = measured.router_cpu_s.unwrap_or(0.0);
-            RouterUse {
-                pids: router.pids.clone(),
-                cpu_s,
-                cpu_s_per_million: if figure > 0 { cpu_s * 1e6 / figure as f64 } else { 0.0 },
-                rss_bytes: measured.router_rss_bytes.unwrap_or(0),
-            }
+        let router = router.and_then(|router| {
+            let (cpu_s, rss_bytes) = measured.router_cpu_s.zip(measured.router_rss_bytes)?;
+            let cpu_s_per_million = (figure > 0).then(|| cpu_s * 1e6 / figure as f64);
+            Some(RouterUse { pids: router.pids.clone(), cpu_s, cpu_s_per_million, rss_bytes })
         });
         let mut outcome = Outcome {
             url: target.url.clone(),
@@ -139,6 +139,7 @@ impl Outcome {
             unit,
             per_second: figure as f64 / measured.seconds,
             seconds: measured.seconds,
+            opened_in_s: None,
             sent_per_second: (is_other(measured.sent, figure)).then_some(measured.sent as f64 / measured.seconds),
             expected: measured.expected_in_all,
             lost,
@@ -167,8 +168,17 @@ impl Outcome {
         self
     }
 
+    /// Makes the figure that of connections opened before the measured time.
+    pub(super) fn opened_in(mut self, count: u64, seconds: f64) -> Self {
+        (self.per_second, self.opened_in_s) = (count as f64 / seconds, Some(seconds));
+        if let Some(router) = &mut self.router {
+            router.cpu_s_per_million = None;
+        }
+        self
+    }
+
     /// Notes what makes the figure doubtful.
-    pub(super) fn judge(&mut self) {
+    fn judge(&mut self) {
         if self.seconds < MIN_SECONDS {
             self.refuse("shorter than 3 s".into());
         }
@@ -178,8 +188,11 @@ impl Outcome {
         if self.per_second == 0.0 {
             self.refuse("nothing was counted".into());
         }
+        if self.router.is_none() {
+            self.notes.push("the router's process is not seen from here: what it uses is not known (--pid)".into());
+        }
         for thread in &self.threads {
-            if thread.busy > BUSY {
+            if thread.busy > BUSY && thread.role != PACING {
                 self.notes.push(format!(
                     "the load generator is the bottleneck: its {} thread was busy for {:.0} % of the time; the router may be faster (--threads)",
                     thread.role,
@@ -195,7 +208,8 @@ impl Outcome {
         }
     }
 
-    fn refuse(&mut self, why: String) {
+    /// The run does not count.
+    pub(super) fn refuse(&mut self, why: String) {
         self.counts = false;
         self.notes.push(format!("does not count: {why}"));
     }
@@ -207,7 +221,8 @@ impl Outcome {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "  {name:<10} {value}");
         };
-        line("rate", format!("{} {}/s over {:.2} s", grouped(self.per_second as u64), self.unit, self.seconds));
+        let seconds = self.opened_in_s.unwrap_or(self.seconds);
+        line("rate", format!("{} {}/s over {seconds:.2} s", grouped(self.per_second as u64), self.unit));
         if let Some(sent) = self.sent_per_second {
             line("sent", format!("{}/s", grouped(sent as u64)));
         }
@@ -219,14 +234,16 @@ impl Outcome {
             let Latencies { p50, p90, p99, p999, max, .. } = latency;
             line("latency", format!("p50 {p50:.1}  p90 {p90:.1}  p99 {p99:.1}  p99.9 {p999:.1}  max {max:.1} us"));
         }
-        if let Some(Growth { bytes_each, of }) = &self.growth {
+        if let Some(Growth { bytes_each, of }) = &self.growth
+            && *bytes_each > 0.0
+        {
             line("memory", format!("{:.3} KiB more for each {of}", bytes_each / 1024.0));
         }
         if let Some(router) = &self.router {
             let processors = router.cpu_s / self.seconds;
-            let (per_million, mib) = (router.cpu_s_per_million, router.rss_bytes as f64 / 1048576.0);
+            let mib = router.rss_bytes as f64 / 1048576.0;
             let per_million =
-                if router.cpu_s > 0.0 { format!("{per_million:.3} s of processor time a million, ") } else { String::new() };
+                router.cpu_s_per_million.map_or(String::new(), |s| format!("{s:.3} s of processor time a million, "));
             line("router", format!("{per_million}{processors:.2} processors, {mib:.1} MiB"));
         }
         if let Some(syncs) = self.disk_syncs_per_second {
@@ -273,6 +290,7 @@ pub(super) fn median(mut numbers: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn numbers_are_grouped() {
@@ -294,6 +312,8 @@ mod tests {
             seconds,
             sent: 100,
             received,
+            stopped_after: Duration::ZERO,
+            sent_in_all: 100,
             router_cpu_s: Some(0.5),
             router_rss_bytes: Some(1),
             received_in_all: received,
@@ -331,6 +351,6 @@ mod tests {
     fn a_busy_generator_says_so() {
         assert!(outcome(5.0, 100, 0.5).notes.is_empty());
         assert!(outcome(5.0, 100, 0.95).text().contains("the load generator is the bottleneck"));
-        assert_eq!(outcome(5.0, 100, 0.5).router.unwrap().cpu_s_per_million, 5_000.0);
+        assert_eq!(outcome(5.0, 100, 0.5).router.unwrap().cpu_s_per_million, Some(5_000.0));
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn load(values: &Values, target: &Target) -> Load {
 
 /// Stores the values before anything else, and removes them when all readers have finished.
 async fn keep(context: Context, values: Arc<Values>, target: Target) -> Result<(), String> {
-    let mut link = context.open(&target, "bench-k", None).await?;
+    let mut link = context.open(&target, "k", None).await?;
     let mut flight = Flight::new(&mut link, Qos::AtLeastOnce, WINDOW);
     store(&context, &mut link, &mut flight, &values, values.size).await?;
     context.start().await;
@@ -100,7 +100,7 @@ async fn read_repeatedly(context: Context, values: Arc<Values>, target: Target, 
     let latencies = run.histogram();
     let counts_from = run.epoch() + values.warm_up;
     while !run.is_stopping() {
-        let mut link = context.open(&target, &format!("bench-r{index}"), None).await?;
+        let mut link = context.open(&target, &format!("r{index}"), None).await?;
         let start = Instant::now();
         run.sent.add(index, values.count as u64);
         ask(&mut link, &values.topic, Qos::AtMostOnce, Wanted::Retained).await?;

@@ -10,8 +10,8 @@ use corsac::wire::wamp::options::CallOptions;
 
 use super::harness::{Context, Group, Load, Run, Task, locked, task};
 use super::histogram::Histogram;
-use super::inlet::{Item, readable};
-use super::link::{Link, Scratch, append_packet, wamp_spelling};
+use super::inlet::{HEAD_BYTES, Item, mqtt_head, readable};
+use super::link::{Link, append_packet, wamp_spelling};
 use super::open::{Wanted, register, subscribe};
 use super::stamp::{self, Stamp};
 use super::target::{Protocol, Target};
@@ -19,6 +19,8 @@ use super::template::{Framing, SENTINEL, Template};
 
 /// Calls are answered with this status by Corsac; anything else is a failure.
 const STATUS: (&str, &str) = ("corsac-status", "result");
+/// A write holds calls until it has so many bytes.
+const MAX_WRITE_BYTES: usize = 256 * 1024;
 const NO_STAMP: Stamp = Stamp { publisher: 0, sequence: 0 };
 
 /// Who calls whom.
@@ -130,10 +132,10 @@ impl Pending {
 
 impl Caller {
     async fn open(context: Context, calls: &Calls, target: &Target, index: usize) -> Result<Self, String> {
-        let mut link = context.open(target, &format!("bench-c{index}"), None).await?;
+        let mut link = context.open(target, &format!("c{index}"), None).await?;
         let procedure = calls.procedure(index);
         let template = match link.encoding() {
-            Some(encoding) => wamp_call(&link, &procedure, calls.size, encoding),
+            Some(encoding) => wamp_call(&link, &procedure, calls.size, encoding)?,
             None if calls.plain => {
                 let reply = format!("{procedure}/reply/{index}");
                 subscribe(&mut link, &reply, Qos::AtMostOnce, Wanted::Topic).await?;
@@ -154,65 +156,72 @@ impl Caller {
         let run = self.context.run.clone();
         let latencies = run.histogram();
         let counts_from = run.epoch() + self.warm_up;
+        let framing = self.link.framing();
+        let mut results = Results { pending: self.pending, count: 0, latencies, counts_from, framing, replies: Vec::new() };
         let mut out = Vec::new();
         loop {
             out.clear();
+            out.append(&mut results.replies);
             let now = Instant::now();
             let mut calls = 0;
             while !run.is_stopping()
-                && let Some(id) = self.pending.call(now)
+                && out.len() < MAX_WRITE_BYTES
+                && let Some(id) = results.pending.call(now)
             {
                 self.template.append(id, NO_STAMP, &mut out);
                 calls += 1;
             }
-            if calls > 0 {
-                run.sent.add(self.index, calls);
-                self.link.send(&out).await?;
-            }
-            if self.pending.count == 0 {
+            if results.pending.count == 0 {
                 break;
             }
-            let results = self.listen(&latencies, counts_from).await?;
-            run.received.add(self.index, results);
+            run.sent.add(self.index, calls);
+            self.link.send_and_read(&out, &self.context.scratch, |item| results.take(&item)).await?;
+            if calls == 0 && results.count == 0 {
+                self.link.read(&self.context.scratch, |item| results.take(&item)).await?;
+            }
+            run.received.add(self.index, std::mem::take(&mut results.count));
         }
         run.finish_sending();
         self.context.over().await;
         self.link.close().await;
         Ok(())
     }
+}
 
-    /// Waits for results; returns how many have come.
-    async fn listen(&mut self, latencies: &Mutex<Histogram>, counts_from: Instant) -> Result<u64, String> {
-        let (framing, pending) = (self.link.framing(), &mut self.pending);
-        let (mut results, mut replies, mut arrival) = (0, Vec::new(), None);
-        self.link
-            .read(&self.context.scratch, |item| {
-                let id = match item {
-                    Item::Result(id) => id,
-                    Item::Event { whole, .. } => correlation(whole)?,
-                    Item::Ping(ping) => {
-                        framing.append_pong(ping, &mut replies);
-                        return Ok(());
-                    }
-                    _ => return Ok(()),
-                };
-                let since = pending.answer(id).ok_or_else(|| format!("the router answers call {id}, which was not made"))?;
-                results += 1;
-                let arrival = *arrival.get_or_insert_with(Instant::now);
-                if since >= counts_from {
-                    locked(latencies).record(arrival - since);
-                }
-                Ok(())
-            })
-            .await?;
-        if !replies.is_empty() {
-            self.link.send(&replies).await?;
+/// What a caller hears.
+struct Results {
+    pending: Pending,
+    /// How many have come that are not counted yet.
+    count: u64,
+    latencies: Arc<Mutex<Histogram>>,
+    /// Calls made from here on are timed.
+    counts_from: Instant,
+    framing: Framing,
+    /// Answers to pings.
+    replies: Vec<u8>,
+}
+
+impl Results {
+    fn take(&mut self, item: &Item<'_>) -> Result<(), String> {
+        let id = match item {
+            Item::Result(id) => *id,
+            Item::Event { whole, .. } => correlation(whole)?,
+            Item::Ping(ping) => {
+                self.framing.append_pong(ping, &mut self.replies);
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        let since = self.pending.answer(id).ok_or_else(|| format!("the router answers call {id}, which was not made"))?;
+        self.count += 1;
+        if since >= self.counts_from {
+            locked(&self.latencies).record(since.elapsed());
         }
-        Ok(results)
+        Ok(())
     }
 }
 
-fn wamp_call(link: &Link, procedure: &str, size: usize, encoding: Encoding) -> Template {
+fn wamp_call(link: &Link, procedure: &str, size: usize, encoding: Encoding) -> Result<Template, String> {
     let payload = Payload::Bytes(stamp::payload(size).into());
     let procedure = wamp_spelling(procedure).into();
     let call = Message::Call { request: RequestId(SENTINEL), options: CallOptions::default(), procedure, payload };
@@ -230,8 +239,19 @@ fn mqtt_call(topic: &str, response_topic: &str, size: usize) -> Result<Template,
     Ok(Template::new(Framing::None, &encoded))
 }
 
-fn publish_of(whole: &[u8]) -> Result<Publish<'_>, String> {
-    match decode(whole, Version::V5, Peer::Server) {
+/// The PUBLISH that `whole` is. Of one that is passed over but for its head the payload ends early; `head` is room for that.
+fn publish_of<'a>(whole: &'a [u8], head: &'a mut Vec<u8>) -> Result<Publish<'a>, String> {
+    let packet = match mqtt_head(whole)? {
+        Some((start, length)) if start + length > whole.len() => {
+            let body = whole.get(start..HEAD_BYTES).unwrap_or_default();
+            // The remaining length in two bytes (MQTT 1.5.5).
+            head.extend_from_slice(&[0x30, 0x80 | (body.len() & 0x7F) as u8, (body.len() >> 7) as u8]);
+            head.extend_from_slice(body);
+            head
+        }
+        _ => whole,
+    };
+    match decode(packet, Version::V5, Peer::Server) {
         Ok(Packet::Publish(publish)) => Ok(publish),
         _ => Err(format!("the router sends what is no PUBLISH of MQTT 5: {}", readable(whole))),
     }
@@ -239,7 +259,8 @@ fn publish_of(whole: &[u8]) -> Result<Publish<'_>, String> {
 
 /// The id of the call that this packet answers.
 fn correlation(whole: &[u8]) -> Result<u64, String> {
-    let publish = publish_of(whole)?;
+    let mut head = Vec::new();
+    let publish = publish_of(whole, &mut head)?;
     if let Some((_, status)) = publish.properties.user.iter().find(|(name, status)| *name == STATUS.0 && *status != STATUS.1) {
         return Err(format!("a call came back with {} {status}: {}", STATUS.0, readable(publish.payload)));
     }
@@ -249,12 +270,12 @@ fn correlation(whole: &[u8]) -> Result<u64, String> {
 
 /// A connection that serves.
 async fn serve(context: Context, calls: Arc<Calls>, target: Target, index: usize) -> Result<(), String> {
-    let mut link = context.open(&target, &format!("bench-e{index}"), None).await?;
+    let mut link = context.open(&target, &format!("e{index}"), None).await?;
     let procedure = calls.procedure(index);
     let answer = match link.encoding() {
         Some(encoding) => {
             register(&mut link, &procedure, encoding).await?;
-            Some(link.answer(encoding, calls.size))
+            Some(link.answer(encoding, calls.size)?)
         }
         None => {
             let filter = if calls.plain { procedure } else { format!("$callee/{procedure}") };
@@ -263,39 +284,48 @@ async fn serve(context: Context, calls: Arc<Calls>, target: Target, index: usize
         }
     };
     context.start().await;
-    let payload = stamp::payload(calls.size);
+    let mut server = Server { answer, payload: stamp::payload(calls.size), framing: link.framing(), out: Vec::new() };
     loop {
-        let out = answers(&mut link, &context.scratch, answer.as_ref(), &payload).await?;
-        if !out.is_empty() {
-            link.send(&out).await?;
+        let out = std::mem::take(&mut server.out);
+        link.send_and_read(&out, &context.scratch, |item| server.take(&item)).await?;
+        if server.out.is_empty() {
+            link.read(&context.scratch, |item| server.take(&item)).await?;
         }
     }
 }
 
-/// Waits for calls and returns the answers to them.
-async fn answers(link: &mut Link, scratch: &Scratch, answer: Option<&Template>, payload: &[u8]) -> Result<Vec<u8>, String> {
-    let framing = link.framing();
-    let (mut out, mut packets) = (Vec::new(), BytesMut::new());
-    link.read(scratch, |item| {
-        match (item, answer) {
-            (Item::Invocation(id), Some(answer)) => answer.append(id, NO_STAMP, &mut out),
-            (Item::Event { whole, .. }, None) => respond(whole, payload, &mut packets)?,
-            (Item::Ping(ping), _) => framing.append_pong(ping, &mut out),
+/// What a callee hears, and what it says to that.
+struct Server {
+    /// WAMP's.
+    answer: Option<Template>,
+    payload: Vec<u8>,
+    framing: Framing,
+    out: Vec<u8>,
+}
+
+impl Server {
+    fn take(&mut self, item: &Item<'_>) -> Result<(), String> {
+        match (item, &self.answer) {
+            (Item::Invocation(id), Some(answer)) => answer.append(*id, NO_STAMP, &mut self.out),
+            (Item::Event { whole, .. }, None) => respond(whole, &self.payload, &mut self.out)?,
+            (Item::Ping(ping), _) => self.framing.append_pong(ping, &mut self.out),
             _ => {}
         }
         Ok(())
-    })
-    .await?;
-    out.extend_from_slice(&packets);
-    Ok(out)
+    }
 }
 
 /// The response to a request, where it wants it.
-fn respond(whole: &[u8], payload: &[u8], out: &mut BytesMut) -> Result<(), String> {
-    let request = publish_of(whole)?;
+fn respond(whole: &[u8], payload: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+    let mut head = Vec::new();
+    let request = publish_of(whole, &mut head)?;
     let topic = request.properties.response_topic.ok_or("a call came without a response topic")?;
     let properties = PublishProperties { correlation_data: request.properties.correlation_data, ..PublishProperties::default() };
-    append_packet(&Packet::Publish(Publish { topic, properties, payload, ..Publish::default() }), Version::V5, out)
+    let mut encoded = BytesMut::new();
+    let publish = Publish { topic, properties, payload, ..Publish::default() };
+    append_packet(&Packet::Publish(publish), Version::V5, &mut encoded)?;
+    out.extend_from_slice(&encoded);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -330,10 +360,14 @@ mod tests {
         let template = mqtt_call("$call/a", "$reply/b", 10).unwrap();
         let mut request = Vec::new();
         template.append(77, NO_STAMP, &mut request);
-        let mut answer = BytesMut::new();
+        let mut answer = Vec::new();
         respond(&request, b"result", &mut answer).unwrap();
-        assert_eq!(publish_of(&answer).unwrap().topic, "$reply/b");
+        assert_eq!(publish_of(&answer, &mut Vec::new()).unwrap().topic, "$reply/b");
         assert_eq!(correlation(&answer), Ok(77));
+        // Of a large one only the head is there.
+        let mut large = Vec::new();
+        respond(&request, &[b'x'; 100_000], &mut large).unwrap();
+        assert_eq!(correlation(&large[..HEAD_BYTES]), Ok(77));
         let mut bare = BytesMut::new();
         append_packet(&Packet::Publish(Publish { topic: "a", ..Publish::default() }), Version::V5, &mut bare).unwrap();
         assert!(correlation(&bare).is_err() && respond(&bare, b"", &mut answer).is_err());

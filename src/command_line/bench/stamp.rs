@@ -1,7 +1,7 @@
 //! What the payloads carry: a mark, then publisher and sequence number in a spelling that every encoding leaves alone.
 
 /// Stands before a stamp; must not occur in topics.
-pub(super) const MARK: u8 = b'@';
+const MARK: u8 = b'@';
 /// Letters of a stamp, without the mark.
 pub(super) const LETTERS: usize = 16;
 /// The smallest payload that has room for a stamp: the mark, the letters and the quotes of a JSON string.
@@ -45,6 +45,18 @@ impl Stamp {
     }
 }
 
+/// The stamp whose mark stands at `at`.
+#[inline]
+fn stamp_at(bytes: &[u8], at: usize) -> Option<Stamp> {
+    let (mark, letters) = bytes.get(at..)?.split_first()?;
+    if *mark == MARK { Stamp::decode(letters.first_chunk()?) } else { None }
+}
+
+/// Where the first stamp in `bytes` begins, with its mark. A mark without letters behind it is none: ids and lengths have such bytes too.
+pub(super) fn position(bytes: &[u8]) -> Option<usize> {
+    (0..bytes.len()).find(|at| stamp_at(bytes, *at).is_some())
+}
+
 /// Finds stamps; remembers where the last one stood, because the next one mostly stands there too.
 #[derive(Default)]
 pub(super) struct Finder {
@@ -52,13 +64,14 @@ pub(super) struct Finder {
 }
 
 impl Finder {
-    /// The first stamp in `bytes`.
+    /// The first stamp in `bytes`, or one that stands where the last one did.
     #[inline]
     pub(super) fn find(&mut self, bytes: &[u8]) -> Option<Stamp> {
-        if bytes.get(self.last_at) != Some(&MARK) {
-            self.last_at = bytes.iter().position(|byte| *byte == MARK)?;
+        if let Some(stamp) = stamp_at(bytes, self.last_at) {
+            return Some(stamp);
         }
-        Stamp::decode(bytes.get(self.last_at + 1..)?.first_chunk()?)
+        self.last_at = position(bytes)?;
+        stamp_at(bytes, self.last_at)
     }
 }
 
@@ -134,6 +147,7 @@ mod tests {
             bytes.extend(stamp.encode());
             assert_eq!(finder.find(&bytes), Some(stamp));
         }
+        assert_eq!(finder.find(b"@ @ @aaaaaaaaaaaaaaac"), Some(Stamp { publisher: 0, sequence: 2 }));
         assert_eq!(finder.find(b"no mark"), None);
         assert_eq!(finder.find(b"@aaaa"), None);
     }

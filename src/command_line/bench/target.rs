@@ -63,8 +63,13 @@ impl Target {
             "rs" => (Protocol::RawSocket(dialect.encoding), 8080),
             _ => return Err(expected(url)),
         };
-        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let authority = if has_port { authority.to_string() } else { format!("{authority}:{port}") };
+        let behind_host = authority.rfind(']').map_or(authority, |end| authority.get(end..).unwrap_or_default());
+        let authority = match behind_host.rsplit_once(':') {
+            None => format!("{authority}:{port}"),
+            Some((_, port)) if port.parse::<u16>().is_ok() => authority.to_string(),
+            // What stands there may be half a password.
+            Some(_) => return Err(format!("no port behind the last colon of {scheme}://HOST:PORT; a password cannot hold a /")),
+        };
         let (user, password) = match credentials.map(|text| text.split_once(':').unwrap_or((text, ""))) {
             Some((user, "")) => (Some(user.to_string()), None),
             Some((user, password)) => (Some(user.to_string()), Some(password.to_string())),
@@ -151,6 +156,10 @@ mod tests {
     fn other_machines_only_when_asked_for() {
         let error = parse("mqtt://192.0.2.1:1883").unwrap_err();
         assert!(error.contains("--remote"), "{error}");
+        for url in ["mqtt://127.0.0.1:99999", "mqtt://joe:sec/ret@127.0.0.1", "ws://[::1]:x/ws"] {
+            let error = parse(url).unwrap_err();
+            assert!(error.contains("no port") && !error.contains("sec"), "{error}");
+        }
         for url in ["127.0.0.1:1883", "http://127.0.0.1", "mqtt:127.0.0.1"] {
             assert!(parse(url).unwrap_err().contains("mqtt://HOST:PORT"), "{url}");
         }

@@ -1,5 +1,5 @@
 //! A message that is sent many times: encoded once by the codecs, then copied with another id and stamp each time.
-use super::stamp::{LETTERS, MARK, Stamp};
+use super::stamp::{self, LETTERS, Stamp};
 
 /// An id that is found again in any encoded message: below 2^53, and eight different bytes.
 pub(super) const SENTINEL: u64 = 0x000F_A5C3_96E1_B2D4;
@@ -111,8 +111,7 @@ impl Template {
     }
 
     fn of_parts(framing: Framing, head: &[u8], id: Id, tail: &[u8]) -> Self {
-        let mark = tail.iter().position(|byte| *byte == MARK);
-        let stamp_at = mark.map(|at| at + 1).filter(|at| tail.len() >= at + LETTERS);
+        let stamp_at = stamp::position(tail).map(|mark| mark + 1);
         Template { framing, head: head.to_vec(), id, tail: tail.to_vec(), stamp_at }
     }
 

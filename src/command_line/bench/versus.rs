@@ -25,7 +25,7 @@ impl Middle {
     fn of(outcome: &Outcome) -> Self {
         Middle {
             per_second: Some(outcome.per_second),
-            cpu_s_per_million: outcome.router.as_ref().map(|router| router.cpu_s_per_million),
+            cpu_s_per_million: outcome.router.as_ref().and_then(|router| router.cpu_s_per_million),
             p50_us: outcome.latency_us.as_ref().map(|latency| latency.p50),
             p99_us: outcome.latency_us.as_ref().map(|latency| latency.p99),
             bytes_each: outcome.growth.as_ref().map(|growth| growth.bytes_each),
@@ -84,6 +84,9 @@ pub(super) struct Comparison {
     pub ratio_median: Option<Middle>,
     /// True if every round counts.
     pub counts: bool,
+    /// Why there are no more rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 impl Comparison {
@@ -98,6 +101,7 @@ impl Comparison {
             b_median: is_compared.then(|| Middle::median(&of_b)),
             ratio_median: is_compared.then(|| Middle::median(&ratios)),
             counts: a.iter().chain(&b).all(|outcome| outcome.counts),
+            error: None,
             a,
             b,
         }
@@ -125,27 +129,36 @@ impl Comparison {
                 let _ = writeln!(text, "  {name:<38} {:>26} {other:>26} {ratio:>8}", number(value));
             }
         }
-        if !self.counts {
-            text.push_str("  does not count: see the notes of the rounds\n");
-        }
+        // Writing to a string cannot fail.
+        let _ = match &self.error {
+            Some(error) => writeln!(text, "  ended early: {error}"),
+            None if !self.counts => writeln!(text, "  does not count: see the notes of the rounds"),
+            None => Ok(()),
+        };
         text
     }
 }
 
-/// Runs the rounds: one router, or two in turn.
+/// Runs the rounds: one router, or two in turn. Where one fails, those before it are not lost.
 pub(super) fn run(
-    rounds: usize,
-    mut a: impl FnMut(usize) -> Result<Outcome, String>,
-    mut b: Option<impl FnMut(usize) -> Result<Outcome, String>>,
-) -> Result<Comparison, String> {
+    rounds: u64,
+    mut a: impl FnMut(u64) -> Result<Outcome, String>,
+    mut b: Option<impl FnMut(u64) -> Result<Outcome, String>>,
+) -> Comparison {
     let (mut of_a, mut of_b) = (Vec::new(), Vec::new());
-    for round in 0..rounds {
-        of_a.push(a(round)?);
-        if let Some(b) = &mut b {
-            of_b.push(b(round)?);
+    let mut run_all = || {
+        for round in 0..rounds {
+            of_a.push(a(round)?);
+            if let Some(b) = &mut b {
+                of_b.push(b(round)?);
+            }
         }
-    }
-    Ok(Comparison::of(of_a, of_b))
+        Ok(())
+    };
+    let error: Option<String> = run_all().err();
+    let counts = error.is_none();
+    let comparison = Comparison::of(of_a, of_b);
+    Comparison { counts: counts && comparison.counts, error, ..comparison }
 }
 
 #[cfg(test)]
@@ -160,6 +173,7 @@ mod tests {
             unit: "messages",
             per_second,
             seconds: 5.0,
+            opened_in_s: None,
             sent_per_second: None,
             expected: 1,
             lost: 0,
@@ -180,20 +194,31 @@ mod tests {
         let rates = [(100.0, 50.0), (200.0, 200.0), (90.0, 30.0)];
         let comparison = {
             let order = std::cell::RefCell::new(&mut order);
-            let a = |round: usize| {
+            let a = |round: u64| {
                 order.borrow_mut().push('A');
-                Ok(outcome(rates[round].0, true))
+                Ok(outcome(rates[round as usize].0, true))
             };
-            let b = |round: usize| {
+            let b = |round: u64| {
                 order.borrow_mut().push('B');
-                Ok(outcome(rates[round].1, round != 1))
+                Ok(outcome(rates[round as usize].1, round != 1))
             };
-            run(3, a, Some(b)).unwrap()
+            run(3, a, Some(b))
         };
         assert_eq!(order, "ABABAB");
         assert_eq!(comparison.a_median.per_second, Some(100.0));
         assert_eq!(comparison.b_median.clone().unwrap().per_second, Some(50.0));
         assert_eq!(comparison.ratio_median.clone().unwrap().per_second, Some(2.0));
         assert!(!comparison.counts && comparison.text().contains("does not count"));
+    }
+
+    #[test]
+    fn a_failure_leaves_the_rounds_before_it() {
+        let b = |round| if round == 1 { Err("gone".to_string()) } else { Ok(outcome(50.0, true)) };
+        let comparison = run(3, |_| Ok(outcome(100.0, true)), Some(b));
+        assert_eq!((comparison.a.len(), comparison.b.len(), comparison.counts), (2, 1, false));
+        assert_eq!(comparison.ratio_median.clone().unwrap().per_second, Some(2.0));
+        assert!(comparison.text().contains("ended early: gone"), "{}", comparison.text());
+        let comparison = run(1, |_| Err("gone".to_string()), None::<fn(u64) -> Result<Outcome, String>>);
+        assert_eq!((comparison.text().as_str(), comparison.error.as_deref()), ("", Some("gone")));
     }
 }
