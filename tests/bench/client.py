@@ -1,6 +1,5 @@
 """Just enough of an MQTT 3.1.1 client to see a router start and to leave sessions behind."""
 import socket
-import time
 
 
 def packet(first_byte, body):
@@ -50,17 +49,14 @@ class Client:
         self.socket.close()
 
 
-def first_message(port, deadline_s=60):
-    """Returns once a message has come back from the router at this port, which may still be starting."""
-    deadline = time.monotonic() + deadline_s
-    while True:
-        try:
-            client = Client(port, "first")
-            client.subscribe("bench/first")
-            client.publish("bench/first", b"hello")
-            client.expect(0x30)
-            return client.close()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.0005)
+def returns_a_message(port):
+    """Whether a message comes back from the router at this port, which may still be starting."""
+    try:
+        client = Client(port, "first")
+        client.subscribe("bench/first")
+        client.publish("bench/first", b"hello")
+        client.expect(0x30)
+        client.close()
+        return True
+    except OSError:
+        return False

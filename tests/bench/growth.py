@@ -1,6 +1,8 @@
 """How the figures grow: with connections, subscriptions, retained messages, sessions and the length of the history."""
+import contextlib
 import json
 import subprocess
+import tempfile
 import time
 
 import client
@@ -11,6 +13,9 @@ from measure import Measuring, QUICK_CONNECTIONS
 
 PAGE = 1000
 RARE = 10
+# Lengths of the history, and the least seconds of appending on the way. Of the first two only reading is measured: a run that
+# is long enough to count appends more.
+LENGTHS = [(50_000, 0.1), (300_000, 0.1), (1_000_000, 3), (3_000_000, 3), (10_000_000, 3), (20_000_000, 3)]
 
 
 def draw(corsac, available, is_quick, say):
@@ -39,12 +44,17 @@ class Growth(Measuring):
     def sizes(self, *sizes):
         return [size for size in sizes if not self.is_quick or size <= QUICK_CONNECTIONS]
 
-    def once(self, work, router, face="mqtt"):
-        return self.generate(work, router.url(face), rounds=1)["a"][0]
+    def sound(self, work, router, face="mqtt", figure="per_second"):
+        """The outcome of a run; None if it does not count, which is said and left out."""
+        outcome = self.once(work, router, face)
+        if self.counts(outcome, figure):
+            return outcome
+        self.say(f"  left out: {router.name}, {' '.join(work)}: {'; '.join(outcome['notes'])}")
+        return None
 
 
 def connections(growth):
-    """Delivered messages a second, from one to all and between pairs; what loses messages is left out."""
+    """Delivered messages a second, from one to all and between pairs; what loses messages or breaks the other is left out."""
     series = []
     for peer in filter(None, (growth.corsac, growth.mosquitto)):
         options = ["--memory"] if peer is growth.corsac else []
@@ -56,12 +66,16 @@ def connections(growth):
                 (pairs, ["-p", str(half), "-s", str(half), "--topics", str(half)]),
             ]
             for points, shape in kinds:
-                with peer.running(options) as router:
-                    outcome = growth.once(["pubsub", *shape], router)
-                if growth.counts(outcome):
+                try:
+                    with peer.running(options) as router:
+                        outcome = growth.sound(["pubsub", *shape], router)
+                except peers.Failed as error:
+                    if peer is growth.corsac:
+                        raise
+                    growth.say(f"  left out: {error}")
+                    continue
+                if outcome:
                     points.append((count, outcome["per_second"]))
-                else:
-                    growth.say(f"  {peer.name}, {' '.join(shape)}: {'; '.join(outcome['notes'])}")
         series += [(f"{peer.name}, one to all", one_to_all), (f"{peer.name}, pairs", pairs)]
     yield "connections", "Throughput against connections, MQTT QoS 0, 64 bytes", "connections", "messages delivered a second", series
 
@@ -86,11 +100,11 @@ def memory(growth):
     """Resident bytes more for each of them; the router is fresh for each point."""
     corsac = growth.corsac
 
-    def grown(work, face="mqtt", each=1):
+    def grown(work, face="mqtt"):
         def at(count):
             with corsac.running(["--memory"]) as router:
-                outcome = growth.once([*work, str(count)], router, face)
-                return outcome["growth"]["bytes_each"] / each
+                outcome = growth.sound([*work, str(count)], router, face, "bytes_each")
+                return outcome and outcome["growth"]["bytes_each"]
         return at
 
     def sessions(count):
@@ -107,7 +121,8 @@ def memory(growth):
         with corsac.running(["--memory"]) as router:
             holders = max(count // 100, 1)
             work = ["idle", "--subscriptions", str(count // holders), "--connections", str(holders)]
-            return growth.once(work, router)["growth"]["bytes_each"] * holders / count
+            outcome = growth.sound(work, router, figure="bytes_each")
+            return outcome and outcome["growth"]["bytes_each"] * holders / count
 
     kinds = [
         ("MQTT connection", grown(["idle", "--connections"]), (100, 1_000, 10_000)),
@@ -120,26 +135,44 @@ def memory(growth):
     for name, at, counts in kinds:
         points = [(count, at(count)) for count in growth.sizes(*counts)]
         # Where memory from before was enough, nothing was seen to grow.
-        series.append((name, [(count, value) for count, value in points if value > 0]))
+        series.append((name, [(count, value) for count, value in points if value and value > 0]))
     yield "memory", "Memory for each, against their number", "number", "bytes for each", series
+
+
+@contextlib.contextmanager
+def unbounded(corsac):
+    """A router that keeps all of its history; as it comes, it keeps 1 GiB."""
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as config:
+        config.write('[[history]]\nstore = "acknowledged"\n')
+        config.flush()
+        with corsac.running(["--config", config.name]) as router:
+            yield router
 
 
 def history(growth):
     """Appending to the history and reading pages of it, against its length."""
     appends, last, rare = [], [], []
-    with growth.corsac.running() as router:
+    with unbounded(growth.corsac) as router:
         url = router.url("wamp")
         publisher = client.Client(router.ports["mqtt"], "rare")
         for number in range(RARE):
             publisher.socket.sendall(client.packet(0x32, client.text("rare/topic") + bytes([0, number + 1]) + b"hello"))
             publisher.expect(0x40)
         publisher.close()
-        length, rate = RARE, 200_000
-        for goal in growth.sizes(100, 10_000, 100_000, 1_000_000, 3_000_000):
-            growth.seconds = max((goal - length) / rate, 0.1)
+        length, rate = RARE, 400_000
+        for goal, least in LENGTHS[: 1 if growth.is_quick else None]:
+            if goal <= length:
+                continue
+            # The warm-up appends too: a third of the time that is measured, 1 s at most.
+            needed = (goal - length) / rate
+            growth.seconds = max(needed * 0.75, needed - 1, least)
             outcome = growth.once(["pubsub", "-p", "8", "-s", "0", "--qos", "1", "--window", "500"], router)
+            if outcome["lost"] or not outcome["per_second"]:
+                raise RuntimeError(f"from {length:,} records on, {outcome['lost']:,} of {outcome['expected']:,} were lost")
+            # Measured while it grows: in the middle.
+            if growth.counts(outcome):
+                appends.append((length + outcome["expected"] // 2, outcome["per_second"]))
             length, rate = length + outcome["expected"], outcome["per_second"]
-            appends.append((length, rate))
             last.append((length, page(growth.corsac, url, "bench/#", PAGE)))
             rare.append((length, page(growth.corsac, url, "rare/topic", RARE)))
     appended = [("8 publishers, 500 unacknowledged each", appends)]

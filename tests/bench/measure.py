@@ -1,13 +1,13 @@
 """Runs a row against a peer, and says what it came to."""
 import contextlib
 import json
-import pathlib
 import re
 import statistics
 import subprocess
 import time
 
 import client
+import peers
 
 # Connections that are opened where the run shall be short.
 QUICK_CONNECTIONS = 200
@@ -21,91 +21,105 @@ class Measuring:
 
     def row(self, row, peer):
         """The results of a row, one for each figure; `peer` is None for a row of ours alone."""
-        pairs = getattr(self, row.kind)(row, peer)
-        return [self.result(row, peer, figure, pairs) for figure in row.figures]
+        pairs, failure = [], None
+        try:
+            getattr(self, row.kind)(row, peer, pairs)
+        except peers.Failed as error:
+            failure = error
+        return [self.result(row, peer, figure, pairs, failure) for figure in row.figures]
 
-    # Each kind of row gives its rounds as pairs, ours and theirs; theirs is None without a peer.
+    def rounds_of(self, row):
+        # Memory varies little.
+        return min(self.rounds, 3) if row.kind == "alone" else self.rounds
 
-    def bench(self, row, peer):
+    # Each kind of row adds its rounds to `pairs`, ours and theirs; theirs is None without a peer.
+
+    def bench(self, row, peer, pairs):
         with self.corsac.running(row.options) as ours, peer.running() if peer else contextlib.nullcontext() as theirs:
-            urls = [ours.url(row.face)] + (["--vs", theirs.url(row.face)] if theirs else [])
-            version = theirs.mqtt_version if theirs else ours.mqtt_version
+            version = ["--mqtt-version", (theirs or ours).mqtt_version]
             # What is stored depends on the disk, which is therefore measured with it.
             disk = [] if row.options else ["--disk", str(ours.directory)]
-            report = self.generate(row.work, *urls, "--mqtt-version", version, *disk, rounds=self.rounds)
-        return list(zip(report["a"], report.get("b", [None] * self.rounds)))
+            # Not with --vs: it would not say which of both has failed.
+            for _ in range(self.rounds_of(row)):
+                outcome = self.once(row.work, ours, row.face, *version, *disk)
+                pairs.append((outcome, theirs and self.once(row.work, theirs, row.face, *version)))
 
-    def crossing(self, row, _):
+    def crossing(self, row, _, pairs):
         """The crossing and the slower of the two protocols alone."""
         with self.corsac.running(row.options) as router:
             wamp, mqtt = router.url("wamp"), router.url("mqtt")
             crossing = [wamp, "--subscribe-at", mqtt]
             # `--vs mqtt` subscribes at MQTT too, `--vs ws` at WAMP: each protocol by itself.
-            reports = [self.generate(row.work, *crossing, "--vs", url, rounds=self.rounds) for url in (wamp, mqtt)]
-        slower = min(reports, key=lambda report: report["b_median"]["per_second"])
-        return list(zip(slower["a"], slower["b"]))
+            rounds = self.rounds_of(row)
+            reports = [self.generate(row.work, router, *crossing, "--vs", url, rounds=rounds) for url in (wamp, mqtt)]
+            slower = min(reports, key=lambda report: report["b_median"]["per_second"])
+            pairs += zip(slower["a"], slower["b"])
 
-    def alone(self, row, peer):
+    def alone(self, row, peer, pairs):
         """A fresh router for each round: memory that was once used is not given back."""
-        def once(router, version):
-            return self.generate(row.work, router.url(row.face), "--mqtt-version", version, rounds=1)["a"][0]
+        def once(program, options=()):
+            with program.running(options) as router:
+                return self.once(row.work, router, row.face, "--mqtt-version", (peer or program).mqtt_version)
 
-        pairs = []
-        # Memory varies little.
-        for _ in range(min(self.rounds, 3)):
-            with self.corsac.running(row.options) as router:
-                ours = once(router, peer.mqtt_version if peer else router.mqtt_version)
-            theirs = None
-            if peer:
-                with peer.running() as router:
-                    theirs = once(router, peer.mqtt_version)
-            pairs.append((ours, theirs))
-        return pairs
+        for _ in range(self.rounds_of(row)):
+            pairs.append((once(self.corsac, row.options), peer and once(peer)))
 
-    def start(self, row, peer):
-        def once(router, options=()):
+    def start(self, row, peer, pairs):
+        def once(program, options=()):
             start = time.perf_counter()
-            with router.running(options, wait=False) as running:
-                client.first_message(running.ports["mqtt"])
+            with program.running(options, wait=False) as router:
+                router.wait_until(lambda: client.returns_a_message(router.ports["mqtt"]), 0.0005)
                 return {"start_ms": (time.perf_counter() - start) * 1e3, "lost": 0, "counts": True, "notes": []}
 
-        return [(once(self.corsac, row.options), peer and once(peer)) for _ in range(self.rounds)]
+        for _ in range(self.rounds_of(row)):
+            pairs.append((once(self.corsac, row.options), peer and once(peer)))
 
-    def generate(self, work, *arguments, rounds):
-        """What `corsac bench` reports."""
+    def once(self, work, router, face="mqtt", *options):
+        """The outcome of a single run."""
+        return self.generate(work, router, router.url(face), *options)["a"][0]
+
+    def generate(self, work, router, *arguments, rounds=1):
+        """What `corsac bench` reports; should it fail, it is this router's failure."""
         if self.is_quick:
             work = [str(QUICK_CONNECTIONS) if word.isdigit() and int(word) > QUICK_CONNECTIONS else word for word in work]
         seconds = ["--rounds", str(rounds), "--duration", str(self.seconds), "--warm-up", str(min(1, self.seconds / 3))]
         command = [self.corsac.program(), "bench", *work, *arguments, *seconds, "--quiet", "--json"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        try:
-            output, errors = process.communicate()
-        finally:
-            process.kill()
-            process.wait()
-        if process.returncode != 0:
-            raise RuntimeError(f"{' '.join(work)}: {errors.strip()}")
-        return json.loads(output)
+        with peers.blaming(router.name):
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            try:
+                output, errors = process.communicate()
+            finally:
+                process.kill()
+                process.wait()
+            if process.returncode != 0:
+                why = errors.strip().removeprefix("corsac: ") or f"exit code {process.returncode}"
+                raise RuntimeError(f"{' '.join(work)}: {why}")
+            return json.loads(output)
 
-    def counts(self, outcome):
+    def counts(self, outcome, figure="per_second"):
+        if outcome is None or value(outcome, figure) is None:
+            return outcome is None  # there is no peer
         # A short run is meant to be short.
-        return outcome is None or outcome["counts"] or (self.is_quick and outcome["lost"] == 0 and outcome["per_second"] > 0)
+        return outcome["counts"] or (self.is_quick and outcome["lost"] == 0 and outcome["per_second"] > 0)
 
-    def result(self, row, peer, figure, pairs):
-        good = [pair for pair in pairs if all(map(self.counts, pair))]
+    def result(self, row, peer, figure, pairs, failure):
+        good = [pair for pair in pairs if all(self.counts(outcome, figure) for outcome in pair)]
         other = peer.name if peer else (next(iter(row.against)) if row.kind == "crossing" else None)
         ours = [value(a, figure) for a, _ in good]
         theirs = [value(b, figure) for _, b in good if b]
-        lost = [sum(outcome["lost"] for outcome in side if outcome) for side in zip(*pairs)]
+        sides = [[pair[side] for pair in pairs if pair[side]] for side in (0, 1)]
+        lost = [sum(outcome["lost"] for outcome in side) for side in sides]
+        notes = [sorted({brief(note) for outcome in side for note in outcome["notes"]}) for side in sides]
         result = {
-            "row": row.name, "figure": figure, "peer": other, "rounds": len(pairs), "rounds_that_count": len(good),
+            "row": row.name, "figure": figure, "peer": other, "rounds": self.rounds_of(row), "rounds_that_count": len(good),
             "ours": median(ours), "theirs": median(theirs), "ratio": median([a / b for a, b in zip(ours, theirs) if b]),
-            "lost": lost[0], "lost_by_peer": lost[1] if theirs else None,
+            "lost": lost[0], "lost_by_peer": lost[1] if other else None,
+            "failed": failure and failure.name, "error": failure and failure.why,
             "cpu_s_per_million": median([cpu(a) for a, _ in good if cpu(a)]),
             "cpu_s_per_million_of_peer": median([cpu(b) for _, b in good if b and cpu(b)]),
             "cpu_ratio": median([cpu(b) / cpu(a) for a, b in good if b and cpu(a) and cpu(b)]),
             "disk_syncs_per_second": median([a["disk_syncs_per_second"] for a, _ in good if a.get("disk_syncs_per_second")]),
-            "notes": sorted({brief(note) for pair in pairs for outcome in pair if outcome for note in outcome["notes"]}),
+            "notes": notes[0], "notes_of_peer": notes[1],
             "each_round": [[value(a, figure), b and value(b, figure)] for a, b in pairs],
         }
         aim = row.against.get(other)
@@ -115,10 +129,10 @@ class Measuring:
 
 
 def value(outcome, figure):
-    """A figure of an outcome of `corsac bench`."""
+    """A figure of an outcome of `corsac bench`, None if it could not be measured."""
     if figure in ("p50_us", "p99_us"):
-        return outcome["latency_us"][figure.removesuffix("_us")]
-    return outcome["growth"]["bytes_each"] if figure == "bytes_each" else outcome[figure]
+        return (outcome["latency_us"] or {}).get(figure.removesuffix("_us"))
+    return (outcome["growth"] or {}).get(figure) if figure == "bytes_each" else outcome[figure]
 
 
 def cpu(outcome):

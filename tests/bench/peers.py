@@ -15,14 +15,34 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = ROOT / "tests/bench"
 INSTALLED = ROOT / "target/bench-peers"
 START_S = 60
+LOG_CHARACTERS = 4000
 STOP_S = 10
+
+
+class Failed(RuntimeError):
+    """What a router, ours or another, has failed with."""
+
+    def __init__(self, name, error):
+        self.name, self.why = name, str(error).strip() or type(error).__name__
+        super().__init__(f"{name} failed: {self.why}")
+
+
+@contextlib.contextmanager
+def blaming(name):
+    """Whatever goes wrong in here is this router's failure, unless it is known to be another's."""
+    try:
+        yield
+    except Failed:
+        raise
+    except Exception as error:
+        raise Failed(name, error) from error
 
 
 class Router:
     """A running router."""
 
-    def __init__(self, process, directory, ports, mqtt_version):
-        self.process, self.directory, self.ports, self.mqtt_version = process, directory, ports, mqtt_version
+    def __init__(self, name, process, directory, ports, mqtt_version):
+        self.name, self.process, self.directory, self.ports, self.mqtt_version = name, process, directory, ports, mqtt_version
 
     def url(self, face):
         """Where `mqtt` or `wamp` is spoken."""
@@ -31,6 +51,16 @@ class Router:
     def rss_bytes(self):
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) * 1024
+
+    def wait_until(self, is_ready, pause_s=0.01):
+        deadline = time.monotonic() + START_S
+        while not is_ready():
+            code = self.process.poll()
+            if code is not None or time.monotonic() > deadline:
+                why = f"not within {START_S} s" if code is None else f"exit code {code}"
+                log = (self.directory / "log").read_text(errors="replace")[-LOG_CHARACTERS:]
+                raise RuntimeError(f"does not start: {why}\n{log}")
+            time.sleep(pause_s)
 
 
 class Peer:
@@ -44,7 +74,7 @@ class Peer:
         return shutil.which(self.name, path=os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin")
 
     def version(self):
-        output = subprocess.run([self.program(), "--version"], capture_output=True, text=True).stdout
+        output = subprocess.run([self.program(), "--version"], capture_output=True, text=True, timeout=STOP_S).stdout
         return re.search(r"\d+\.\d+[\w.-]*", output)[0]
 
     def environment(self):
@@ -62,26 +92,16 @@ class Peer:
     def running(self, options=(), wait=True):
         """A fresh one, with an empty directory, that is stopped whatever happens."""
         (ROOT / "target").mkdir(exist_ok=True)
-        directory = pathlib.Path(tempfile.mkdtemp(prefix="bench-", dir=ROOT / "target"))
-        ports = {face: free_port() for face in self.faces}
-        process = self.spawn(directory, ports, options)
-        try:
-            router = Router(process, directory, ports, self.mqtt_version)
-            if wait:
-                self.wait_for(router)
+        with blaming(self.name), contextlib.ExitStack() as stack:
+            directory = pathlib.Path(tempfile.mkdtemp(prefix="bench-", dir=ROOT / "target"))
+            stack.callback(shutil.rmtree, directory, ignore_errors=True)
+            ports = {face: free_port() for face in self.faces}
+            process = self.spawn(directory, ports, options)
+            stack.callback(stop, process)
+            router = Router(self.name, process, directory, ports, self.mqtt_version)
+            for port in ports.values() if wait else ():
+                router.wait_until(lambda: is_open(port))
             yield router
-        finally:
-            stop(process)
-            shutil.rmtree(directory, ignore_errors=True)
-
-    def wait_for(self, router):
-        deadline = time.monotonic() + START_S
-        for port in router.ports.values():
-            while not is_open(port):
-                if router.process.poll() is not None or time.monotonic() > deadline:
-                    log = (router.directory / "log").read_text(errors="replace")
-                    raise RuntimeError(f"{self.name} does not start:\n{log}")
-                time.sleep(0.01)
 
 
 class Corsac(Peer):
@@ -106,7 +126,8 @@ class Mosquitto(Peer):
     advice = "apt-get install mosquitto"
 
     def version(self):
-        return re.search(r"version ([\w.-]+)", subprocess.run([self.program(), "-h"], capture_output=True, text=True).stdout)[1]
+        output = subprocess.run([self.program(), "-h"], capture_output=True, text=True, timeout=STOP_S).stdout
+        return re.search(r"version ([\w.-]+)", output)[1]
 
     def command(self, directory, ports):
         # Persistence is off, as it comes. Its bounds of 20 messages in flight and 1,000 queued would make it wait or lose

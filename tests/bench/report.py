@@ -34,6 +34,17 @@ def seconds(value):
     return "" if value is None else f" ({value:.2f} s)"
 
 
+def star(value, notes):
+    """For a router that may be faster."""
+    return "*" if value is not None and any("bottleneck" in note for note in notes) else ""
+
+
+def brief(error):
+    """Its last line, which says the most, for a cell."""
+    last = re.sub(r"\x1b\[[\d;]*m", "", error.splitlines()[-1]).strip()
+    return "`" + last[:100].replace("`", "'").replace("|", "\\|") + "`"
+
+
 def mark(is_met):
     return {True: " ✓", False: " ✗", None: ""}[is_met]
 
@@ -44,10 +55,10 @@ def line(row, result, is_first=True):
     # Of work that is not done at full speed, processor time says little.
     is_rate = unit == "per_second"
     title = row.title + {"p50_us": ", p50", "p99_us": ", p99"}.get(unit, "")
-    ours = figure(result["ours"], unit) + (seconds(result["cpu_s_per_million"]) if is_rate else "")
+    ours = figure(result["ours"], unit) + star(result["ours"], result["notes"]) + (seconds(result["cpu_s_per_million"]) if is_rate else "")
     theirs, ratio, aims = "", "", []
     if result["peer"]:
-        theirs = f"{result['peer']} {figure(result['theirs'], unit)}"
+        theirs = f"{result['peer']} {figure(result['theirs'], unit)}{star(result['theirs'], result['notes_of_peer'])}"
         theirs += seconds(result["cpu_s_per_million_of_peer"]) if is_rate else ""
         ratio = "-" if result["ratio"] is None else f"{result['ratio']:.{1 if result['ratio'] >= 2 else 2}f}"
         if is_rate and result["cpu_ratio"]:
@@ -61,6 +72,8 @@ def line(row, result, is_first=True):
     lost = [f"{name} lost {count:,}" for name, count in (("Corsac", result["lost"]), (result["peer"], result["lost_by_peer"])) if count]
     if result["rounds_that_count"] < result["rounds"]:
         lost.append(f"{result['rounds_that_count']} of {result['rounds']} rounds count")
+    if result["failed"]:
+        lost.append(f"{result['failed']} failed: {brief(result['error'])}")
     loss = "; ".join(lost) or "none"
     work = f"`{' '.join(row.work)}`" if row.work else ""
     if row.kind == "crossing":
@@ -81,17 +94,23 @@ def table(rows, results):
 
 def section(rows, report):
     """What stands in the README."""
-    machine, versions = report["machine"], report["versions"]
+    machine, versions, results = report["machine"], report["versions"], report["results"]
     names = ", ".join(f"{name} {version}" for name, version in versions.items())
-    disk = next((result["disk_syncs_per_second"] for result in report["results"] if result["disk_syncs_per_second"]), None)
+    disk = next((result["disk_syncs_per_second"] for result in results if result["disk_syncs_per_second"]), None)
     disk = f", a disk that syncs {disk:,.0f} times a second" if disk else ""
+    fewer = min((result["rounds"] for result in results), default=report["rounds"])
+    fewer = f" ({fewer} for memory, with fresh routers)" if fewer < report["rounds"] else ""
+    stars = ""
+    if any(star(result["ours"], result["notes"]) or star(result["theirs"], result["notes_of_peer"]) for result in results):
+        stars = "`*`: in at least one round the load generator or the machine was the bottleneck, and the router may be faster.\n\n"
     return (
         f"{BEGIN}\n"
-        f"64-byte payloads over loopback, the load generator on the same machine, {report['rounds']} alternating rounds of "
-        f"{report['seconds']:g} s, medians of their ratios; in parentheses the router's processor time for a million messages, and the ratio of that. "
+        f"64-byte payloads over loopback, the load generator on the same machine, {report['rounds']} alternating rounds{fewer} of "
+        f"{report['seconds']:g} s, medians of their ratios; in parentheses the router's processor time for a million messages, and how "
+        f"many times as much the other took. "
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Linux {machine['kernel']}{disk}; {names}; "
         f"{machine['date']}, load average {machine['load_before']:.1f} before.\n\n"
-        f"{table(rows, report['results'])}\n"
+        f"{table(rows, results)}\n{stars}"
         "Measured by `cargo build --release && tests/bench/install && tests/bench/compare`; `tests/bench/peers.py` says how each router\n"
         "is set up. `tests/bench/compare --growth` draws how the figures grow with [connections](tests/bench/growth-connections.svg),\n"
         "[subscriptions](tests/bench/growth-match.svg), [memory for each](tests/bench/growth-memory.svg), and the history's length\n"
