@@ -272,8 +272,7 @@ fn spawn(run: &Arc<Run>, group: Group) -> Vec<std::thread::JoinHandle<()>> {
         }
     }
     let work_on = |share: Vec<Task>| {
-        let run = Arc::clone(run);
-        let working = run.clone();
+        let working = Arc::clone(run);
         let thread = std::thread::Builder::new().spawn(move || {
             if let Some(thread) = Thread::current() {
                 locked(&working.threads).push((group.role, thread));

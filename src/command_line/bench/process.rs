@@ -164,7 +164,7 @@ mod tests {
     fn who_listens_nearest_is_the_router() {
         let nearness = |host: &str, address: &str| {
             let line = format!("0: {host}:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 77 1");
-            inode(&line, address.parse().unwrap()).map(|(nearness, inode)| (nearness, inode.to_string()).0)
+            inode(&line, address.parse().unwrap()).map(|(nearness, _)| nearness)
         };
         let (v4, v6) = ("127.0.0.1:80", "[::1]:80");
         let (any_v4, any_v6) = ("0".repeat(8), "0".repeat(32));
