@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use corsac::model::{Encoding, Qos};
-use corsac::wire::mqtt::Version;
+use corsac::wire::mqtt::{MAX_REMAINING_LENGTH, Version};
 
 use super::harness::Timing;
 use super::pubsub::Shape;
@@ -13,8 +13,8 @@ use super::target::{Dialect, Target};
 
 /// Connections, topics and whatever else each takes room here.
 const MAX_COUNT: u64 = 1_000_000;
-/// A packet of MQTT cannot hold more (2.1.4).
-const MAX_PAYLOAD_BYTES: u64 = 268_435_455;
+/// A packet of MQTT cannot hold more.
+const MAX_PAYLOAD_BYTES: u64 = MAX_REMAINING_LENGTH as u64;
 /// Messages a second: rare ones would not be due within the longest run, frequent ones could not be told apart.
 const RATES: std::ops::RangeInclusive<f64> = 1e-5..=1e9;
 const MAX_SECONDS: f64 = 86_400.0;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,6 @@ pub(super) struct Run {
     phase: watch::Sender<Phase>,
     /// Its name, which no other run has, for client identifiers.
     name: String,
-    stopping: AtomicBool,
     stopped_after: OnceLock<Duration>,
     ready: AtomicUsize,
     /// Steps towards being ready: connections that are open, subscriptions.
@@ -69,7 +68,6 @@ impl Run {
         Arc::new(Run {
             phase: watch::Sender::new(Phase::Opening),
             name: unique("b"),
-            stopping: AtomicBool::new(false),
             stopped_after: OnceLock::new(),
             ready: AtomicUsize::new(0),
             steps: AtomicU64::new(0),
@@ -88,7 +86,6 @@ impl Run {
     /// Lets senders stop.
     pub(super) fn stop(&self) {
         self.stopped_after.get_or_init(|| self.epoch().elapsed());
-        self.stopping.store(true, Ordering::SeqCst);
     }
 
     /// When senders were let stop, counted from the start; `None` before.
@@ -104,7 +101,7 @@ impl Run {
     /// True once senders shall stop.
     #[inline]
     pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+        self.stopped_after.get().is_some()
     }
 
     /// When the run has started.

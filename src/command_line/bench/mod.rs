@@ -60,7 +60,9 @@ struct Side {
 impl Side {
     /// Its processes, looked up for each round: it may have been started again.
     fn router(&self) -> Option<Router> {
-        Router::find(&[self.target.address, self.other.address], self.pid)
+        let mut addresses = vec![self.target.address, self.other.address];
+        addresses.dedup();
+        Router::find(&addresses, self.pid)
     }
 
     /// Says so if the clients connect at two places.
@@ -173,8 +175,9 @@ fn or_usage<T>(checked: Result<T, String>) -> T {
 /// Runs the rounds of one or two routers and prints them. `others` are the URLs for the other half of the clients of both.
 fn rounds(common: &Common, others: [&Option<String>; 2], once: impl Fn(&Side) -> Result<Outcome, String>) -> Result<(), String> {
     let side = |url: &str, other: &Option<String>, pid| {
-        let (target, other) = (common.target(url), common.target(other.as_deref().unwrap_or(url)));
-        Side { target: or_usage(target), other: or_usage(other), pid }
+        let target = or_usage(common.target(url));
+        let other = other.as_deref().map_or_else(|| target.clone(), |url| or_usage(common.target(url)));
+        Side { target, other, pid }
     };
     let a = side(&common.url, others[0], common.pid);
     let b = common.vs.as_deref().map(|url| side(url, others[1], common.vs_pid));

@@ -88,7 +88,9 @@ fn inode(line: &str, address: SocketAddr) -> Option<(Nearness, &str)> {
     const LISTENS: &str = "0A";
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let (host, port) = fields.get(1)?.rsplit_once(':')?;
-    let listens = *fields.get(3)? == LISTENS && u16::from_str_radix(port, 16).ok()? == address.port();
+    if *fields.get(3)? != LISTENS || u16::from_str_radix(port, 16).ok()? != address.port() {
+        return None;
+    }
     // Addresses stand there as numbers in the order of the machine, which is not that of the network.
     let words = |octets: &[u8]| {
         let word = |word: &[u8]| word.iter().rev().map(|byte| format!("{byte:02X}")).collect::<String>();
@@ -99,13 +101,16 @@ fn inode(line: &str, address: SocketAddr) -> Option<(Nearness, &str)> {
         IpAddr::V6(ip) => (words(&ip.octets()), String::new()),
     };
     let is_any = host.bytes().all(|digit| digit == b'0');
-    let nearness = match () {
-        () if host == own || host == mapped => Nearness::Same,
-        () if is_any && host.len() == own.len() => Nearness::Any,
-        () if is_any && address.is_ipv4() => Nearness::AnyOfBoth,
-        () => return None,
+    let nearness = if host == own || host == mapped {
+        Nearness::Same
+    } else if is_any && host.len() == own.len() {
+        Nearness::Any
+    } else if is_any && address.is_ipv4() {
+        Nearness::AnyOfBoth
+    } else {
+        return None;
     };
-    if listens { Some((nearness, fields.get(9)?)) } else { None }
+    Some((nearness, fields.get(9)?))
 }
 
 /// A thread of this process.

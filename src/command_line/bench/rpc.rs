@@ -284,7 +284,8 @@ async fn serve(context: Context, calls: Arc<Calls>, target: Target, index: usize
         }
     };
     context.start().await;
-    let mut server = Server { answer, payload: stamp::payload(calls.size), framing: link.framing(), out: Vec::new() };
+    let (payload, framing) = (stamp::payload(calls.size), link.framing());
+    let mut server = Server { answer, payload, framing, packet: BytesMut::new(), out: Vec::new() };
     loop {
         let out = std::mem::take(&mut server.out);
         link.send_and_read(&out, &context.scratch, |item| server.take(&item)).await?;
@@ -300,6 +301,8 @@ struct Server {
     answer: Option<Template>,
     payload: Vec<u8>,
     framing: Framing,
+    /// Room for one response of MQTT.
+    packet: BytesMut,
     out: Vec<u8>,
 }
 
@@ -307,7 +310,11 @@ impl Server {
     fn take(&mut self, item: &Item<'_>) -> Result<(), String> {
         match (item, &self.answer) {
             (Item::Invocation(id), Some(answer)) => answer.append(*id, NO_STAMP, &mut self.out),
-            (Item::Event { whole, .. }, None) => respond(whole, &self.payload, &mut self.out)?,
+            (Item::Event { whole, .. }, None) => {
+                self.packet.clear();
+                respond(whole, &self.payload, &mut self.packet)?;
+                self.out.extend_from_slice(&self.packet);
+            }
             (Item::Ping(ping), _) => self.framing.append_pong(ping, &mut self.out),
             _ => {}
         }
@@ -316,16 +323,12 @@ impl Server {
 }
 
 /// The response to a request, where it wants it.
-fn respond(whole: &[u8], payload: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+fn respond(whole: &[u8], payload: &[u8], out: &mut BytesMut) -> Result<(), String> {
     let mut head = Vec::new();
     let request = publish_of(whole, &mut head)?;
     let topic = request.properties.response_topic.ok_or("a call came without a response topic")?;
     let properties = PublishProperties { correlation_data: request.properties.correlation_data, ..PublishProperties::default() };
-    let mut encoded = BytesMut::new();
-    let publish = Publish { topic, properties, payload, ..Publish::default() };
-    append_packet(&Packet::Publish(publish), Version::V5, &mut encoded)?;
-    out.extend_from_slice(&encoded);
-    Ok(())
+    append_packet(&Packet::Publish(Publish { topic, properties, payload, ..Publish::default() }), Version::V5, out)
 }
 
 #[cfg(test)]
@@ -360,12 +363,12 @@ mod tests {
         let template = mqtt_call("$call/a", "$reply/b", 10).unwrap();
         let mut request = Vec::new();
         template.append(77, NO_STAMP, &mut request);
-        let mut answer = Vec::new();
+        let mut answer = BytesMut::new();
         respond(&request, b"result", &mut answer).unwrap();
         assert_eq!(publish_of(&answer, &mut Vec::new()).unwrap().topic, "$reply/b");
         assert_eq!(correlation(&answer), Ok(77));
         // Of a large one only the head is there.
-        let mut large = Vec::new();
+        let mut large = BytesMut::new();
         respond(&request, &[b'x'; 100_000], &mut large).unwrap();
         assert_eq!(correlation(&large[..HEAD_BYTES]), Ok(77));
         let mut bare = BytesMut::new();

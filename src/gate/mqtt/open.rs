@@ -170,8 +170,7 @@ impl MqttGate {
 
 /// The announcement of our largest packet; nothing is announced where MQTT itself allows no larger one.
 fn packet_size(max_bytes: usize) -> Option<NonZeroU32> {
-    const MQTT_MAX_BYTES: u32 = 268_435_455 + 5;
-    u32::try_from(max_bytes).ok().filter(|bytes| *bytes < MQTT_MAX_BYTES).and_then(NonZeroU32::new)
+    u32::try_from(max_bytes).ok().filter(|_| max_bytes < wire::MAX_PACKET_BYTES).and_then(NonZeroU32::new)
 }
 
 fn protocol(version: Version) -> Protocol {

@@ -1,6 +1,7 @@
 //! The table `[limits]`: every bound of `model::Limits` under its own name.
 use super::value::{Problem, Value};
 use crate::model::Limits;
+use crate::wire::mqtt::MAX_PACKET_BYTES;
 
 macro_rules! limits {
     (numbers { $($number:ident >= $least:literal,)* } switches { $($switch:ident,)* }) => {
@@ -72,9 +73,6 @@ limits! {
     }
 }
 
-/// The largest MQTT packet: a remaining length of four bytes and the fixed header before it (MQTT 5, 1.5.5).
-const LARGEST_MQTT_PACKET_BYTES: usize = 268_435_455 + 5;
-
 /// What is wrong between bounds.
 pub(super) fn contradiction(limits: &Limits) -> Option<String> {
     if limits.max_packet_before_auth_bytes > limits.max_packet_bytes {
@@ -83,9 +81,9 @@ pub(super) fn contradiction(limits: &Limits) -> Option<String> {
             limits.max_packet_before_auth_bytes, limits.max_packet_bytes
         ));
     }
-    (limits.max_packet_bytes > LARGEST_MQTT_PACKET_BYTES).then(|| {
+    (limits.max_packet_bytes > MAX_PACKET_BYTES).then(|| {
         format!(
-            "limits.max_packet_bytes ({}) is above the largest MQTT packet: at most {LARGEST_MQTT_PACKET_BYTES}",
+            "limits.max_packet_bytes ({}) is above the largest MQTT packet: at most {MAX_PACKET_BYTES}",
             limits.max_packet_bytes
         )
     })
@@ -113,7 +111,7 @@ mod tests {
         assert_eq!(contradiction(&Limits::default()), None);
         let small = Limits { max_packet_bytes: 1_000, ..Limits::default() };
         assert!(contradiction(&small).is_some_and(|text| text.contains("max_packet_before_auth_bytes")));
-        let large = Limits { max_packet_bytes: LARGEST_MQTT_PACKET_BYTES + 1, ..Limits::default() };
+        let large = Limits { max_packet_bytes: MAX_PACKET_BYTES + 1, ..Limits::default() };
         assert!(contradiction(&large).is_some_and(|text| text.contains("largest MQTT packet")));
     }
 }

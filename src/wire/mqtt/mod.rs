@@ -36,6 +36,7 @@ pub use properties::{SubscriptionId, SubscriptionIds, UserPairs, UserProperties}
 pub use reason::ReasonCode;
 pub use topic::{SharedFilter, check_topic_filter, check_topic_name};
 pub use utf8::has_discouraged_character;
+pub use write::{MAX_PACKET_BYTES, MAX_REMAINING_LENGTH};
 
 use read::Reader;
 

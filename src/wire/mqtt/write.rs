@@ -5,7 +5,9 @@ use bytes::{BufMut, BytesMut};
 use super::Error;
 
 /// The largest remaining length that four bytes can express (2.1.4).
-pub(super) const MAX_REMAINING_LENGTH: usize = 268_435_455;
+pub const MAX_REMAINING_LENGTH: usize = 268_435_455;
+/// The largest packet: that and the fixed header before it.
+pub const MAX_PACKET_BYTES: usize = MAX_REMAINING_LENGTH + 5;
 
 /// How many bytes a variable byte integer takes (1.5.5).
 pub(super) const fn variable_byte_integer_len(value: usize) -> usize {
