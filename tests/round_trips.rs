@@ -43,8 +43,10 @@ fn kind() -> impl Strategy<Value = RequestKind> {
 }
 
 fn passthru() -> BoxedStrategy<Option<Box<Passthru>>> {
-    let fields = ("[a-z_]{1,8}".prop_map(Box::from), of(text()), of(text()), of(text()));
-    of(fields.prop_map(|(scheme, serializer, cipher, keyid)| Box::new(Passthru { scheme, serializer, cipher, keyid }))).boxed()
+    let fields = (of(text()), of(text()), of(text()), of(text()));
+    let passthru = fields.prop_map(|(scheme, serializer, cipher, keyid)| Passthru { scheme, serializer, cipher, keyid });
+    // One without attributes cannot be told from none.
+    passthru.prop_map(|passthru| Some(passthru).filter(|passthru| passthru.attributes().next().is_some()).map(Box::new)).boxed()
 }
 
 /// No arguments, arguments, or arguments and keywords.

@@ -64,27 +64,37 @@ impl Properties {
     /// Bytes of all its texts and data, and 16 for each user property.
     pub fn text_bytes(&self) -> usize {
         let user = self.user.iter().fold(0, |sum, (name, value)| sum + name.len() + value.len() + 16);
-        let passthru = self.passthru.as_ref().map_or(0, |passthru| {
-            let optional = [&passthru.serializer, &passthru.cipher, &passthru.keyid];
-            optional.into_iter().flatten().fold(passthru.scheme.len(), |sum, text| sum + text.len())
-        });
+        let passthru = self.passthru.iter().flat_map(|passthru| passthru.attributes()).map(|(_, text)| text.len()).sum::<usize>();
         let texts = [&self.content_type, &self.response_topic].into_iter().flatten();
         let data = self.correlation_data.as_ref().map_or(0, Bytes::len);
         texts.fold(user + passthru + data, |sum, text| sum + text.len())
     }
 }
 
-/// WAMP payload passthru mode (`ppt_*`): carried, never interpreted.
+/// WAMP payload passthru mode (`ppt_*`): carried, never interpreted, so that what is missing or empty stays so.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Passthru {
     /// `ppt_scheme`
-    pub scheme: Box<str>,
+    pub scheme: Option<Box<str>>,
     /// `ppt_serializer`
     pub serializer: Option<Box<str>>,
     /// `ppt_cipher`
     pub cipher: Option<Box<str>>,
     /// `ppt_keyid`
     pub keyid: Option<Box<str>>,
+}
+
+impl Passthru {
+    /// The attributes that are present, as WAMP names them.
+    pub fn attributes(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let all = [
+            ("ppt_scheme", &self.scheme),
+            ("ppt_serializer", &self.serializer),
+            ("ppt_cipher", &self.cipher),
+            ("ppt_keyid", &self.keyid),
+        ];
+        all.into_iter().filter_map(|(name, text)| Some((name, text.as_deref()?)))
+    }
 }
 
 /// A payload in other forms, each made at most once, however many receivers share the publication.

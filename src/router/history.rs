@@ -270,12 +270,7 @@ fn details(publication: &Publication, by_pattern: bool) -> Map<String, Value> {
     }
     let Some(properties) = publication.properties.as_deref() else { return details };
     if let Some(passthru) = &properties.passthru {
-        details.insert("ppt_scheme".to_owned(), (*passthru.scheme).into());
-        let optional =
-            [("ppt_serializer", &passthru.serializer), ("ppt_cipher", &passthru.cipher), ("ppt_keyid", &passthru.keyid)];
-        for (name, text) in optional {
-            details.extend(text.as_deref().map(|text| (name.to_owned(), text.into())));
-        }
+        details.extend(passthru.attributes().map(|(name, text)| (name.to_owned(), text.into())));
     }
     let mut mqtt = mqtt_details(properties);
     if !mqtt.is_empty() || properties.passthru.is_none() {

@@ -120,9 +120,16 @@ fn encode_properties(properties: &Properties, out: &mut Vec<u8>) {
         put_bytes(out, name.as_bytes());
         put_bytes(out, value.as_bytes());
     }
-    out.push(u8::from(properties.passthru.is_some()));
+    let scheme = properties.passthru.as_ref().map(|passthru| passthru.scheme.as_deref());
+    out.push(match scheme {
+        None => 0,
+        Some(Some(_)) => 1,
+        Some(None) => 2,
+    });
+    if let Some(scheme) = scheme.flatten() {
+        put_bytes(out, scheme.as_bytes());
+    }
     if let Some(passthru) = &properties.passthru {
-        put_bytes(out, passthru.scheme.as_bytes());
         for part in [&passthru.serializer, &passthru.cipher, &passthru.keyid] {
             put_optional(out, part.as_deref().map(str::as_bytes));
         }
@@ -215,8 +222,9 @@ fn decode_properties(input: &mut Input<'_>) -> Option<Properties> {
     }
     let passthru = match input.u8()? {
         0 => None,
-        1 => Some(Box::new(Passthru {
-            scheme: input.text()?.into(),
+        // 2: it names no scheme.
+        mark @ (1 | 2) => Some(Box::new(Passthru {
+            scheme: if mark == 1 { Some(input.text()?.into()) } else { None },
             serializer: optional_text(input)?,
             cipher: optional_text(input)?,
             keyid: optional_text(input)?,

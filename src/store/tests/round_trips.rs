@@ -23,7 +23,7 @@ fn payload() -> impl Strategy<Value = Payload> {
 
 fn properties() -> impl Strategy<Value = Box<Properties>> {
     let optional = || proptest::option::of(text());
-    let passthru = (text(), optional(), optional(), optional())
+    let passthru = (optional(), optional(), optional(), optional())
         .prop_map(|(scheme, serializer, cipher, keyid)| Box::new(Passthru { scheme, serializer, cipher, keyid }));
     let user = proptest::collection::vec((text(), text()), 0..4);
     (optional(), any::<Option<bool>>(), optional(), proptest::option::of(blob()), user, proptest::option::of(passthru)).prop_map(

@@ -167,7 +167,7 @@ pub(crate) fn passthru_entry<'a, R: Reader<'a>>(
     let Some(value) = option::<Box<str>, R>(key, reader, depth)? else { return Ok(true) };
     let passthru = passthru.get_or_insert_default();
     match key {
-        "ppt_scheme" => passthru.scheme = value,
+        "ppt_scheme" => passthru.scheme = Some(value),
         "ppt_serializer" => passthru.serializer = Some(value),
         "ppt_cipher" => passthru.cipher = Some(value),
         _ => passthru.keyid = Some(value),
@@ -175,26 +175,14 @@ pub(crate) fn passthru_entry<'a, R: Reader<'a>>(
     Ok(true)
 }
 
-/// The `ppt_*` keys that are present.
-fn passthru_fields(passthru: &Passthru) -> impl Iterator<Item = (&'static str, &str)> {
-    let scheme = Some(&passthru.scheme).filter(|scheme| !scheme.is_empty());
-    let optional = [
-        ("ppt_scheme", scheme),
-        ("ppt_serializer", passthru.serializer.as_ref()),
-        ("ppt_cipher", passthru.cipher.as_ref()),
-        ("ppt_keyid", passthru.keyid.as_ref()),
-    ];
-    optional.into_iter().filter_map(|(key, value)| Some((key, value?.as_ref())))
-}
-
 /// How many `ppt_*` keys `write_passthru` writes.
 pub(crate) fn passthru_entries(passthru: &Option<Box<Passthru>>) -> usize {
-    passthru.as_ref().map_or(0, |passthru| passthru_fields(passthru).count())
+    passthru.as_ref().map_or(0, |passthru| passthru.attributes().count())
 }
 
 /// Writes the `ppt_*` keys.
 pub(crate) fn write_passthru<W: Writer>(passthru: &Option<Box<Passthru>>, writer: &mut W) {
-    for (key, value) in passthru.iter().flat_map(|passthru| passthru_fields(passthru)) {
+    for (key, value) in passthru.iter().flat_map(|passthru| passthru.attributes()) {
         writer.key(key);
         writer.str(value);
     }

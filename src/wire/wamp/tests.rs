@@ -116,6 +116,9 @@ const GOOD: &[&str] = &[
     r#"[8,68,7,{},"com.app.error"]"#,
     r#"[16,1,{},"a.b"]"#,
     r#"[16,1,{"acknowledge":true,"exclude_me":false,"disclose_me":true,"retain":true,"exclude":[1,2],"exclude_authid":["a"],"exclude_authrole":[],"eligible":[3],"eligible_authid":["b"],"eligible_authrole":["c"],"rkey":"k","qos":2,"expiry_s":60,"dedup":"d","when":null,"watch":true,"will":{"x":1},"mqtt":{"qos":1,"retain":false,"user_properties":[["a","b"],["a","c"]],"content_type":"text/plain"},"ppt_scheme":"x_a","ppt_keyid":"k"},"a.b",[],{"k":[]}]"#,
+    // An attribute of payload passthru that is empty is not a missing one, and its scheme may be missing.
+    r#"[16,1,{"ppt_scheme":""},"a.b"]"#,
+    r#"[16,1,{"ppt_serializer":"","ppt_cipher":"","ppt_keyid":""},"a.b"]"#,
     r#"[17,1,2]"#,
     r#"[32,1,{"match":"prefix","get_retained":true,"nkey":"n","after":0,"retained":true,"retained_state":false,"snapshot":true,"filter":{"a":1}},"a"]"#,
     r#"[33,1,2]"#,
@@ -452,8 +455,10 @@ fn value() -> BoxedStrategy<Value> {
 }
 
 fn passthru() -> BoxedStrategy<Option<Box<Passthru>>> {
-    let fields = ("[a-z_]{1,8}".prop_map(Box::from), of(text()), of(text()), of(text()));
-    of(fields.prop_map(|(scheme, serializer, cipher, keyid)| Box::new(Passthru { scheme, serializer, cipher, keyid }))).boxed()
+    let fields = (of(text()), of(text()), of(text()), of(text()));
+    let passthru = fields.prop_map(|(scheme, serializer, cipher, keyid)| Passthru { scheme, serializer, cipher, keyid });
+    // One without attributes cannot be told from none.
+    passthru.prop_map(|passthru| Some(passthru).filter(|passthru| passthru.attributes().next().is_some()).map(Box::new)).boxed()
 }
 
 fn qos() -> impl Strategy<Value = Qos> {

@@ -266,10 +266,9 @@ impl Choice<'_, '_> {
             let response_topic = choice.maybe(|choice| choice.topic().as_mqtt().into());
             let correlation_data = choice.maybe(Self::bytes);
             let user = choice.several(3, |choice| (choice.plain_text(), choice.plain_text()));
-            let passthru = choice.maybe(|choice| {
-                let scheme = choice.text();
-                Box::new(Passthru { scheme, serializer: choice.maybe(Self::text), cipher: None, keyid: choice.maybe(Self::text) })
-            });
+            let (scheme, serializer, keyid) = (choice.maybe(Self::text), choice.maybe(Self::text), choice.maybe(Self::text));
+            let passthru = Passthru { scheme, serializer, cipher: None, keyid };
+            let passthru = Some(passthru).filter(|passthru| passthru.attributes().next().is_some()).map(Box::new);
             Box::new(Properties { content_type, payload_format, response_topic, correlation_data, user, passthru, outcome: None })
         })
     }
