@@ -308,7 +308,7 @@ impl Item for u64 {
     const MUST_BE: &'static str = "an integer from 0";
 
     fn take<'a, R: Reader<'a>>(token: Token<'a>, _: &mut R, _: usize) -> Result<Option<Self>, Fault> {
-        Ok(if let Token::Uint(value) = token { Some(value) } else { None })
+        Ok(token.uint())
     }
 
     fn write<W: Writer>(&self, writer: &mut W) {

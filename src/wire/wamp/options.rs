@@ -492,8 +492,8 @@ impl Item for ResourceKey {
     fn take<'a, R: Reader<'a>>(token: Token<'a>, _: &mut R, _: usize) -> Result<Option<Self>, Fault> {
         Ok(match token {
             Token::Str(text) => Some(ResourceKey(text.into())),
-            Token::Uint(value) => Some(ResourceKey(value.to_string().into())),
-            _ => None,
+            Token::Negative(n) => Some(ResourceKey((-1 - i128::from(n)).to_string().into())),
+            token => token.uint().map(|value| ResourceKey(value.to_string().into())),
         })
     }
 

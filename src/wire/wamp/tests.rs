@@ -677,7 +677,7 @@ proptest! {
 }
 
 #[test]
-fn whole_doubles_are_ids_in_binary_encodings() {
+fn whole_doubles_are_integers_in_binary_encodings() {
     // [16, 1, {"exclude": [2^40 as a double]}, "t"] as msgpackr writes it under wampy.
     let mut input = vec![0x94, 0x10, 0x01, 0x81, 0xA7];
     input.extend_from_slice(b"exclude");
@@ -692,4 +692,23 @@ fn whole_doubles_are_ids_in_binary_encodings() {
         bytes[14..22].copy_from_slice(&broken.to_be_bytes());
         assert!(decode(&Bytes::from(bytes), Encoding::MsgPack).is_err(), "{broken}");
     }
+    // [32, 1, {"after": 2^40 as a double}, "t"]
+    let double = ((1_u64 << 40) as f64).to_be_bytes();
+    let input = [b"\x94\x20\x01\x81\xA5after\xCB", &double[..], b"\xA1t"].concat();
+    let input = Bytes::from(input);
+    let Ok(Message::Subscribe { options, .. }) = decode(&input, Encoding::MsgPack) else { panic!("no SUBSCRIBE") };
+    assert_eq!(options.after, Some(1 << 40));
+}
+
+#[test]
+fn a_resource_key_is_a_string_or_any_integer() {
+    let key = |rkey: &str| match decode(&Bytes::from(format!(r#"[48,1,{{"rkey":{rkey}}},"p"]"#)), Encoding::Json) {
+        Ok(Message::Call { options, .. }) => options.rkey.map(|key| key.0.to_string()),
+        _ => None,
+    };
+    let keys = ["\"7\"", "7", "-7", "-18446744073709551616", "0.5", "[]"].map(key);
+    assert_eq!(
+        keys.each_ref().map(|key| key.as_deref()),
+        [Some("7"), Some("7"), Some("-7"), Some("-18446744073709551616"), None, None]
+    );
 }

@@ -57,13 +57,18 @@ pub(crate) enum Token<'a> {
 }
 
 impl Token<'_> {
-    /// The id that it says. msgpackr and cbor-x, under wampy, write whole numbers from 2^32 on as doubles.
-    pub(crate) fn id(&self) -> Option<u64> {
+    /// The integer from 0 that it says. msgpackr and cbor-x, under wampy, write whole numbers from 2^32 on as doubles.
+    pub(crate) fn uint(&self) -> Option<u64> {
         match self {
-            Token::Uint(id @ 1..=MAX_ID) => Some(*id),
-            Token::F64(id) if *id >= 1.0 && *id <= MAX_ID as f64 && id.fract() == 0.0 => Some(*id as u64),
+            Token::Uint(value) => Some(*value),
+            Token::F64(value) if *value >= 0.0 && *value <= MAX_ID as f64 && value.fract() == 0.0 => Some(*value as u64),
             _ => None,
         }
+    }
+
+    /// The id that it says.
+    pub(crate) fn id(&self) -> Option<u64> {
+        self.uint().filter(|id| (1..=MAX_ID).contains(id))
     }
 }
 
