@@ -1,6 +1,7 @@
 //! What a SUBSCRIBE selects, as both protocols say it (MAPPING.md, SUBSCRIBE options).
 use serde_json::Value;
 
+use crate::model::arguments::integer;
 use crate::model::command::{Past, Selection};
 use crate::model::{EventId, Reason};
 
@@ -30,7 +31,7 @@ pub fn of_properties<'a>(properties: impl Iterator<Item = (&'a str, &'a str)>) -
     let (mut after, mut last, mut selection, mut retained_only) = (None, None, Selection::default(), false);
     for (name, text) in properties {
         let value = || serde_json::from_str::<Value>(text).map_err(|_| Reason::InvalidArgument);
-        let number = || value()?.as_u64().map(Some).ok_or(Reason::InvalidArgument);
+        let number = || integer(&value()?).map(Some).ok_or(Reason::InvalidArgument);
         let flag = || value()?.as_bool().ok_or(Reason::InvalidArgument);
         match name {
             "corsac-after" => after = number()?,

@@ -2,6 +2,7 @@
 use serde_json::{Map, Value};
 
 use super::Reason;
+use super::id::MAX_ID;
 
 /// What such a procedure is called with. A value may be given by its name or in its place; options may also stand together in one
 /// object in the place of options. `null` counts as not given.
@@ -32,12 +33,12 @@ impl Arguments {
 
     /// An argument that must be there, as an integer from 0.
     pub fn number(&self, place: usize, name: &str) -> Result<u64, Reason> {
-        self.find(place, name).and_then(Value::as_u64).ok_or(Reason::InvalidArgument)
+        self.find(place, name).and_then(integer).ok_or(Reason::InvalidArgument)
     }
 
     /// An option as an integer from 0.
     pub fn number_option(&self, place: usize, name: &str) -> Result<Option<u64>, Reason> {
-        self.option(place, name).map(|value| value.as_u64().ok_or(Reason::InvalidArgument)).transpose()
+        self.option(place, name).map(|value| integer(value).ok_or(Reason::InvalidArgument)).transpose()
     }
 
     /// An option as text.
@@ -51,6 +52,12 @@ impl Arguments {
     }
 }
 
+/// The integer from 0 that `value` is. Clients whose numbers are doubles may write one as such (`1099511627776.0`).
+pub fn integer(value: &Value) -> Option<u64> {
+    let whole = || value.as_f64().filter(|number| number.fract() == 0.0 && (0.0..=MAX_ID as f64).contains(number));
+    value.as_u64().or_else(|| whole().map(|number| number as u64))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -61,6 +68,15 @@ mod tests {
         match (list, named) {
             (Value::Array(list), Value::Object(named)) => Arguments { list, named },
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_whole_double_is_an_integer() {
+        let numbers = [json!(7), json!(u64::MAX), json!(7.0), json!(-0.0), json!((1_u64 << 40) as f64)];
+        assert_eq!(numbers.each_ref().map(integer), [Some(7), Some(u64::MAX), Some(7), Some(0), Some(1 << 40)]);
+        for other in [json!(-1), json!(-1.0), json!(0.5), json!(1e300), json!("7"), json!([7])] {
+            assert_eq!(integer(&other), None, "{other}");
         }
     }
 

@@ -7,7 +7,7 @@ use super::DELAY;
 use super::change::{Change, Token, queue_of};
 use super::item::{Grant, Settings, Stats};
 use super::state::MAX_TAKE;
-use crate::model::arguments::Arguments;
+use crate::model::arguments::{Arguments, integer};
 use crate::model::command::{Call, Outcome};
 use crate::model::payload::Part;
 use crate::model::record::Kind;
@@ -138,8 +138,7 @@ impl Router {
 fn token(arguments: &Arguments) -> Result<Token, Reason> {
     match arguments.find(0, "token") {
         Some(Value::String(text)) => text.parse(),
-        Some(Value::Number(number)) => number.as_u64().map(|claim| Token(claim, 0)).ok_or(Reason::InvalidArgument),
-        _ => Err(Reason::InvalidArgument),
+        other => other.and_then(integer).map(|claim| Token(claim, 0)).ok_or(Reason::InvalidArgument),
     }
 }
 
