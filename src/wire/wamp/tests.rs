@@ -154,6 +154,79 @@ fn every_message_survives_every_encoding() {
     }
 }
 
+/// `value` with each of its parts, itself among them, replaced by a mark in turn; those of a dictionary also without the others.
+fn marked(value: &serde_json::Value) -> Vec<serde_json::Value> {
+    use serde_json::Value::{Array, Object, String};
+    let mut all = vec![String(MARK.to_owned())];
+    match value {
+        Array(list) => all.extend((0..list.len()).flat_map(|at| {
+            marked(&list[at]).into_iter().map(move |part| {
+                let mut list = list.clone();
+                list[at] = part;
+                Array(list)
+            })
+        })),
+        Object(map) => all.extend(map.iter().flat_map(|(key, value)| {
+            marked(value).into_iter().flat_map(move |part| {
+                let alone = serde_json::Map::from_iter([(key.clone(), part)]);
+                [map.clone().into_iter().chain(alone.clone()).collect(), Object(alone)]
+            })
+        })),
+        _ => {}
+    }
+    all
+}
+
+const MARK: &str = "@here@";
+
+/// What a part of a message is replaced by: empty, at a bound, or of another type.
+const PARTS: &[&str] = &[
+    "null",
+    "true",
+    "0",
+    "-1",
+    "-0",
+    "4294967296",
+    "9007199254740993",
+    "18446744073709551616",
+    "-9223372036854775809",
+    "0.5",
+    "1e999",
+    "1e-999",
+    r#""""#,
+    r#""\u0000""#,
+    r#""\u0000AQI=""#,
+    r#""\u0000AQI""#,
+    r#""exact""#,
+    "[]",
+    r#"[""]"#,
+    "[[]]",
+    r#"[["","\u0000"]]"#,
+    "{}",
+    r#"{"":""}"#,
+    r#"{"features":{}}"#,
+];
+
+#[test]
+fn whatever_is_accepted_survives_every_encoding() {
+    let mut accepted = 0;
+    for text in GOOD {
+        for (marked, part) in marked(&parse(text)).iter().flat_map(|marked| PARTS.iter().map(move |part| (marked, part))) {
+            let text = marked.to_string().replace(&format!("\"{MARK}\""), part);
+            let input = Bytes::from(text.clone());
+            let Ok(message) = decode(&input, Encoding::Json) else { continue };
+            accepted += 1;
+            assert_eq!(decode(&encoded(&message, Encoding::Json), Encoding::Json).as_ref(), Ok(&message), "{text}");
+            for encoding in ENCODINGS {
+                let out = encoded(&message, encoding);
+                let again = decode(&out, encoding).unwrap_or_else(|error| panic!("{text} in {encoding:?}: {error}"));
+                assert_eq!(encoded(&again, encoding), out, "{text} in {encoding:?}");
+            }
+        }
+    }
+    assert!(accepted > 500, "{accepted}");
+}
+
 /// As in payloads: infinity is another number, and JSON has none.
 #[test]
 fn a_decimal_beyond_all_numbers_is_its_text() {
