@@ -110,7 +110,8 @@ fn bench_rpc(arguments: &RpcArguments) -> Result<(), String> {
             procedure: unique("bench/"),
         };
         let router = side.router();
-        let measured = rpc::load(&calls, &side.target, &side.other)?.drive(common.timing(), router.as_ref(), common.quiet)?;
+        let measured =
+            or_usage(rpc::load(&calls, &side.target, &side.other)).drive(common.timing(), router.as_ref(), common.quiet)?;
         Ok(side.outcome(&work, "results", measured.received, &measured, router.as_ref()))
     })
 }
