@@ -3,7 +3,7 @@
 //! In the file a realm is its name, the id that it is as of, and its entries, each behind its length; an empty name is the end.
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::state::{Entry, Rebuilt, bytes_from, put_bytes};
 use crate::model::{EventId, Limits};
@@ -112,8 +112,27 @@ pub fn replay<D: Disk>(
     }
 }
 
+/// How much of a processor, and of the disk, a fold leaves to those who are served meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pace {
+    /// Half: space waits for it.
+    Brisk,
+    /// Four fifths: nobody waits for it, and only the start after a loss of the projections would be longer.
+    Easy,
+}
+
+impl Pace {
+    /// How long to rest after so much work.
+    fn rest(self, worked: Duration) -> Duration {
+        match self {
+            Pace::Brisk => worked,
+            Pace::Easy => worked * 4,
+        }
+    }
+}
+
 /// Folds and writes a snapshot as of the last sealed segment; `None` if nothing is sealed.
-pub fn write(job: SnapshotJob<OsDisk>, limits: &Limits) -> Result<Option<SnapshotDone<OsDisk>>, Error> {
+pub fn write(job: SnapshotJob<OsDisk>, limits: &Limits, pace: Pace) -> Result<Option<SnapshotDone<OsDisk>>, Error> {
     let mut as_of: AsOf = job.reader().sealed_heads();
     for (realm, before) in job.previous_ids() {
         match as_of.iter_mut().find(|(name, _)| name == realm) {
@@ -129,6 +148,7 @@ pub fn write(job: SnapshotJob<OsDisk>, limits: &Limits) -> Result<Option<Snapsho
     let mut fold = Fold {
         reader: job.reader().clone(),
         limits: limits.clone(),
+        pace,
         previous,
         realms: as_of.iter().cloned().collect(),
         current: None,
@@ -147,6 +167,7 @@ pub fn write(job: SnapshotJob<OsDisk>, limits: &Limits) -> Result<Option<Snapsho
 struct Fold {
     reader: Reader<OsDisk>,
     limits: Limits,
+    pace: Pace,
     previous: Option<Entries<<OsDisk as Disk>::File>>,
     realms: VecDeque<(Arc<str>, EventId)>,
     current: Option<Box<dyn Iterator<Item = Entry>>>,
@@ -164,8 +185,7 @@ impl Fold {
         }
         let mut began = Instant::now();
         replay(&self.reader, realm, &mut rebuilt, Some(until), |_| {
-            // Nobody waits for it: half of a processor is for others.
-            std::thread::sleep(began.elapsed());
+            std::thread::sleep(self.pace.rest(began.elapsed()));
             began = Instant::now();
         })?;
         Ok(rebuilt)

@@ -4,7 +4,7 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-use super::fold;
+use super::fold::{self, Pace};
 use super::writer::{Job, ask};
 use crate::model::Limits;
 use crate::net::clock::now_ms;
@@ -54,8 +54,9 @@ impl Keeper {
         let extent = self.reader.extent();
         let mut plan = self.reader.plan_retention(&self.rules, now_ms())?;
         let has_grown = extent.uncarried_bytes > extent.snapshot_bytes.max(MIN_GROWTH_BYTES);
-        if plan.held_up() > 0 || has_grown {
-            self.snapshot()?;
+        let is_held_up = plan.held_up() > 0;
+        if is_held_up || has_grown {
+            self.snapshot(if is_held_up { Pace::Brisk } else { Pace::Easy })?;
             plan = self.reader.plan_retention(&self.rules, now_ms())?;
         }
         if plan.trimmable() > 0 {
@@ -66,9 +67,9 @@ impl Keeper {
     }
 
     /// Replaces the snapshot by one as of the last sealed segment.
-    fn snapshot(&self) -> Result<(), Error> {
+    fn snapshot(&self, pace: Pace) -> Result<(), Error> {
         let Some(job) = ask(&self.jobs, Job::StartSnapshot).transpose()? else { return Ok(()) };
-        let Some(done) = fold::write(job, &self.limits)? else { return Ok(()) };
+        let Some(done) = fold::write(job, &self.limits, pace)? else { return Ok(()) };
         ask(&self.jobs, |answer| Job::FinishSnapshot(done, answer)).unwrap_or(Ok(()))
     }
 }
