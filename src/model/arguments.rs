@@ -2,7 +2,7 @@
 use serde_json::{Map, Value};
 
 use super::Reason;
-use super::id::MAX_ID;
+use super::id::whole;
 
 /// What such a procedure is called with. A value may be given by its name or in its place; options may also stand together in one
 /// object in the place of options. `null` counts as not given.
@@ -54,8 +54,7 @@ impl Arguments {
 
 /// The integer from 0 that `value` is. Clients whose numbers are doubles may write one as such (`1099511627776.0`).
 pub fn integer(value: &Value) -> Option<u64> {
-    let whole = || value.as_f64().filter(|number| number.fract() == 0.0 && (0.0..=MAX_ID as f64).contains(number));
-    value.as_u64().or_else(|| whole().map(|number| number as u64))
+    value.as_u64().or_else(|| value.as_f64().and_then(whole))
 }
 
 #[cfg(test)]

@@ -5,6 +5,11 @@ use std::num::NonZeroU16;
 /// The largest id that WAMP allows, 2^53: every WAMP id is in 1..=2^53 (WAMP: Basic, Identifiers).
 pub const MAX_ID: u64 = 1 << 53;
 
+/// The integer from 0 that a double stands for: up to [`MAX_ID`] each has a double of its own.
+pub(crate) fn whole(number: f64) -> Option<u64> {
+    (number.fract() == 0.0 && (0.0..=MAX_ID as f64).contains(&number)).then_some(number as u64)
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

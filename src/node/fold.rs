@@ -113,7 +113,7 @@ pub fn replay<D: Disk>(
 }
 
 /// How much of a processor, and of the disk, a fold leaves to those who are served meanwhile.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Pace {
     /// Half: space waits for it.
     Brisk,

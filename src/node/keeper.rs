@@ -54,9 +54,9 @@ impl Keeper {
         let extent = self.reader.extent();
         let mut plan = self.reader.plan_retention(&self.rules, now_ms())?;
         let has_grown = extent.uncarried_bytes > extent.snapshot_bytes.max(MIN_GROWTH_BYTES);
-        let is_held_up = plan.held_up() > 0;
-        if is_held_up || has_grown {
-            self.snapshot(if is_held_up { Pace::Brisk } else { Pace::Easy })?;
+        let pace = if plan.held_up() > 0 { Some(Pace::Brisk) } else { has_grown.then_some(Pace::Easy) };
+        if let Some(pace) = pace {
+            self.snapshot(pace)?;
             plan = self.reader.plan_retention(&self.rules, now_ms())?;
         }
         if plan.trimmable() > 0 {

@@ -120,19 +120,22 @@ fn encode_properties(properties: &Properties, out: &mut Vec<u8>) {
         put_bytes(out, name.as_bytes());
         put_bytes(out, value.as_bytes());
     }
-    let scheme = properties.passthru.as_ref().map(|passthru| passthru.scheme.as_deref());
-    out.push(match scheme {
-        None => 0,
-        Some(Some(_)) => 1,
-        Some(None) => 2,
-    });
-    if let Some(scheme) = scheme.flatten() {
-        put_bytes(out, scheme.as_bytes());
+    match &properties.passthru {
+        None => out.push(0),
+        Some(passthru) => encode_passthru(passthru, out),
     }
-    if let Some(passthru) = &properties.passthru {
-        for part in [&passthru.serializer, &passthru.cipher, &passthru.keyid] {
-            put_optional(out, part.as_deref().map(str::as_bytes));
+}
+
+fn encode_passthru(passthru: &Passthru, out: &mut Vec<u8>) {
+    match &passthru.scheme {
+        Some(scheme) => {
+            out.push(1);
+            put_bytes(out, scheme.as_bytes());
         }
+        None => out.push(2),
+    }
+    for part in [&passthru.serializer, &passthru.cipher, &passthru.keyid] {
+        put_optional(out, part.as_deref().map(str::as_bytes));
     }
 }
 

@@ -157,20 +157,16 @@ pub(crate) fn passthru_entry<'a, R: Reader<'a>>(
     reader: &mut R,
     depth: usize,
 ) -> Result<bool, Fault> {
-    let key = match key {
-        "ppt_scheme" => "ppt_scheme",
-        "ppt_serializer" => "ppt_serializer",
-        "ppt_cipher" => "ppt_cipher",
-        "ppt_keyid" => "ppt_keyid",
+    type Place = fn(&mut Passthru) -> &mut Option<Box<str>>;
+    let (key, place): (_, Place) = match key {
+        "ppt_scheme" => ("ppt_scheme", |passthru| &mut passthru.scheme),
+        "ppt_serializer" => ("ppt_serializer", |passthru| &mut passthru.serializer),
+        "ppt_cipher" => ("ppt_cipher", |passthru| &mut passthru.cipher),
+        "ppt_keyid" => ("ppt_keyid", |passthru| &mut passthru.keyid),
         _ => return Ok(false),
     };
-    let Some(value) = option::<Box<str>, R>(key, reader, depth)? else { return Ok(true) };
-    let passthru = passthru.get_or_insert_default();
-    match key {
-        "ppt_scheme" => passthru.scheme = Some(value),
-        "ppt_serializer" => passthru.serializer = Some(value),
-        "ppt_cipher" => passthru.cipher = Some(value),
-        _ => passthru.keyid = Some(value),
+    if let Some(value) = option(key, reader, depth)? {
+        *place(passthru.get_or_insert_default()) = Some(value);
     }
     Ok(true)
 }

@@ -1,5 +1,5 @@
 //! The one token stream that JSON, MsgPack and CBOR are read as and written from; neither side recurses.
-use crate::model::id::MAX_ID;
+use crate::model::id::{MAX_ID, whole};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -61,7 +61,7 @@ impl Token<'_> {
     pub(crate) fn uint(&self) -> Option<u64> {
         match self {
             Token::Uint(value) => Some(*value),
-            Token::F64(value) if *value >= 0.0 && *value <= MAX_ID as f64 && value.fract() == 0.0 => Some(*value as u64),
+            Token::F64(value) => whole(*value),
             _ => None,
         }
     }
