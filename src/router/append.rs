@@ -720,7 +720,7 @@ pub(super) fn is_conditional(options: &Option<Box<PublishOptions>>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use serde_json::Value;
@@ -1007,6 +1007,20 @@ mod tests {
             }
             self.followed
         }
+    }
+
+    /// The world of one seed, for its trace.
+    pub fn play(seed: u64, prepare: &dyn Fn(&mut Realm)) -> u32 {
+        let mut clients = Clients::new(seed);
+        prepare(&mut clients.realm);
+        (0..120).for_each(|_| clients.step());
+        while clients.realm.on_their_way() > 0 || !clients.realm.reads.is_empty() {
+            match clients.realm.on_their_way() {
+                0 => clients.realm.page(),
+                _ => clients.realm.append(),
+            }
+        }
+        clients.realm.trace.hash()
     }
 
     #[test]

@@ -52,6 +52,7 @@ impl Passage {
         let Some(passage) = merged else { return *merged = Some(more) };
         passage.qos = passage.qos.max(more.qos);
         passage.retain |= more.retain;
+        passage.by_pattern |= more.by_pattern;
         passage.subscriptions.extend(more.subscriptions);
     }
 }

@@ -492,6 +492,6 @@ fn json_args(value: &Value) -> Payload {
 }
 
 #[cfg(test)]
-mod random;
+pub(super) mod random;
 #[cfg(test)]
 mod tests;

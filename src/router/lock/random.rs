@@ -282,6 +282,15 @@ fn asked(record: &Record) -> Option<(u64, EventId)> {
     }
 }
 
+/// The world of one seed, for its trace.
+pub fn play(seed: u64, prepare: &dyn Fn(&mut Realm)) -> u32 {
+    let mut history = History::new(seed);
+    prepare(&mut history.realm);
+    (0..150).for_each(|_| history.step());
+    history.end();
+    history.realm.trace.hash()
+}
+
 #[test]
 fn every_history_of_locks_has_one_order() {
     let (mut grants, mut most_waiting) = (0, 0);

@@ -1,4 +1,8 @@
 //! A realm for tests: opens sessions of both protocols, sends commands, and keeps what each connection is told.
+pub mod text;
+mod trace;
+mod world;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -47,6 +51,8 @@ pub struct Realm {
     /// Connections of which nothing waits any more.
     pub settled: Vec<ConnectionId>,
     inboxes: BTreeMap<ConnectionId, VecDeque<Delivery>>,
+    /// Everything that the router has asked for.
+    pub trace: text::Trace,
 }
 
 /// What a callee announces that can do everything.
@@ -83,6 +89,7 @@ impl Realm {
             is_disk_slow: false,
             settled: Vec::new(),
             inboxes: BTreeMap::new(),
+            trace: text::Trace::default(),
         }
     }
 
@@ -158,6 +165,7 @@ impl Realm {
 
     fn collect_effects(&mut self) {
         while let Some(effect) = self.router.poll_effect() {
+            self.trace.note(&effect);
             match effect {
                 Effect::Deliver(connection, delivery) => self.inboxes.entry(connection).or_default().push_back(delivery),
                 Effect::Append(ticket, draft) => {
@@ -172,7 +180,9 @@ impl Realm {
     }
 
     fn note(&mut self, ticket: Ticket, draft: Draft) {
-        self.tickets.push_back((ticket, draft.into_item("realm1".into())));
+        let item = draft.into_item("realm1".into());
+        self.trace.note_item(&item);
+        self.tickets.push_back((ticket, item));
     }
 
     /// The next thing on its way into the history has its place.
