@@ -80,7 +80,8 @@ impl WampGate {
     }
 }
 
-/// What the router announces, and does.
+/// The roles and features that the router announces, and has. The specification wants `callee` beside event history (WAMP: Advanced,
+/// Event History), but Autobahn|Python ends a session whose WELCOME names any other role than `broker` and `dealer`.
 fn announced(has_history: bool) -> Roles {
     let broker = options::Features {
         publisher_identification: Some(true),
@@ -103,9 +104,7 @@ fn announced(has_history: bool) -> Roles {
         ..options::Features::default()
     };
     let role = |features| Some(Role { features: Some(Box::new(features)) });
-    // Who has event history serves procedures of its own (WAMP: Advanced, Event History).
-    let callee = has_history.then(Role::default);
-    Roles { broker: role(broker), dealer: role(dealer), callee, ..Roles::default() }
+    Roles { broker: role(broker), dealer: role(dealer), ..Roles::default() }
 }
 
 /// What the client announced and the router must respect.
@@ -116,5 +115,21 @@ fn features(details: &HelloDetails) -> Features {
         callee_canceling: has(|features| features.call_canceling),
         callee_progress: has(|features| features.progressive_call_results),
         callee_timeout: has(|features| features.call_timeout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_roles_are_broker_and_dealer_and_no_other() {
+        for has_history in [false, true] {
+            let Roles { publisher, subscriber, caller, callee, broker, dealer } = announced(has_history);
+            assert_eq!((publisher, subscriber, caller, callee), (None, None, None, None));
+            let features = broker.and_then(|role| role.features).map(|features| features.event_history);
+            assert_eq!(features, Some(has_history.then_some(true)));
+            assert!(dealer.is_some());
+        }
     }
 }
