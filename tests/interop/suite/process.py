@@ -30,14 +30,15 @@ class Refused(Exception):
 class Router:
     """The router under test, on ports that the system chose."""
 
-    def __init__(self, http, mqtt, process=None):
-        self.http, self.mqtt, self.process = http, mqtt, process
+    def __init__(self, http, mqtt, process=None, directory=None):
+        self.http, self.mqtt, self.process, self.directory = http, mqtt, process, directory
 
     @classmethod
-    async def start(cls, binary, log, arguments=()):
-        """Runs `binary` and reads from its banner where it listens."""
+    async def start(cls, binary, log, directory, arguments=()):
+        """Runs `binary` in `directory` as a newcomer does, without a flag but for the ports, and reads from its banner where it
+        listens; `arguments` are what a suite of its own needs beyond that."""
         process = await asyncio.create_subprocess_exec(
-            binary, "run", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--memory", *arguments,
+            os.path.abspath(binary), "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", *arguments, cwd=directory,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log,
             env={name: value for name, value in os.environ.items() if not name.startswith("CORSAC_")})
         banner, http, mqtt = "", None, None
@@ -50,7 +51,7 @@ class Router:
                 http = found[1]
             others = [address for address in re.findall(r"mqtt://([\d.]+:\d+)", banner) if address != http]
             mqtt = others[0] if others else None
-        router = cls(http, mqtt, process)
+        router = cls(http, mqtt, process, directory)
         router.drain = asyncio.create_task(process.stdout.read())
         return router
 

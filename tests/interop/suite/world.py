@@ -2,11 +2,13 @@
 import asyncio
 import contextlib
 import dataclasses
+import pathlib
+import tempfile
 import time
 
 from .kinds import BY_NAME
-from .peers import DEADLINE_S, Failure, MqttPeer, WampPeer, limited
-from .process import Line, Refused
+from .peers import DEADLINE_S, Failure, MqttPeer, WampPeer, expect, limited
+from .process import Line, Refused, Router
 
 SCENARIOS = []
 
@@ -21,6 +23,7 @@ class Scenario:
     kinds: object = None  # a choice of kinds: run for each of them
     needs: tuple = ()  # names of kinds that it uses besides
     grid: bool = False  # reports pairs
+    in_memory: bool = False  # belongs to the short pass with --memory
 
     def fits(self, kind):
         return self.kinds is None or self.kinds(kind)
@@ -36,21 +39,52 @@ class Result:
     seconds: float = 0.0
 
 
-def scenario(title, clause, kinds=None, grid=False, needs=()):
-    """Registers a scenario: `run(world)`, `run(world, kind)` for each of `kinds`, or `run(world, record)` for a grid."""
+def scenario(title, clause, kinds=None, grid=False, needs=(), in_memory=None):
+    """Registers a scenario: `run(world)`, `run(world, kind)` for each of `kinds`, or `run(world, record)` for a grid. Those that
+    run for each kind belong to the pass with --memory too, unless `in_memory` says otherwise."""
     def register(run):
-        SCENARIOS.append(Scenario(title, clause, run, kinds, needs, grid))
+        is_short = kinds is not None and not grid
+        SCENARIOS.append(Scenario(title, clause, run, kinds, needs, grid, is_short if in_memory is None else in_memory))
         return run
     return register
 
 
-class World:
-    """One router and the drivers; `kinds` are those that take part, `device` is the binary of the demo's device, `binary` that of
-    the router, and `installed` where the clients are."""
+@contextlib.contextmanager
+def empty_directory():
+    """A directory that is gone at the end."""
+    with tempfile.TemporaryDirectory(prefix="corsac-interop-", ignore_cleanup_errors=True) as name:
+        yield pathlib.Path(name)
 
-    def __init__(self, router, drivers, kinds, device=None, binary=None, installed=None):
-        self.router, self.drivers, self.kinds, self.device = router, drivers, kinds, device
-        self.binary, self.installed = binary, installed
+
+class World:
+    """One router and the drivers; `kinds` are those that take part. Of the command line's options, `device` is the binary of the
+    demo's device, `binary` that of the router, `installed` where the clients are, and `memory` is the short pass."""
+
+    def __init__(self, router, drivers, kinds, options):
+        self.router, self.drivers, self.kinds, self.options = router, drivers, kinds, options
+        self.device, self.binary, self.installed = options.device, options.binary, options.installed
+
+    def tried(self, scenario):
+        """The kinds that a scenario runs for: in the short pass the last one of each library alone."""
+        fitting = [kind for kind in self.kinds if scenario.fits(kind)]
+        return list({kind.driver: kind for kind in fitting}.values()) if self.options.memory else fitting
+
+    @contextlib.asynccontextmanager
+    async def another(self, *arguments, configuration=None, directory=None):
+        """A world like this one with a router of its own, for what the default start does not do: started with `arguments`, and
+        with the text `configuration` as its file, in `directory` or an empty one."""
+        expect(self.binary, "no binary to run")
+        with contextlib.ExitStack() as stack:
+            directory = directory or stack.enter_context(empty_directory())
+            if configuration is not None:
+                (directory / "corsac.toml").write_text(configuration)
+                arguments = ("--config", "corsac.toml", *arguments)
+            log = stack.enter_context(open(self.installed / "another-router.log", "ab"))
+            router = await Router.start(self.binary, log, directory, arguments)
+            try:
+                yield World(router, self.drivers, self.kinds, self.options)
+            finally:
+                await router.stop()
 
     def has(self, *names):
         """Whether all these kinds take part."""
@@ -129,4 +163,4 @@ async def run_scenario(world, scenario):
         async with gate:
             return await attempt(scenario, (kind.name,), scenario.run(world, kind), 6 * DEADLINE_S)
 
-    return list(await asyncio.gather(*(one(kind) for kind in world.kinds if scenario.fits(kind))))
+    return list(await asyncio.gather(*(one(kind) for kind in world.tried(scenario))))
