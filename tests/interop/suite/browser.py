@@ -1,11 +1,10 @@
 """A page in headless Chromium, and the demo's device, as the scenarios see them."""
-import asyncio
 import contextlib
 import json
-import signal
 
 from .peers import DEADLINE_S, NUMBERS, Failure, expect, within
 from .process import Refused
+from .program import Program
 
 OPENING_S = 60  # Chromium may have to start first, on a busy machine
 
@@ -96,47 +95,18 @@ class Page:
         expect(not foreign, f"{self.path} asks elsewhere: {foreign}")
 
 
-class Device:
-    """The demo's device as its own process, connected to the router over MQTT."""
+class Device(Program):
+    """The demo's device as its own process, connected to the router over MQTT; in no case does it say goodbye to the router."""
 
     def __init__(self, world):
-        self.command, self.lines, self.news = (world.device, world.router.mqtt), [], asyncio.Event()
+        expect(world.device, "no device to run: name its binary with --device")
+        super().__init__(world.device, world.router.mqtt)
 
     async def __aenter__(self):
-        expect(self.command[0], "no device to run: name its binary with --device")
-        self.process = await asyncio.create_subprocess_exec(
-            *self.command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT)
-        self.reader = asyncio.create_task(self._read())
+        await super().__aenter__()
         try:
             await self.says("connected to")
         except BaseException:
             await self.kill()
             raise
         return self
-
-    async def __aexit__(self, *failure):
-        await self.kill(signal.SIGTERM)
-
-    async def _read(self):
-        while line := await self.process.stdout.readline():
-            self.lines.append(line.decode(errors="replace").rstrip())
-            self.news.set()
-
-    async def says(self, text, seconds=DEADLINE_S):
-        """Waits until a line that the device printed contains `text`."""
-        async def said():
-            while not any(text in line for line in self.lines):
-                self.news.clear()
-                await self.news.wait()
-        try:
-            await within(said(), f"the device to say {text!r}", seconds)
-        except Failure as failure:
-            raise Failure(f"{failure}; it said {self.lines[-6:]}") from None
-
-    async def kill(self, how=signal.SIGKILL):
-        """Ends the process; in no case does it say goodbye to the router."""
-        if self.process.returncode is None:
-            self.process.send_signal(how)
-        await self.process.wait()
-        await self.reader
