@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::clock::now_ms;
 use super::connection::Connection;
+use super::host::{self, Host, Named};
 use super::listener::{self, Entrance, Guest};
 use super::origin::{origin_allowed, origin_refusal};
 use super::websocket::{Carries, WebSocket};
@@ -26,6 +27,9 @@ use crate::wire::wamp::Subprotocol;
 
 /// The pages that are no WebSocket.
 pub type Pages = axum::Router;
+
+/// Characters of a refusal that the log repeats: names of clients are in it.
+const MAX_LOGGED_CHARS: usize = 512;
 
 /// What a WebSocket speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,13 +43,15 @@ pub async fn serve(socket: TcpStream, peer: SocketAddr, guest: Guest, entrance: 
     let guest = Arc::new(guest);
     let limits = &entrance.settings.limits;
     let pages = TowerToHyperService::new(entrance.pages.clone());
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
         let (pages, guest, entrance) = (pages.clone(), guest.clone(), entrance.clone());
         async move {
-            if is_upgrade(request.headers()) {
-                return Ok::<_, Infallible>(upgrade(request, peer, guest, entrance));
+            let is_upgrade = is_upgrade(request.headers());
+            match admit(&mut request, is_upgrade, &entrance) {
+                Err((status, text)) => Ok::<_, Infallible>(refuse(status, &text, peer)),
+                Ok(asked) if is_upgrade => Ok(upgrade(request, &asked, peer, guest, entrance)),
+                Ok(_) => pages.call(request.map(Body::new)).await,
             }
-            pages.call(request.map(Body::new)).await
         }
     });
     let connection = hyper::server::conn::http1::Builder::new()
@@ -62,14 +68,35 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
+/// Why a request is not answered as it wishes: the status, and a sentence that says what to do.
+type Refusal = (StatusCode, String);
+
+/// Whether the listener answers to the names that the request asks for, which are returned; notes how it was named.
+fn admit(request: &mut Request<Incoming>, is_upgrade: bool, entrance: &Entrance) -> Result<Vec<Host>, Refusal> {
+    let asked = host::asked(request).map_err(|text| (StatusCode::BAD_REQUEST, text.to_owned()))?;
+    let named = match entrance.hosts.first_stranger(&asked) {
+        None => Named::Known,
+        Some(_) if !is_upgrade && entrance.paths_for_all.contains(&request.uri().path()) => Named::Strange,
+        Some(name) => return Err((StatusCode::FORBIDDEN, host::host_refusal(name))),
+    };
+    request.extensions_mut().insert(named);
+    Ok(asked)
+}
+
 /// Answers an upgrade request, and goes on with its socket if it is accepted.
-fn upgrade(request: Request<Incoming>, peer: SocketAddr, guest: Arc<Guest>, entrance: Arc<Entrance>) -> Response<Body> {
-    let (name, speech, accept) = match judge(&request, &entrance) {
+fn upgrade(
+    request: Request<Incoming>,
+    asked: &[Host],
+    peer: SocketAddr,
+    guest: Arc<Guest>,
+    entrance: Arc<Entrance>,
+) -> Response<Body> {
+    let (name, speech, accept) = match judge(&request, asked, &entrance) {
         Ok(accepted) => accepted,
-        Err((status, text)) => return refusal(status, text),
+        Err((status, text)) => return refuse(status, &text, peer),
     };
     let Some(origin) = listener::origin(peer, "websocket") else {
-        return refusal(StatusCode::SERVICE_UNAVAILABLE, "no random numbers; try again\n".into());
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "the system has no random numbers; try again", peer);
     };
     tokio::spawn(go_on(hyper::upgrade::on(request), speech, origin, guest, entrance));
     let mut response = Response::new(Body::empty());
@@ -85,24 +112,28 @@ fn upgrade(request: Request<Incoming>, peer: SocketAddr, guest: Arc<Guest>, entr
 type Accepted = (&'static str, Speech, HeaderValue);
 
 /// RFC 6455, 4.2.1, and who may ask at all (LIMITS.md).
-fn judge(request: &Request<Incoming>, entrance: &Entrance) -> Result<Accepted, (StatusCode, String)> {
+fn judge(request: &Request<Incoming>, asked: &[Host], entrance: &Entrance) -> Result<Accepted, Refusal> {
     let headers = request.headers();
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let origin = text(header::ORIGIN);
-    if headers.contains_key(header::ORIGIN) && !origin_allowed(origin, text(header::HOST), &entrance.allow_origins) {
-        return Err((StatusCode::FORBIDDEN, origin_refusal(origin.unwrap_or("?"))));
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    // A browser names one origin, in ASCII; anything else is no origin that could be allowed.
+    let origin = origins.next().map(|origin| origin.to_str().ok().filter(|_| origins.next().is_none()).unwrap_or_default());
+    if !origin_allowed(origin, asked, &entrance.allow_origins) {
+        return Err((StatusCode::FORBIDDEN, origin_refusal(origin.unwrap_or_default())));
     }
     if request.method() != Method::GET || text(header::SEC_WEBSOCKET_VERSION) != Some("13") {
-        return Err((StatusCode::UPGRADE_REQUIRED, "a WebSocket begins with GET and Sec-WebSocket-Version 13\n".into()));
+        return Err((StatusCode::UPGRADE_REQUIRED, "a WebSocket begins with GET and Sec-WebSocket-Version 13".into()));
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| key.len() == 24);
     let accept = key.map(|key| derive_accept_key(key.as_bytes())).and_then(|accept| HeaderValue::from_str(&accept).ok());
-    let accept = accept.ok_or_else(|| (StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or wrong\n".to_owned()))?;
+    let accept = accept.ok_or_else(|| {
+        (StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or wrong: send 16 random bytes in base64".to_owned())
+    })?;
     let offers = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
     let offers = offers.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim);
     let (name, speech) = offers.filter_map(speech).next().ok_or_else(|| {
         let known = "wamp.2.json, wamp.2.msgpack, wamp.2.cbor, mqtt, mqttv3.1";
-        (StatusCode::BAD_REQUEST, format!("Sec-WebSocket-Protocol must offer one of: {known}\n"))
+        (StatusCode::BAD_REQUEST, format!("Sec-WebSocket-Protocol must offer one of: {known}"))
     })?;
     Ok((name, speech, accept))
 }
@@ -138,8 +169,11 @@ async fn go_on(upgrade: OnUpgrade, speech: Speech, origin: Origin, guest: Arc<Gu
     drop(guest);
 }
 
-fn refusal(status: StatusCode, text: String) -> Response<Body> {
-    let mut response = Response::new(Body::from(text));
+/// The answer that says no, and one line in the log, since browsers do not show what the answer says.
+fn refuse(status: StatusCode, text: &str, peer: SocketAddr) -> Response<Body> {
+    let said: String = text.chars().take(MAX_LOGGED_CHARS).collect();
+    tracing::warn!(%peer, "refused an HTTP request ({}): {}", status.as_u16(), said.escape_debug());
+    let mut response = Response::new(Body::from(format!("{text}\n")));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     if status == StatusCode::UPGRADE_REQUIRED {

@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::Realms;
 use super::clock::now_ms;
 use super::connection::Connection;
+use super::host::Hosts;
 use super::http::Pages;
 use super::traffic::Traffic;
 use super::transport::Stream;
@@ -41,6 +42,10 @@ pub struct Entrance {
     pub pages: Pages,
     /// Which protocols are welcome.
     pub speaks: Speaks,
+    /// The names that it answers to over HTTP.
+    pub hosts: Hosts,
+    /// Paths of pages that answer whatever name they are asked by ([`super::host::Named`] tells them).
+    pub paths_for_all: &'static [&'static str],
     /// Origins whose pages may open a WebSocket, besides the same host and loopback.
     pub allow_origins: Vec<String>,
     /// The count of all connections of the process.

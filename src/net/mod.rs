@@ -2,6 +2,7 @@
 pub mod clock;
 pub mod connection;
 pub mod frames;
+pub mod host;
 pub mod http;
 pub mod listener;
 pub mod origin;

@@ -1,27 +1,26 @@
 //! Which web pages may open a WebSocket to the router: decided by the Origin that their browser names (RFC 6454).
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use super::host::{Host, parse_authority};
 
-/// Whether a request may open a WebSocket: without `Origin` (no browser), from a page of loopback or of the `host` that the
-/// request itself names (its `Host` header; ports do not matter), or from an origin in `allow` (`*`, `null` or
-/// `scheme://host[:port]`). Whatever cannot be parsed strictly is refused.
-pub fn origin_allowed(origin: Option<&str>, host: Option<&str>, allow: &[String]) -> bool {
+/// Whether a request may open a WebSocket: without `Origin` (no browser), from a page of loopback or of the hosts that the
+/// request itself `asked` for (ports do not matter), or from an origin in `allow` (`*`, `null` or `scheme://host[:port]`). Whatever cannot be parsed strictly is refused. `asked` is to be judged before: a page whose name
+/// means this machine is of the same host.
+pub fn origin_allowed(origin: Option<&str>, asked: &[Host], allow: &[String]) -> bool {
     let Some(origin) = origin else { return true };
     if allow.iter().any(|listed| listed == "*" || (listed == "null" && origin == "null")) {
         return true;
     }
     let Some(origin) = Origin::parse(origin) else { return false };
-    let of_the_web = matches!(origin.scheme.as_str(), "http" | "https");
-    let same_host = || host.and_then(parse_authority).is_some_and(|(host, _)| host == origin.host);
-    (of_the_web && (origin.host.is_loopback() || same_host()))
+    let is_usual = matches!(origin.scheme.as_str(), "http" | "https");
+    (is_usual && (origin.host.is_loopback() || origin.is_of(asked)))
         || allow.iter().any(|listed| Origin::parse(listed).is_some_and(|listed| listed == origin))
 }
 
-/// What the body of the 403 says to a page that may not connect.
+/// What a page is told that may not connect, and the log.
 pub fn origin_refusal(origin: &str) -> String {
     if is_origin(origin) && origin != "*" {
-        format!("pages of {origin} may not connect to this router; to let them, start it with --allow-origin {origin}\n")
+        format!("pages of {origin} may not connect to this router; to let them, start it with --allow-origin {origin}")
     } else {
-        "this request names no valid Origin; origins are allowed with --allow-origin SCHEME://HOST:PORT\n".to_owned()
+        "this request names no valid Origin; origins are allowed with --allow-origin SCHEME://HOST:PORT".to_owned()
     }
 }
 
@@ -48,56 +47,16 @@ impl Origin {
         }
         let (host, port) = parse_authority(authority)?;
         let port = port.or(match scheme.as_str() {
-            "http" => Some(80),
-            "https" => Some(443),
+            "http" | "ws" => Some(80),
+            "https" | "wss" => Some(443),
             _ => None,
         });
         Some(Origin { scheme, host, port })
     }
-}
 
-#[derive(PartialEq, Eq)]
-enum Host {
-    /// Lower case.
-    Name(String),
-    Address(IpAddr),
-}
-
-impl Host {
-    fn is_loopback(&self) -> bool {
-        match self {
-            Host::Name(name) => name == "localhost",
-            Host::Address(address) => address.is_loopback(),
-        }
+    fn is_of(&self, asked: &[Host]) -> bool {
+        !asked.is_empty() && asked.iter().all(|host| *host == self.host)
     }
-}
-
-/// `host` or `host:port`. User names, paths, escapes and anything else that two parsers could read differently are no
-/// authority here: a browser sends none of them in an Origin.
-fn parse_authority(text: &str) -> Option<(Host, Option<u16>)> {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (address, port) = rest.split_once(']')?;
-            (Host::Address(IpAddr::V6(address.parse::<Ipv6Addr>().ok()?).to_canonical()), port)
-        }
-        None => {
-            let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
-            (parse_name(name)?, port)
-        }
-    };
-    if port.is_empty() {
-        return Some((host, None));
-    }
-    let digits = port.strip_prefix(':').filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?;
-    Some((host, Some(digits.parse().ok()?)))
-}
-
-fn parse_name(text: &str) -> Option<Host> {
-    if let Ok(address) = text.parse::<Ipv4Addr>() {
-        return Some(Host::Address(IpAddr::V4(address)));
-    }
-    let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    (!text.is_empty() && text.bytes().all(is_name)).then(|| Host::Name(text.to_ascii_lowercase()))
 }
 
 #[cfg(test)]
@@ -106,13 +65,14 @@ mod tests {
 
     fn allowed(origin: &str, host: &str, allow: &[&str]) -> bool {
         let allow: Vec<String> = allow.iter().map(|&text| text.to_owned()).collect();
-        origin_allowed(Some(origin), Some(host), &allow)
+        let asked: Vec<Host> = parse_authority(host).into_iter().map(|(host, _)| host).collect();
+        origin_allowed(Some(origin), &asked, &allow)
     }
 
     #[test]
     fn no_browser_no_question() {
-        assert!(origin_allowed(None, None, &[]));
-        assert!(origin_allowed(None, Some("192.168.0.1:8080"), &[]));
+        assert!(origin_allowed(None, &[], &[]));
+        assert!(origin_allowed(None, &[Host::Address("192.168.0.1".parse().unwrap())], &[]));
     }
 
     #[test]
@@ -207,7 +167,7 @@ mod tests {
         ] {
             assert!(!allowed(origin, host, &[]), "{origin} {host}");
         }
-        assert!(!origin_allowed(Some("http://router.lan"), None, &[]));
+        assert!(!origin_allowed(Some("http://router.lan"), &[], &[]));
     }
 
     #[test]
@@ -237,7 +197,7 @@ mod tests {
 
     #[test]
     fn refusals_name_the_flag_and_repeat_only_origins() {
-        assert!(origin_refusal("http://evil.com").contains("--allow-origin http://evil.com\n"));
+        assert!(origin_refusal("http://evil.com").contains("--allow-origin http://evil.com"));
         for origin in ["<script>", "*", "http://a b", ""] {
             let text = origin_refusal(origin);
             assert!(text.contains("--allow-origin") && (origin.is_empty() || !text.contains(origin)), "{text}");

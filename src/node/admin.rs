@@ -1,15 +1,16 @@
 //! The pages of the router itself: status, health, the demo, and a 404 that lists what there is.
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use serde::Serialize;
 
 use super::config::Listener;
+use crate::net::host::Named;
 
 /// Every path served here; no WebSocket may be configured at one of them.
 pub const PATHS: &[&str] = &[
@@ -24,6 +25,9 @@ pub const PATHS: &[&str] = &[
     "/demo/demo.js",
     "/demo/wamp.js",
 ];
+
+/// Of these, the ones that answer whatever name the router is asked by: what they tell then is for all.
+pub const PATHS_FOR_ALL: &[&str] = &["/healthz"];
 
 const STATUS_HTML: &str = include_str!("status.html");
 const STATUS_CSS: &str = include_str!("status.css");
@@ -61,6 +65,9 @@ pub struct StatusSnapshot {
     pub listeners: Vec<ListenerStatus>,
     /// The realms there are.
     pub realms: Vec<RealmStatus>,
+    /// What keeps the router from all that it promises, and what to do about it; absent while nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// One listener on the status page.
@@ -143,7 +150,7 @@ fn pages() -> Router<Status> {
         .route("/demo/demo.js", javascript(DEMO_JS))
         .route("/demo/wamp.js", javascript(WAMP_JS))
         .route("/status.json", get(status_document))
-        .route("/healthz", get(|| async { "ok" }))
+        .route("/healthz", get(health))
 }
 
 fn page(content_type: &'static str, body: &'static str) -> impl IntoResponse {
@@ -152,6 +159,16 @@ fn page(content_type: &'static str, body: &'static str) -> impl IntoResponse {
 
 async fn status_document(State(status): State<Status>) -> Json<StatusDocument> {
     Json(StatusDocument { version: env!("CARGO_PKG_VERSION"), snapshot: status.snapshot() })
+}
+
+/// `ok` or `not ok` for all; why not, only for whoever knows a name of the router, which pages of strangers do not.
+async fn health(State(status): State<Status>, named: Option<Extension<Named>>) -> (StatusCode, String) {
+    let is_known = matches!(named, Some(Extension(Named::Known)));
+    match status.snapshot().trouble {
+        None => (StatusCode::OK, "ok".to_owned()),
+        Some(trouble) if is_known => (StatusCode::SERVICE_UNAVAILABLE, format!("not ok: {trouble}\n")),
+        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ok".to_owned()),
+    }
 }
 
 fn elsewhere(path: &str, websocket_paths: &[String]) -> Response {
@@ -198,6 +215,7 @@ mod tests {
             messages_out: 4,
             listeners: vec![(&Listener::new(ListenerKind::Auto, "127.0.0.1:8080".parse().unwrap())).into()],
             realms: vec![RealmStatus { name: "realm1".into(), sessions: 2, ..RealmStatus::default() }],
+            trouble: None,
         }
     }
 
@@ -222,6 +240,20 @@ mod tests {
         let (head, body) = ask("GET", "/healthz").await;
         assert!(head.starts_with("http/1.1 200"), "{head}");
         assert_eq!(body, "ok");
+    }
+
+    #[tokio::test]
+    async fn why_it_is_not_well_is_for_those_who_know_its_name() {
+        let ill = Status::new(|| StatusSnapshot { trouble: Some("the disk is full: free 1 GiB".into()), ..sample() });
+        for (named, expected) in
+            [(Some(Named::Known), "not ok: the disk is full: free 1 GiB\n"), (Some(Named::Strange), "not ok"), (None, "not ok")]
+        {
+            let (status, body) = health(State(ill.clone()), named.map(Extension)).await;
+            assert_eq!((status, body.as_str()), (StatusCode::SERVICE_UNAVAILABLE, expected));
+        }
+        let well = health(State(Status::new(sample)), Some(Extension(Named::Strange))).await;
+        assert_eq!(well, (StatusCode::OK, "ok".to_owned()));
+        assert!(PATHS_FOR_ALL.iter().all(|path| PATHS.contains(path)));
     }
 
     #[tokio::test]

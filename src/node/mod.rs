@@ -25,6 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::gate::Settings;
+use crate::net::host::Hosts;
 use crate::net::listener::{self, Census, Entrance, Speaks};
 use admin::{RealmStatus, Status, StatusSnapshot};
 pub use config::Config;
@@ -58,6 +59,8 @@ pub async fn run(config: Config) -> Result<(), String> {
             realms: realms.clone(),
             pages: admin::router(status.clone(), listener),
             speaks: speaks(listener),
+            hosts: Hosts::new(&config.allow_hosts, !listener.is_remote()),
+            paths_for_all: admin::PATHS_FOR_ALL,
             allow_origins: config.allow_origins.clone(),
             census: census.clone(),
         };

@@ -1,6 +1,7 @@
 //! HTTP on the one port: heads without end, heads in drops, requests nobody reads the answers to, foreign pages.
 use std::io::Write;
 
+use super::support::data::Data;
 use super::support::wire::upgrade_request;
 use super::*;
 
@@ -44,9 +45,9 @@ fn a_head_over_16_kib_is_refused() {
     wire.send_raw(upgrade_request(router.http, "/mqtt", "mqtt", &fits).as_bytes()).unwrap();
     assert!(wire.read_head().starts_with("HTTP/1.1 101"));
     for head in [
-        format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(20_000)),
-        format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(20_000)),
-        format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "a: b\r\n".repeat(4_000)),
+        format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: {}\r\n\r\n", "x".repeat(20_000)),
+        format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(20_000)),
+        format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "a: b\r\n".repeat(4_000)),
     ] {
         let mut wire = Wire::tcp(router.http);
         wire.send_raw(head.as_bytes()).ok();
@@ -66,7 +67,7 @@ fn a_head_without_end_is_not_kept() {
     let baseline_kib = router.rss_kib();
     for _ in 0..8 {
         let mut wire = Wire::tcp(router.http);
-        wire.send_raw(b"GET / HTTP/1.1\r\nHost: x\r\nX: ").unwrap();
+        wire.send_raw(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ").unwrap();
         let sent = (0..32 * 1024).take_while(|_| wire.send_raw(&[b'x'; 1024]).is_ok()).count();
         assert!(sent < 32 * 1024, "all 32 MiB were taken");
     }
@@ -82,7 +83,7 @@ fn answers_that_nobody_reads_are_bounded() {
     let baseline_kib = router.rss_kib();
     let mut socket = std::net::TcpStream::connect(router.http).unwrap();
     socket.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
-    let requests = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
+    let requests = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
     let mut sent = 0;
     while sent < 2_000 && socket.write_all(requests.as_bytes()).is_ok() {
         sent += 1;
@@ -107,9 +108,109 @@ fn an_idle_http_connection_is_closed() {
 fn a_body_that_never_comes_is_not_waited_for() {
     let router = Router::start(SHORT_TIMES);
     let mut wire = Wire::tcp(router.http);
-    wire.send_raw(b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n").unwrap();
+    wire.send_raw(b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n").unwrap();
     assert!(wire.read_head().starts_with("HTTP/1.1 405"));
     assert!(wire.await_end(Duration::from_secs(5)), "still open after 5 s");
+}
+
+/// The status and the body of the answer to a GET of this path, with this head below the request line.
+fn ask(router: &Router, path: &str, head: &str) -> (String, String) {
+    let mut wire = Wire::tcp(router.http);
+    wire.send_raw(format!("GET {path} HTTP/1.1\r\n{head}Connection: close\r\n\r\n").as_bytes()).unwrap();
+    let answer = wire.read_head();
+    assert!(wire.await_end(PATIENCE), "{path} {head}: still open");
+    let status = answer.split_whitespace().nth(1).unwrap_or_default().to_owned();
+    (status, String::from_utf8_lossy(&wire.arrived).into_owned())
+}
+
+/// The status of the answer to an upgrade request for this `Host`, with the origin that a page of that name has.
+fn ask_upgrade(router: &Router, host: &str) -> String {
+    let page = format!("Origin: http://{host}\r\n");
+    let request = upgrade_request(router.http, "/ws", "wamp.2.json", &page);
+    let mut wire = Wire::tcp(router.http);
+    wire.send_raw(request.replace(&format!("Host: {}", router.http), &format!("Host: {host}")).as_bytes()).unwrap();
+    wire.read_head().split_whitespace().nth(1).unwrap_or_default().to_owned()
+}
+
+/// DNS rebinding: a page of another site, whose name has come to mean this machine, is of the same host as the router.
+#[test]
+fn strange_names_are_not_answered_to() {
+    let router = Router::start("");
+    let port = router.http.port();
+    let flag =
+        "this router does not answer to the name rebind.example.test; to let it, start with --allow-host rebind.example.test";
+    for host in [format!("rebind.example.test:{port}"), "Rebind.Example.Test.".to_owned()] {
+        for path in ["/", "/status.json", "/demo", "/ws", "/nothing", "/healthz/"] {
+            let (status, body) = ask(&router, path, &format!("Host: {host}\r\n"));
+            assert_eq!((status.as_str(), body.trim_end()), ("403", flag), "{path}");
+        }
+        assert_eq!(ask_upgrade(&router, &host), "403");
+        assert_eq!(ask(&router, "/healthz", &format!("Host: {host}\r\n")), ("200".to_owned(), "ok".to_owned()));
+    }
+    let known =
+        ["localhost", &format!("LOCALHOST.:{port}"), "app.localhost", &format!("127.0.0.1:{port}"), "[::1]", "192.168.1.10:8080"];
+    for host in known {
+        assert_eq!(ask(&router, "/status.json", &format!("Host: {host}\r\n")).0, "200", "{host}");
+        assert_eq!(ask_upgrade(&router, host), "101", "{host}");
+    }
+    assert_serves(&router);
+}
+
+#[test]
+fn the_target_names_the_router_too() {
+    let router = Router::start("");
+    for (target, host, status) in [
+        ("http://localhost/status.json", "localhost", "200"),
+        ("http://evil.example/status.json", "localhost", "403"),
+        ("http://localhost/status.json", "evil.example", "403"),
+        ("http://localhost@evil.example/status.json", "localhost", "400"),
+        ("http://evil.example/healthz", "localhost", "200"),
+    ] {
+        assert_eq!(ask(&router, target, &format!("Host: {host}\r\n")).0, status, "{target} {host}");
+    }
+}
+
+#[test]
+fn a_request_names_its_host_once() {
+    let router = Router::start("");
+    for head in [
+        "",
+        "Host:\r\n",
+        "Host: localhost\r\nHost: localhost\r\n",
+        "Host: localhost\r\nhost: evil.example\r\n",
+        "Host: localhost, evil.example\r\n",
+        "Host: user@localhost\r\n",
+        "Host: localhost:80:80\r\n",
+        "Host: localhost:99999\r\n",
+        "Host: localhost/x\r\n",
+        "Host: [::1\r\n",
+        "Host: a..b\r\n",
+        "Host: l\u{f6}calhost\r\n",
+    ] {
+        for path in ["/status.json", "/healthz"] {
+            assert_eq!(ask(&router, path, head).0, "400", "{head:?}");
+        }
+    }
+    // HTTP/1.0 knows no Host; if it names one, that counts.
+    for (head, status) in [("", "200"), ("Host: localhost\r\n", "200"), ("Host: evil.example\r\n", "403")] {
+        let mut wire = Wire::tcp(router.http);
+        wire.send_raw(format!("GET /status.json HTTP/1.0\r\n{head}\r\n").as_bytes()).unwrap();
+        assert_eq!(wire.read_head().split_whitespace().nth(1), Some(status), "{head}");
+    }
+    assert_nobody_left(&router);
+}
+
+#[test]
+fn names_can_be_allowed_and_refusals_are_logged() {
+    let directory = Data::created();
+    let said = directory.0.join("said.txt");
+    let router = Router::start_saying(&directory.0.join("data"), "allow_hosts = [\"Router.LAN\"]\n", &said);
+    for (host, status) in [("router.lan:8080", "101"), ("ROUTER.lan.", "101"), ("localhost", "101"), ("other.lan", "403")] {
+        assert_eq!(ask_upgrade(&router, host), status, "{host}");
+    }
+    let said = std::fs::read_to_string(&said).unwrap();
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("--allow-host other.lan")).collect();
+    assert_eq!((lines.len(), lines[0].contains("WARN")), (1, true), "{said}");
 }
 
 #[test]

@@ -20,6 +20,9 @@ pub struct Flags {
     /// Let anonymous clients of other machines connect
     #[arg(long)]
     pub allow_anonymous_remote: bool,
+    /// Answer to this name over HTTP, besides localhost and addresses (repeatable)
+    #[arg(long = "allow-host", value_name = "NAME")]
+    pub allow_hosts: Vec<String>,
     /// Let web pages of this origin connect (repeatable)
     #[arg(long = "allow-origin", value_name = "https://HOST")]
     pub allow_origins: Vec<String>,
@@ -47,6 +50,9 @@ pub(super) fn apply(settings: &mut Settings, flags: &Flags) -> Result<(), Config
     }
     if let Some(mqtt) = &flags.mqtt {
         settings.place("mqtt", text(mqtt)).map_err(wrong("--mqtt"))?;
+    }
+    if !flags.allow_hosts.is_empty() {
+        settings.set("", "allow_hosts", Value::Texts(flags.allow_hosts.clone())).map_err(wrong("--allow-host"))?;
     }
     if !flags.allow_origins.is_empty() {
         settings.set("", "allow_origins", Value::Texts(flags.allow_origins.clone())).map_err(wrong("--allow-origin"))?;

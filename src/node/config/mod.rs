@@ -38,6 +38,9 @@ pub struct Config {
     pub anonymous: bool,
     /// Whether anonymous clients may connect from other machines.
     pub allow_anonymous_remote: bool,
+    /// Names that listeners answer to over HTTP, besides `localhost` and addresses (see `net::host`): those on loopback always
+    /// keep to them, the others once there are any.
+    pub allow_hosts: Vec<String>,
     /// Origins whose pages may open a WebSocket besides those of the same host and of loopback (see `net::origin`).
     pub allow_origins: Vec<String>,
     /// MQTT filters whose SUBSCRIBE is refused, compared as text.
@@ -84,7 +87,11 @@ impl Config {
         lines.push(format!("realms = {}{created}", self.realms.join(", ")));
         lines.push(format!("default_realm = {}", self.default_realm));
         lines.push(format!("anonymous = {}", self.anonymous));
-        let lists = [("allow_origins", &self.allow_origins), ("mqtt.refused_filters", &self.refused_filters)];
+        let lists = [
+            ("allow_hosts", &self.allow_hosts),
+            ("allow_origins", &self.allow_origins),
+            ("mqtt.refused_filters", &self.refused_filters),
+        ];
         lines.extend(lists.iter().filter(|(_, list)| !list.is_empty()).map(|(key, list)| format!("{key} = {}", list.join(", "))));
         lines.extend(self.server_reference.iter().map(|servers| format!("mqtt.server_reference = {servers}")));
         lines.push(if self.memory { "memory = true".to_owned() } else { format!("data_dir = {}", self.data_dir.display()) });
@@ -118,6 +125,10 @@ impl Config {
             warnings.extend(history::warnings(&self.history));
         } else if !self.history.is_empty() {
             warnings.push("[[history]] has no effect: `memory = true` keeps no history".to_owned());
+        }
+        if self.allow_hosts.iter().any(|name| name == "*") {
+            let text = "pages of any web site may reach the router by a name of their own (`allow_hosts` holds `*`)";
+            warnings.push(text.to_owned());
         }
         if self.allow_origins.iter().any(|origin| origin == "*") {
             warnings.push("pages of every web site may connect (`allow_origins` holds `*`)".to_owned());

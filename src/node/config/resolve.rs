@@ -38,6 +38,7 @@ pub(super) fn resolve(settings: Settings) -> Result<Config, ConfigError> {
         auto_create_realms,
         anonymous: settings.anonymous,
         allow_anonymous_remote: settings.allow_anonymous_remote,
+        allow_hosts: settings.allow_hosts,
         allow_origins: settings.allow_origins,
         refused_filters: settings.refused_filters,
         server_reference: settings.server_reference,

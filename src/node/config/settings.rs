@@ -6,7 +6,7 @@ use super::limits;
 use super::listener::{self, Listener, Placement};
 use super::value::{Problem, Value};
 use crate::model::Limits;
-use crate::net::origin;
+use crate::net::{host, origin};
 use crate::store::log::Durability;
 
 /// The keys outside the tables, as the file and (in capitals, after `CORSAC_`) the environment name them.
@@ -16,6 +16,7 @@ pub(super) const KEYS: &[&str] = &[
     "auto_create_realms",
     "anonymous",
     "allow_anonymous_remote",
+    "allow_hosts",
     "allow_origins",
     "memory",
     "data_dir",
@@ -43,6 +44,7 @@ pub(super) struct Settings {
     pub auto_create_realms: Option<bool>,
     pub anonymous: bool,
     pub allow_anonymous_remote: bool,
+    pub allow_hosts: Vec<String>,
     pub allow_origins: Vec<String>,
     pub refused_filters: Vec<String>,
     pub server_reference: Option<String>,
@@ -68,6 +70,7 @@ impl Default for Settings {
             auto_create_realms: None,
             anonymous: true,
             allow_anonymous_remote: false,
+            allow_hosts: Vec::new(),
             allow_origins: Vec::new(),
             refused_filters: Vec::new(),
             server_reference: None,
@@ -94,6 +97,7 @@ impl Settings {
             ("", "auto_create_realms") => self.auto_create_realms = Some(value.boolean()?),
             ("", "anonymous") => self.anonymous = value.boolean()?,
             ("", "allow_anonymous_remote") => self.allow_anonymous_remote = value.boolean()?,
+            ("", "allow_hosts") => self.allow_hosts = each(value, parse_host)?,
             ("", "allow_origins") => self.allow_origins = each(value, parse_origin)?,
             ("", "memory") => self.memory = value.boolean()?,
             ("", "data_dir") => self.data_dir = parse_directory(value.text()?)?,
@@ -154,6 +158,15 @@ fn parse_server_reference(text: String) -> Result<String, Problem> {
         ));
     }
     Ok(text)
+}
+
+fn parse_host(text: String) -> Result<String, Problem> {
+    host::listed(&text).ok_or_else(|| {
+        format!(
+            "cannot hold {text:?}: a host is a name as browsers send it, without port and path, as router.example.com \
+             (xn--… for letters beyond ASCII); or * for every name"
+        )
+    })
 }
 
 fn parse_origin(text: String) -> Result<String, Problem> {

@@ -53,6 +53,7 @@ fn everything_said() {
         auto_create_realms = false
         anonymous = true
         allow_anonymous_remote = true
+        allow_hosts = ["Router.LAN."]
         allow_origins = ["https://app.example.com"]
         memory = true
         data_dir = "/var/lib/corsac"
@@ -93,7 +94,10 @@ fn everything_said() {
     assert_eq!(config.realms, ["factory", "office"]);
     assert_eq!(config.default_realm, "factory");
     assert!(config.memory && config.allow_anonymous_remote && !config.auto_create_realms);
-    assert_eq!(config.allow_origins, ["https://app.example.com"]);
+    assert_eq!(
+        (&config.allow_hosts[..], &config.allow_origins[..]),
+        (&["router.lan".into()][..], &["https://app.example.com".into()][..])
+    );
     assert_eq!(config.refused_filters, ["test/nosubscribe"]);
     let limits = Limits { max_packet_bytes: 1_000_000, max_keep_alive_s: 60, limit_loopback: true, ..Limits::default() };
     assert_eq!(config.limits, limits);
@@ -187,6 +191,7 @@ fn wrong_values_name_the_key_and_the_place() {
         ("log = 5", "corsac.toml:1:7: `log` must be a text in quotes, not 5"),
         ("log = \"inof\"", "corsac.toml:1:7: `log` must be one of error, warn"),
         ("anonymous = \"yes\"", "corsac.toml:1:13: `anonymous` must be true or false, not \"yes\""),
+        ("allow_hosts = [\"router.lan:8080\"]", "`allow_hosts` cannot hold \"router.lan:8080\": a host is a name"),
         ("allow_origins = \"x\"", "`allow_origins` must be a list of texts"),
         ("allow_origins = [\"https://a.example/\"]", "an origin is SCHEME://HOST"),
         ("allow_origins = [1]", "`allow_origins` must be a list of texts"),
@@ -310,6 +315,17 @@ fn other_machines_only_with_the_named_flag() {
         assert!(closed.warnings()[0].contains("no client can connect"));
     }
     assert!(load(None, &[], Flags::default()).unwrap().warnings().is_empty());
+}
+
+#[test]
+fn names_to_answer_to() {
+    let flags = Flags { allow_hosts: vec!["b.example".into()], ..Flags::default() };
+    let file = Some("allow_hosts = [\"a.example\"]");
+    let variable = [("CORSAC_ALLOW_HOSTS", "c.example, d.example")];
+    assert_eq!(load(file, &variable, flags).unwrap().allow_hosts, ["b.example"]);
+    assert_eq!(load(file, &variable, Flags::default()).unwrap().allow_hosts, ["c.example", "d.example"]);
+    let config = from_file("allow_hosts = [\"*\", \"a\"]").unwrap();
+    assert!(config.summary().contains("allow_hosts = *, a\n") && config.warnings()[0].contains("holds `*`"));
 }
 
 #[test]
