@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::service::{Service, service_fn};
 use hyper::upgrade::OnUpgrade;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
@@ -19,7 +19,7 @@ use super::clock::now_ms;
 use super::connection::Connection;
 use super::host::{self, Host, Named};
 use super::listener::{self, Entrance, Guest};
-use super::origin::{origin_allowed, origin_refusal};
+use super::origin::{is_own_url, origin_allowed, origin_refusal};
 use super::websocket::{Carries, WebSocket};
 use crate::gate::{Gate, Origin};
 use crate::model::Encoding;
@@ -64,8 +64,22 @@ pub async fn serve(socket: TcpStream, peer: SocketAddr, guest: Guest, entrance: 
     connection.await.ok();
 }
 
+/// Whether WebSocket is among the protocols that the client would go on with (RFC 9110, 7.8).
 fn is_upgrade(headers: &HeaderMap) -> bool {
-    headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    elements(headers, &header::UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case("websocket"))
+}
+
+/// The elements of a header that is a list, over all its lines (RFC 9110, 5.6.1).
+fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(|element| element.trim_matches([' ', '\t'])).filter(|element| !element.is_empty())
+}
+
+/// The origin of the page that asks. A browser names one, in ASCII: more, or anything else, are one that cannot be allowed.
+fn origin(headers: &HeaderMap) -> Option<&str> {
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let first = origins.next()?.to_str().unwrap_or_default();
+    Some(if origins.next().is_none() { first } else { "" })
 }
 
 /// Why a request is not answered as it wishes: the status, and a sentence that says what to do.
@@ -77,6 +91,8 @@ fn admit(request: &mut Request<Incoming>, is_upgrade: bool, entrance: &Entrance)
     let named = match entrance.hosts.first_stranger(&asked) {
         None => Named::Known,
         Some(_) if !is_upgrade && entrance.paths_for_all.contains(&request.uri().path()) => Named::Strange,
+        // No browser has sent it, and only of a browser can another site make use.
+        Some(_) if is_upgrade && origin(request.headers()).is_some_and(|origin| is_own_url(origin, &asked)) => Named::Strange,
         Some(name) => return Err((StatusCode::FORBIDDEN, host::host_refusal(name))),
     };
     request.extensions_mut().insert(named);
@@ -114,23 +130,25 @@ type Accepted = (&'static str, Speech, HeaderValue);
 /// RFC 6455, 4.2.1, and who may ask at all (LIMITS.md).
 fn judge(request: &Request<Incoming>, asked: &[Host], entrance: &Entrance) -> Result<Accepted, Refusal> {
     let headers = request.headers();
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let mut origins = headers.get_all(header::ORIGIN).iter();
-    // A browser names one origin, in ASCII; anything else is no origin that could be allowed.
-    let origin = origins.next().map(|origin| origin.to_str().ok().filter(|_| origins.next().is_none()).unwrap_or_default());
+    let origin = origin(headers);
     if !origin_allowed(origin, asked, &entrance.allow_origins) {
         return Err((StatusCode::FORBIDDEN, origin_refusal(origin.unwrap_or_default())));
     }
-    if request.method() != Method::GET || text(header::SEC_WEBSOCKET_VERSION) != Some("13") {
-        return Err((StatusCode::UPGRADE_REQUIRED, "a WebSocket begins with GET and Sec-WebSocket-Version 13".into()));
+    let is_13 = elements(headers, &header::SEC_WEBSOCKET_VERSION).any(|version| version == "13");
+    if request.method() != Method::GET || request.version() < Version::HTTP_11 || !is_13 {
+        let text = "a WebSocket begins with GET, HTTP/1.1 and Sec-WebSocket-Version: 13";
+        return Err((StatusCode::UPGRADE_REQUIRED, text.to_owned()));
     }
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| key.len() == 24);
+    if !request.body().is_end_stream() {
+        return Err((StatusCode::BAD_REQUEST, "a request that opens a WebSocket has no body: leave it out".to_owned()));
+    }
+    let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();
+    let key = keys.next().filter(|key| key.len() == 24 && keys.next().is_none());
     let accept = key.map(|key| derive_accept_key(key.as_bytes())).and_then(|accept| HeaderValue::from_str(&accept).ok());
     let accept = accept.ok_or_else(|| {
-        (StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or wrong: send 16 random bytes in base64".to_owned())
+        (StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or wrong: send 16 random bytes in base64, once".to_owned())
     })?;
-    let offers = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
-    let offers = offers.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim);
+    let offers = elements(headers, &header::SEC_WEBSOCKET_PROTOCOL);
     let (name, speech) = offers.filter_map(speech).next().ok_or_else(|| {
         let known = "wamp.2.json, wamp.2.msgpack, wamp.2.cbor, mqtt, mqttv3.1";
         (StatusCode::BAD_REQUEST, format!("Sec-WebSocket-Protocol must offer one of: {known}"))

@@ -1,23 +1,39 @@
 //! Which web pages may open a WebSocket to the router: decided by the Origin that their browser names (RFC 6454).
 use super::host::{Host, parse_authority};
 
+/// The origin of pages that were opened from a file, as some web views name it; no page that came over a network has it.
+const FILE: &str = "file://";
+
 /// Whether a request may open a WebSocket: without `Origin` (no browser), from a page of loopback or of the hosts that the
-/// request itself `asked` for (ports do not matter), or from an origin in `allow` (`*`, `null` or `scheme://host[:port]`). Whatever cannot be parsed strictly is refused. `asked` is to be judged before: a page whose name
+/// request itself `asked` for (ports do not matter), from a file, or from an origin in `allow` (`*`, `null` or
+/// `scheme://host[:port]`). Whatever cannot be parsed strictly is refused. `asked` is to be judged before: a page whose name
 /// means this machine is of the same host.
 pub fn origin_allowed(origin: Option<&str>, asked: &[Host], allow: &[String]) -> bool {
     let Some(origin) = origin else { return true };
-    if allow.iter().any(|listed| listed == "*" || (listed == "null" && origin == "null")) {
+    if origin == FILE || allow.iter().any(|listed| listed == "*" || (listed == NONE && origin == NONE)) {
         return true;
     }
     let Some(origin) = Origin::parse(origin) else { return false };
-    let is_usual = matches!(origin.scheme.as_str(), "http" | "https");
+    let is_usual = matches!(origin.scheme.as_str(), "http" | "https" | "ws" | "wss");
     (is_usual && (origin.host.is_loopback() || origin.is_of(asked)))
         || allow.iter().any(|listed| Origin::parse(listed).is_some_and(|listed| listed == origin))
 }
 
+/// Whether the origin is the URL of the WebSocket itself, without its path. Some libraries say so; no page has such an origin, so
+/// the request comes from no browser.
+pub fn is_own_url(origin: &str, asked: &[Host]) -> bool {
+    Origin::parse(origin).is_some_and(|origin| matches!(origin.scheme.as_str(), "ws" | "wss") && origin.is_of(asked))
+}
+
+/// The origin of a page that has none to name: it was opened from a file, or is shut into a frame.
+const NONE: &str = "null";
+
 /// What a page is told that may not connect, and the log.
 pub fn origin_refusal(origin: &str) -> String {
-    if is_origin(origin) && origin != "*" {
+    if origin == NONE {
+        "pages without an origin (null), as those opened from a file, may not connect to this router; serve the page from http://localhost"
+            .to_owned()
+    } else if is_origin(origin) && origin != "*" {
         format!("pages of {origin} may not connect to this router; to let them, start it with --allow-origin {origin}")
     } else {
         "this request names no valid Origin; origins are allowed with --allow-origin SCHEME://HOST:PORT".to_owned()
@@ -26,7 +42,7 @@ pub fn origin_refusal(origin: &str) -> String {
 
 /// Whether `text` may stand in `allow_origins`.
 pub fn is_origin(text: &str) -> bool {
-    matches!(text, "*" | "null") || Origin::parse(text).is_some()
+    matches!(text, "*" | NONE) || Origin::parse(text).is_some()
 }
 
 /// Two origins are the same if scheme, host and port are [RFC 6454, 5].
@@ -86,6 +102,10 @@ mod tests {
             "http://[::1]:5173",
             "https://[::1]",
             "http://[::ffff:127.0.0.1]",
+            "http://localhost.:8080",
+            "http://app.localhost:3000",
+            "ws://localhost:8080",
+            "wss://127.0.0.1",
         ] {
             assert!(allowed(origin, "10.0.0.1:8080", &[]), "{origin}");
         }
@@ -131,8 +151,11 @@ mod tests {
             "http:localhost",
             "//localhost",
             "localhost",
-            "file://",
+            "file:///",
             "file://localhost",
+            "FILE://",
+            "ws://evil.com",
+            "wss://localhost.evil.com",
             "chrome-extension://localhost",
             "null",
             "NULL",
@@ -150,6 +173,8 @@ mod tests {
             ("https://router.lan", "ROUTER.lan"),
             ("http://10.0.0.1:8080", "10.0.0.1:8080"),
             ("http://[fe80::1]:8080", "[FE80:0::1]:8080"),
+            ("ws://router.lan:8080", "router.lan:8080"),
+            ("wss://router.lan", "router.lan."),
         ] {
             assert!(allowed(origin, host, &[]), "{origin} {host}");
         }
@@ -168,6 +193,23 @@ mod tests {
             assert!(!allowed(origin, host, &[]), "{origin} {host}");
         }
         assert!(!origin_allowed(Some("http://router.lan"), &[], &[]));
+    }
+
+    #[test]
+    fn origins_that_no_page_has() {
+        assert!(allowed("file://", "10.0.0.1:8080", &[]));
+        let asked = |host: &str| parse_authority(host).map(|(host, _)| host);
+        let router = asked("router.lan:8080").unwrap();
+        for origin in ["ws://router.lan:8080", "wss://Router.lan"] {
+            assert!(is_own_url(origin, std::slice::from_ref(&router)), "{origin}");
+        }
+        for origin in ["http://router.lan:8080", "https://router.lan", "ws://evil.com", "ws://router.lan/", "file://", "null", ""]
+        {
+            assert!(!is_own_url(origin, std::slice::from_ref(&router)), "{origin}");
+        }
+        // A request that asks for two hosts is of neither.
+        assert!(!is_own_url("ws://router.lan", &[router, asked("evil.com").unwrap()]));
+        assert!(!is_own_url("ws://router.lan", &[]));
     }
 
     #[test]
@@ -198,6 +240,9 @@ mod tests {
     #[test]
     fn refusals_name_the_flag_and_repeat_only_origins() {
         assert!(origin_refusal("http://evil.com").contains("--allow-origin http://evil.com"));
+        // To allow `null` would be to allow every page that cares to hide its origin.
+        let text = origin_refusal("null");
+        assert!(text.contains("serve the page from http://localhost") && !text.contains("--allow-origin"), "{text}");
         for origin in ["<script>", "*", "http://a b", ""] {
             let text = origin_refusal(origin);
             assert!(text.contains("--allow-origin") && (origin.is_empty() || !text.contains(origin)), "{text}");

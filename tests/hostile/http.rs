@@ -230,8 +230,10 @@ fn pages_of_others_may_not_connect() {
         "https://evil.example",
         "http://127.0.0.1.evil.example",
         "http://localhost.evil.example",
-        "null",
-        "file://",
+        "file://localhost",
+        "ws://evil.example",
+        "l\u{f6}calhost",
+        "http://localhost\r\nOrigin: https://evil.example",
         "http://evil.example:8080",
         "http://[::2]",
         "http://0.0.0.0",
@@ -240,7 +242,11 @@ fn pages_of_others_may_not_connect() {
         assert!(head.starts_with("HTTP/1.1 403"), "{origin}: {head}");
         assert!(body.contains("--allow-origin"), "{origin}: {body}");
     }
-    for origin in ["http://localhost:3000", "http://127.0.0.1", "http://[::1]:5173", "https://localhost"] {
+    let (head, body) = ask("null");
+    assert!(head.starts_with("HTTP/1.1 403"), "{head}");
+    assert!(body.contains("serve the page from http://localhost") && !body.contains("--allow-origin"), "{body}");
+    let own = format!("ws://{}", router.http);
+    for origin in ["http://localhost:3000", "http://127.0.0.1", "http://[::1]:5173", "https://localhost", "file://", &own] {
         assert!(ask(origin).0.starts_with("HTTP/1.1 101"), "{origin}");
     }
     let router = Router::start("allow_origins = [\"https://app.example\"]\n");
@@ -256,6 +262,61 @@ fn pages_of_others_may_not_connect() {
     }
 }
 
+/// Libraries that are no browsers name the URL of the WebSocket; a page of the same name is still one of another site.
+#[test]
+fn the_url_of_the_websocket_is_an_origin_of_no_page() {
+    let directory = Data::created();
+    let said = directory.0.join("said.txt");
+    let router = Router::start_saying(&directory.0.join("data"), "", &said);
+    for (host, origin, status) in [
+        ("router.example:8080", "ws://router.example:8080", "101"),
+        ("router.example", "wss://router.example", "101"),
+        ("192.168.1.10:8080", "file://", "101"),
+        ("router.example", "http://router.example", "403"),
+        ("router.example", "ws://other.example", "403"),
+        ("router.example", "file://", "403"),
+        ("localhost", "https://page.example", "403"),
+        ("localhost", "null", "403"),
+    ] {
+        for (path, subprotocol) in [("/ws", "wamp.2.json"), ("/mqtt", "mqtt")] {
+            let request = upgrade_request(router.http, path, subprotocol, &format!("Origin: {origin}\r\n"));
+            let request = request.replace(&format!("Host: {}", router.http), &format!("Host: {host}"));
+            let mut wire = Wire::tcp(router.http);
+            wire.send_raw(request.as_bytes()).unwrap();
+            assert_eq!(wire.read_head().split_whitespace().nth(1), Some(status), "{host} {origin}");
+        }
+    }
+    let said = std::fs::read_to_string(&said).unwrap();
+    for (advice, count) in
+        [("--allow-host router.example", 6), ("--allow-origin https://page.example", 2), ("http://localhost", 2)]
+    {
+        assert_eq!(said.lines().filter(|line| line.contains("WARN") && line.contains(advice)).count(), count, "{advice}: {said}");
+    }
+}
+
+/// Proxies and libraries write the same request in many ways (RFC 9110, 5.6.1 and 7.8).
+#[test]
+fn upgrades_in_any_form() {
+    let router = Router::start("");
+    let whole = upgrade_request(router.http, "/mqtt", "mqtt", "");
+    for (from, to) in [
+        ("Upgrade: websocket\r\n", "Upgrade: h2c, websocket\r\n"),
+        ("Upgrade: websocket\r\n", "Upgrade: h2c\r\nUpgrade: WebSocket\r\n"),
+        ("Upgrade: websocket\r\n", "UPGRADE:\twebsocket \t,,TLS/1.0\r\n"),
+        ("Connection: Upgrade\r\n", "connection: keep-alive, UPGRADE\r\n"),
+        ("Connection: Upgrade\r\n", "Connection: keep-alive\r\nConnection: upgrade\r\n"),
+        ("Connection: Upgrade\r\n", "Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"),
+        ("Sec-WebSocket-Protocol: mqtt\r\n", "Sec-WebSocket-Protocol: chat\r\nsec-websocket-protocol: ,soap ,mqtt\r\n"),
+        ("Sec-WebSocket-Version: 13\r\n", "SEC-WEBSOCKET-VERSION:13\r\nContent-Length: 0\r\n"),
+    ] {
+        assert!(whole.contains(from), "{from}");
+        let mut wire = Wire::tcp(router.http);
+        wire.send_raw(whole.replace(from, to).as_bytes()).unwrap();
+        let head = wire.read_head().to_lowercase();
+        assert!(head.starts_with("http/1.1 101") && head.contains("sec-websocket-protocol: mqtt\r\n"), "{to}: {head}");
+    }
+}
+
 #[test]
 fn upgrades_that_are_none() {
     let router = Router::start("");
@@ -267,11 +328,16 @@ fn upgrades_that_are_none() {
         ("Sec-WebSocket-Protocol: mqtt", "Sec-WebSocket-Protocol: chat", "400"),
         ("Sec-WebSocket-Protocol: mqtt\r\n", "", "400"),
         ("GET ", "POST ", "426"),
+        ("HTTP/1.1", "HTTP/1.0", "426"),
         ("HTTP/1.1", "HTTP/9.9", "400"),
+        ("Upgrade: websocket", "Upgrade: h2c, websockets", "426"),
+        ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "400"),
+        ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 13\r\nContent-Length: 9", "400"),
+        ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 13\r\nTransfer-Encoding: chunked", "400"),
     ] {
         let mut wire = Wire::tcp(router.http);
         wire.send_raw(whole.replace(from, to).as_bytes()).unwrap();
-        let head = wire.read_head();
+        let head = wire.read_head().replace("HTTP/1.0", "HTTP/1.1");
         assert!(head.is_empty() || head.starts_with(&format!("HTTP/1.1 {status}")), "{to}: {head}");
     }
     assert_nobody_left(&router);
