@@ -18,6 +18,8 @@ mod mutation;
 mod packets;
 #[path = "hostile/serializers.rs"]
 mod serializers;
+#[path = "hostile/slow.rs"]
+mod slow;
 #[path = "hostile/wamp.rs"]
 mod wamp;
 #[path = "hostile/websocket.rs"]

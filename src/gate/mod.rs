@@ -154,6 +154,22 @@ impl Gate {
         }
     }
 
+    /// A part of something has come that the gate has not seen, or nothing is read: its client is not silent.
+    pub fn note_heard(&mut self, now_ms: u64) {
+        match self {
+            Gate::Mqtt(gate) => gate.note_heard(now_ms),
+            Gate::Wamp(_) => {} // knows no keep-alive
+        }
+    }
+
+    /// A packet has begun that does not go on.
+    pub fn handle_slow(&mut self, output: &mut Output) {
+        match self {
+            Gate::Mqtt(gate) => gate.handle_slow(output),
+            Gate::Wamp(gate) => gate.handle_slow(output),
+        }
+    }
+
     /// The socket has ended, in whatever way.
     pub fn handle_end(&mut self, output: &mut Output) {
         match self {

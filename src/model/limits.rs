@@ -11,8 +11,14 @@ pub struct Limits {
     pub max_http_head_bytes: usize,
     /// Time to CONNECT or HELLO.
     pub open_timeout_ms: u64,
-    /// Time to finish a started packet.
+    /// Time in which a started packet or message has to end, or to come on by `packet_progress_bytes`.
     pub packet_timeout_ms: u64,
+    /// Bytes of a started packet that show that its line goes on: with as many it has the whole time again.
+    pub packet_progress_bytes: usize,
+    /// A WebSocket without traffic is sent a PING after this time, and after each such time again; 0 = never.
+    pub websocket_ping_ms: u64,
+    /// PINGs without an answer, or other traffic, after which a WebSocket is closed.
+    pub websocket_unanswered_pings: u32,
     /// Longest keep-alive that is accepted, in seconds; 0 = any.
     pub max_keep_alive_s: u16,
     /// Connections in all.
@@ -79,6 +85,9 @@ impl Default for Limits {
             max_http_head_bytes: 16 * 1024,
             open_timeout_ms: 10_000,
             packet_timeout_ms: 30_000,
+            packet_progress_bytes: 4 * 1024,
+            websocket_ping_ms: 30_000,
+            websocket_unanswered_pings: 2,
             max_keep_alive_s: 0,
             max_connections: 100_000,
             max_connections_per_address: 1_000,

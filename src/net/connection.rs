@@ -13,8 +13,8 @@ use super::outbox::Outbox;
 use super::traffic::{Totals, Traffic};
 use super::transport::Transport;
 use super::{Input, Realm, Realms};
-use crate::gate::{Gate, Output};
-use crate::model::{ConnectionId, Delivery, Limits};
+use crate::gate::{Gate, Output, Settings};
+use crate::model::{ConnectionId, Delivery};
 
 /// Encoded bytes from which on no more deliveries are encoded until the socket has taken some.
 const SEND_HIGH_BYTES: usize = 128 * 1024;
@@ -44,11 +44,22 @@ pub struct Connection<T> {
     turn_bytes: u64,
     /// Commands of the read before, at most `FORESEEN_COMMANDS`: the next one mostly brings as many.
     foreseen_commands: usize,
-    /// When the transport began to wait for the rest of something.
-    unfinished_since_ms: Option<u64>,
-    packet_timeout_ms: u64,
-    stalled_timeout_ms: u64,
-    pace_ms: u64,
+    /// What has begun to come and has not ended.
+    started: Option<Started>,
+    /// When the socket last brought something, or the router last looked up from not reading.
+    heard_ms: u64,
+    /// PINGs since there was traffic.
+    pings: u32,
+    settings: Arc<Settings>,
+}
+
+/// How far a packet or message has come whose end has not.
+#[derive(Clone, Copy)]
+struct Started {
+    /// Bytes of it that were there at `since_ms`.
+    bytes: usize,
+    /// When the time began in which it has to go on.
+    since_ms: u64,
 }
 
 /// A wait for the outboxes that this connection's publications have filled.
@@ -72,14 +83,15 @@ impl<T: Transport> Connection<T> {
         gate: Gate,
         realms: Arc<dyn Realms>,
         traffic: Arc<Traffic>,
-        limits: &Limits,
+        settings: Arc<Settings>,
     ) -> Self {
+        let now_ms = now_ms();
         Connection {
             id,
             output: transport.output(),
             transport,
             gate,
-            outbox: Arc::new(Outbox::new(limits.max_outbox_bytes, now_ms())),
+            outbox: Arc::new(Outbox::new(settings.limits.max_outbox_bytes, now_ms)),
             realms,
             realm: None,
             traffic,
@@ -87,10 +99,10 @@ impl<T: Transport> Connection<T> {
             paced: None,
             turn_bytes: 0,
             foreseen_commands: 0,
-            unfinished_since_ms: None,
-            packet_timeout_ms: limits.packet_timeout_ms,
-            stalled_timeout_ms: limits.stalled_outbox_timeout_ms,
-            pace_ms: limits.pace_ms,
+            started: None,
+            heard_ms: now_ms,
+            pings: 0,
+            settings,
         }
     }
 
@@ -169,6 +181,9 @@ impl<T: Transport> Connection<T> {
         }
         if has_sent {
             let messages_sent = std::mem::take(&mut self.output.sent);
+            if messages_sent > 0 {
+                self.pings = 0; // a PING is no message
+            }
             self.traffic.add(Totals { bytes_sent, messages_sent, ..Totals::default() });
             self.outbox.note_progress(now_ms());
             if self.output.is_empty() {
@@ -225,10 +240,7 @@ impl<T: Transport> Connection<T> {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        let unsent = self.output.len() + self.transport.unsent();
-        let is_unread = unsent >= READ_STOP_BYTES || self.outbox.has_unread_answers();
-        // [MQTT-4.9.0-3]: a full window of deliveries is no reason.
-        if !self.gate.wants_input() || is_unread || self.outbox.is_realm_behind() {
+        if !self.is_listening() {
             return Poll::Pending;
         }
         let (gate, output) = (&mut self.gate, &mut self.output);
@@ -249,10 +261,9 @@ impl<T: Transport> Connection<T> {
         self.turn_bytes += bytes_received;
         match received {
             Poll::Ready(Ok(true)) => {
-                self.unfinished_since_ms = match self.transport.is_unfinished() {
-                    true => self.unfinished_since_ms.or_else(|| Some(now_ms())),
-                    false => None,
-                };
+                self.heard_ms = arrived_ms.unwrap_or_else(now_ms);
+                self.pings = 0;
+                self.note_started(bytes_received > 0);
                 self.foreseen_commands = self.output.commands.len().min(FORESEEN_COMMANDS);
                 self.pass_on();
                 Poll::Ready(Event::Moved)
@@ -262,11 +273,41 @@ impl<T: Transport> Connection<T> {
         }
     }
 
+    /// False while nothing is read, which is then no silence of the client's.
+    fn is_listening(&self) -> bool {
+        let unsent = self.output.len() + self.transport.unsent();
+        let is_unread = unsent >= READ_STOP_BYTES || self.outbox.has_unread_answers();
+        // [MQTT-4.9.0-3]: a full window of deliveries is no reason.
+        self.paced.is_none() && self.gate.wants_input() && !is_unread && !self.outbox.is_realm_behind()
+    }
+
+    /// Notes how far the packet has come whose end has not, and that this is a sign of life. A new one begins a time of its own, and
+    /// so does one that has come so much further that its line goes on.
+    fn note_started(&mut self, has_ended_another: bool) {
+        let bytes = self.transport.unfinished();
+        if bytes == 0 {
+            self.started = None;
+            return;
+        }
+        self.gate.note_heard(self.heard_ms);
+        let goes_on = |started: &Started| bytes >= started.bytes.saturating_add(self.settings.limits.packet_progress_bytes);
+        if has_ended_another || self.started.as_ref().is_none_or(goes_on) {
+            self.started = Some(Started { bytes, since_ms: self.heard_ms });
+        }
+    }
+
     /// Input that the gate did not want before.
     fn offer_again(&mut self) {
         if self.transport.leftover() > 0 && self.gate.wants_input() {
             let (gate, output, now_ms) = (&mut self.gate, &mut self.output, now_ms());
-            self.transport.offer_again(&mut |bytes| gate.handle_bytes(bytes, now_ms, output));
+            let mut has_ended_another = false;
+            self.transport.offer_again(&mut |bytes| {
+                let used = gate.handle_bytes(bytes, now_ms, output);
+                has_ended_another |= used.bytes > 0;
+                used
+            });
+            self.heard_ms = now_ms;
+            self.note_started(has_ended_another);
         }
     }
 
@@ -306,7 +347,7 @@ impl<T: Transport> Connection<T> {
         if filled.is_empty() || self.paced.is_some() {
             return;
         }
-        let longest = Duration::from_millis(self.pace_ms);
+        let longest = Duration::from_millis(self.settings.limits.pace_ms);
         self.paced = Some(Pace(Box::pin(async move {
             let room = async {
                 for outbox in filled {
@@ -318,10 +359,25 @@ impl<T: Transport> Connection<T> {
     }
 
     fn due_ms(&self) -> Option<u64> {
+        let dues = [self.gate.poll_timeout(), self.stalled_due_ms(), self.started_due_ms(), self.ping_due_ms()];
+        dues.into_iter().flatten().min()
+    }
+
+    /// When the socket will have taken nothing of what it is owed for too long.
+    fn stalled_due_ms(&self) -> Option<u64> {
         let is_owing = !self.output.is_empty() || self.transport.unsent() > 0;
-        let stalled = is_owing.then(|| self.outbox.progress_ms() + self.stalled_timeout_ms);
-        let unfinished = self.unfinished_since_ms.map(|since_ms| since_ms + self.packet_timeout_ms);
-        self.gate.poll_timeout().into_iter().chain(stalled).chain(unfinished).min()
+        is_owing.then(|| self.outbox.progress_ms().saturating_add(self.settings.limits.stalled_outbox_timeout_ms))
+    }
+
+    /// When the packet that has begun to come will have come on too little.
+    fn started_due_ms(&self) -> Option<u64> {
+        self.started.map(|started| started.since_ms.saturating_add(self.settings.limits.packet_timeout_ms))
+    }
+
+    /// When there will have been no traffic, neither way, for too long.
+    fn ping_due_ms(&self) -> Option<u64> {
+        let ping_ms = self.settings.limits.websocket_ping_ms;
+        (T::HAS_PING && ping_ms > 0).then(|| self.heard_ms.max(self.outbox.progress_ms()).saturating_add(ping_ms))
     }
 
     fn set_timer(&self, timer: Pin<&mut Sleep>) {
@@ -334,17 +390,47 @@ impl<T: Transport> Connection<T> {
 
     fn handle_due(&mut self) {
         let now_ms = now_ms();
-        let is_owing = !self.output.is_empty() || self.transport.unsent() > 0;
-        let is_stalled = is_owing && now_ms >= self.outbox.progress_ms() + self.stalled_timeout_ms;
-        let is_unfinished = self.unfinished_since_ms.is_some_and(|since_ms| now_ms >= since_ms + self.packet_timeout_ms);
-        if is_stalled || is_unfinished {
-            self.gate.handle_end(&mut self.output);
-            self.output.clear();
-            self.output.close = true;
+        if !self.is_listening() {
+            self.stand_still(now_ms);
+        }
+        let is_due = |due_ms: Option<u64>| due_ms.is_some_and(|due_ms| now_ms >= due_ms);
+        if is_due(self.stalled_due_ms()) {
+            self.cut_off();
+        } else if is_due(self.started_due_ms()) {
+            self.started = None;
+            self.gate.handle_slow(&mut self.output);
+        } else if is_due(self.ping_due_ms()) {
+            self.handle_silence();
         } else {
             self.gate.handle_timeout(now_ms, &mut self.output);
         }
         self.pass_on();
+    }
+
+    /// What a client has sent while nothing is read may well be more: its times begin anew.
+    fn stand_still(&mut self, now_ms: u64) {
+        self.heard_ms = now_ms;
+        self.gate.note_heard(now_ms);
+        if let Some(started) = &mut self.started {
+            started.since_ms = now_ms;
+        }
+    }
+
+    /// No traffic for long: proxies forget such connections, and the other side may have gone without a word.
+    fn handle_silence(&mut self) {
+        if self.pings >= self.settings.limits.websocket_unanswered_pings {
+            self.cut_off();
+        } else {
+            self.pings += 1;
+            self.transport.ping();
+        }
+    }
+
+    /// Ends it without the words that nobody would take.
+    fn cut_off(&mut self) {
+        self.gate.handle_end(&mut self.output);
+        self.output.clear();
+        self.output.close = true;
     }
 
     /// The last bytes, then the end of the stream, both ways: closing on unread input would reset the connection, and the
@@ -361,5 +447,109 @@ impl<T: Transport> Connection<T> {
             Poll::Ready(Ok(())) => self.transport.poll_discard(context),
             other => other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    use super::*;
+    use crate::gate::Origin;
+    use crate::model::{Command, Limits, Reason, SessionId};
+    use crate::net::transport::Stream;
+
+    /// A realm that opens every session and then has no time for anybody, as if its disk stood still.
+    #[derive(Default)]
+    struct Stalled {
+        outbox: Mutex<Option<Arc<Outbox>>>,
+        unhandled: Mutex<usize>,
+        has_lost: Mutex<bool>,
+    }
+
+    impl Realms for Arc<Stalled> {
+        fn join(&self, _: &str, _: ConnectionId, outbox: Arc<Outbox>) -> Result<Arc<dyn Realm>, Reason> {
+            *self.outbox.lock() = Some(outbox);
+            Ok(self.clone())
+        }
+    }
+
+    impl Realm for Stalled {
+        fn handle(&self, _: ConnectionId, input: Input) {
+            let Input::Commands(commands) = input else { return };
+            let outbox = self.outbox.lock();
+            let outbox = outbox.as_ref().unwrap();
+            match commands[..] {
+                [Command::Open(_)] => {
+                    let mut answer = vec![Delivery::Opened { session: SessionId(1), session_present: false }];
+                    outbox.put(&mut answer, now_ms());
+                    outbox.note_handled();
+                }
+                _ => {
+                    *self.unhandled.lock() += 1;
+                    *self.has_lost.lock() |= commands.iter().any(|command| matches!(command, Command::Lost(_)));
+                }
+            }
+        }
+    }
+
+    impl Stalled {
+        async fn await_unhandled(&self, count: usize) {
+            while *self.unhandled.lock() < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
+    fn settings() -> Settings {
+        Settings {
+            limits: Limits { packet_timeout_ms: 500, ..Limits::default() },
+            default_realm: "realm1".into(),
+            listener_realm: None,
+            allow_anonymous: true,
+            refused_filters: Vec::new(),
+            server_reference: None,
+            has_history: true,
+        }
+    }
+
+    /// A client with a keep-alive of 1 s, whose CONNACK has come.
+    async fn connected(realm: &Arc<Stalled>) -> DuplexStream {
+        let (mut client, server) = tokio::io::duplex(4096);
+        let settings = Arc::new(settings());
+        let origin = Origin { peer: "127.0.0.1:1".into(), transport: "tcp", random: [1 << 40, 2] };
+        let gate = Gate::mqtt(settings.clone(), origin, now_ms());
+        let transport = Stream::new(server, BytesMut::new());
+        let realms: Arc<dyn Realms> = Arc::new(realm.clone());
+        tokio::spawn(Connection::new(ConnectionId(1), transport, gate, realms, Arc::default(), settings).run());
+        client.write_all(b"\x10\x0D\0\x04MQTT\x04\x02\0\x01\0\x01a").await.unwrap();
+        let mut connack = [0; 4];
+        client.read_exact(&mut connack).await.unwrap();
+        client
+    }
+
+    /// The keep-alive of 1.5 s and the 500 ms of a started packet pass while nothing is read: they stand still.
+    #[tokio::test]
+    async fn times_stand_still_while_the_router_does_not_read() {
+        let realm = Arc::new(Stalled::default());
+        let mut client = connected(&realm).await;
+        for count in 1..=2 {
+            // With the second one comes the beginning of a third.
+            client.write_all(if count == 1 { b"\x30\x04\0\x01ab" } else { b"\x30\x04\0\x01ab\x30\x04" }).await.unwrap();
+            realm.await_unhandled(count).await;
+        }
+        client.write_all(b"\0\x01ab\xC0\0").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2200)).await;
+        assert!(!*realm.has_lost.lock(), "closed while the router did not read");
+        let outbox = realm.outbox.lock().clone().unwrap();
+        (0..2).for_each(|_| outbox.note_handled());
+        let mut answer = [0; 2];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!((answer, *realm.unhandled.lock()), (*b"\xD0\0", 3));
+        // From here on silence counts again.
+        outbox.note_handled();
+        tokio::time::timeout(Duration::from_secs(5), realm.await_unhandled(4)).await.unwrap();
+        assert!(*realm.has_lost.lock());
     }
 }

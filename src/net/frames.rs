@@ -47,8 +47,8 @@ pub struct Frames {
     max_bytes: usize,
     /// The longest message of now.
     limit: usize,
-    /// A message whose last piece has not come.
-    is_in_pieces: bool,
+    /// Bytes of a message whose last piece has not come, the head of the first piece among them; 0 if there is none.
+    pieces_bytes: usize,
     /// Messages that the gate has not taken yet.
     messages: VecDeque<Bytes>,
     /// The start of something unfinished (streams only).
@@ -84,16 +84,51 @@ impl Write for Ends<'_> {
     }
 }
 
-/// First byte, bytes of the head, and length with its head of the frame at the head of `input`; `None` until its head says it.
-fn frame_head(input: &[u8]) -> Option<(u8, usize, usize)> {
-    let (first, second) = (*input.first()?, *input.get(1)?);
-    let (head, length) = match second & 0x7F {
-        126 => (4, u64::from(u16::from_be_bytes(input.get(2..4)?.try_into().ok()?))),
-        127 => (10, u64::from_be_bytes(input.get(2..10)?.try_into().ok()?)),
-        length => (2, u64::from(length)),
+/// How long a frame is, and its head in it.
+struct Extent {
+    head: usize,
+    whole: usize,
+}
+
+/// What is wrong about a frame that a client begins with these two bytes (RFC 6455, 5.1, 5.2, 5.4 and 5.5).
+fn head_fault(first: u8, second: u8, is_in_pieces: bool) -> Option<&'static str> {
+    let (opcode, is_final, is_masked, length) = (first & 0x0F, first & 0x80 != 0, second & 0x80 != 0, second & 0x7F);
+    let is_control = opcode & 0x08 != 0;
+    match opcode {
+        _ if first & 0x70 != 0 => Some("a reserved bit is set, and no extension was agreed on"),
+        0x3..=0x7 | 0xB..=0xF => Some("a reserved opcode"),
+        _ if !is_masked => Some("a client masks its frames"),
+        _ if is_control && !is_final => Some("a control frame comes in one piece"),
+        _ if is_control && length > 125 => Some("a control frame holds 125 bytes at the most"),
+        0x0 if !is_in_pieces => Some("a continuation of nothing"),
+        0x1 | 0x2 if is_in_pieces => Some("a message begins before the one before it has ended"),
+        _ => None,
+    }
+}
+
+/// The extent of the frame at the head of `input`; `None` until its head says it. A length is written in as few bytes as it
+/// needs, and its highest bit is 0 (RFC 6455, 5.2).
+fn extent(input: &[u8]) -> Result<Option<Extent>, &'static str> {
+    let Some(second) = input.get(1) else { return Ok(None) };
+    let (head, length, least) = match second & 0x7F {
+        126 => match input.get(2..4).and_then(|bytes| bytes.try_into().ok()) {
+            Some(bytes) => (4, u64::from(u16::from_be_bytes(bytes)), 126),
+            None => return Ok(None),
+        },
+        127 => match input.get(2..10).and_then(|bytes| bytes.try_into().ok()) {
+            Some(bytes) => (10, u64::from_be_bytes(bytes), 65_536),
+            None => return Ok(None),
+        },
+        length => (2, u64::from(length), 0),
     };
+    if length < least {
+        return Err("a length that is not written in as few bytes as it needs");
+    }
+    if length > i64::MAX.unsigned_abs() {
+        return Err("a length whose highest bit is set");
+    }
     let head = if second & 0x80 != 0 { head + 4 } else { head };
-    Some((first, head, usize::try_from(length).unwrap_or(usize::MAX).saturating_add(head)))
+    Ok(Some(Extent { head, whole: usize::try_from(length).unwrap_or(usize::MAX).saturating_add(head) }))
 }
 
 /// Puts a client's mask on `payload`, or takes it off (RFC 6455, 5.3).
@@ -119,7 +154,7 @@ impl Frames {
             carries,
             max_bytes: limits.max_packet_bytes,
             limit: limits.max_packet_before_auth_bytes,
-            is_in_pieces: false,
+            pieces_bytes: 0,
             messages: VecDeque::new(),
             partial: BytesMut::new(),
             out: BytesMut::new(),
@@ -130,25 +165,41 @@ impl Frames {
     /// Gives the messages in the whole frames of `input` to `take`, and keeps those that it does not want yet; returns how many
     /// bytes the frames were. The payloads are unmasked where they stand.
     ///
-    /// tungstenite makes room for a frame as soon as it has seen its length, so it sees none before all of it is there. One that
-    /// declares too much is refused at once, with what there is of it.
+    /// A frame is judged by its head as soon as that is there. tungstenite makes room for a frame as soon as it has seen its length,
+    /// so it sees none before all of it is there. One that declares too much is refused at once, with what there is of it.
     pub fn decode(&mut self, input: &mut [u8], take: Taker<'_>) -> usize {
         let mut used = 0;
         while let Some(rest) = input.get_mut(used..).filter(|_| !self.has_ended)
-            && let Some((first, head, length)) = frame_head(rest)
+            && let [first, second, ..] = *rest
         {
-            if length > self.limit.saturating_add(MAX_HEAD_BYTES) {
+            let extent = match head_fault(first, second, self.pieces_bytes > 0) {
+                None => extent(rest),
+                Some(fault) => Err(fault),
+            };
+            let Extent { head, whole } = match extent {
+                Ok(Some(extent)) => extent,
+                Ok(None) => return used,
+                Err(fault) => {
+                    self.end(CloseCode::Protocol, fault);
+                    return input.len();
+                }
+            };
+            if whole > self.limit.saturating_add(MAX_HEAD_BYTES) {
                 self.decode_other(rest, take);
                 return input.len();
             }
-            let Some(frame) = rest.get_mut(..length) else { return used };
-            used += length;
+            let Some(frame) = rest.get_mut(..whole) else { return used };
+            used += whole;
             if !self.decode_plain(frame, head, take) {
                 self.decode_other(frame, take);
             }
             // Control frames may come between the pieces of a message.
             if first & 0x08 == 0 {
-                self.is_in_pieces = first & 0x80 == 0;
+                self.pieces_bytes = match (first & 0x80, self.pieces_bytes) {
+                    (0, 0) => whole,
+                    (0, before) => before + (whole - head),
+                    _ => 0,
+                };
             }
         }
         if self.has_ended { input.len() } else { used }
@@ -156,10 +207,9 @@ impl Frames {
 
     /// A whole message of the right kind in one frame, as it should be; false, and nothing done, for any other frame.
     fn decode_plain(&mut self, frame: &mut [u8], head: usize, take: Taker<'_>) -> bool {
-        let is_plain = frame.first() == Some(&self.carries.first_byte()) && !self.is_in_pieces;
-        let is_masked = frame.get(1).is_some_and(|second| second & 0x80 != 0);
+        let is_plain = frame.first() == Some(&self.carries.first_byte());
         let Some((head, payload)) = frame.split_at_mut_checked(head) else { return false };
-        let Some(key) = head.last_chunk::<4>().filter(|_| is_plain && is_masked) else { return false };
+        let Some(key) = head.last_chunk::<4>().filter(|_| is_plain) else { return false };
         if payload.is_empty() || payload.len() > self.limit {
             return false;
         }
@@ -228,9 +278,9 @@ impl Frames {
         self.partial.len() + self.messages.len()
     }
 
-    /// True between the pieces of a message.
-    pub fn is_in_pieces(&self) -> bool {
-        self.is_in_pieces
+    /// Bytes of whole frames that are the beginning of something: of a message in pieces, of a packet in frames.
+    pub fn unfinished(&self) -> usize {
+        self.pieces_bytes + self.partial.len()
     }
 
     /// True once nothing more is read.
@@ -295,11 +345,23 @@ impl Frames {
 
     /// Says CLOSE, if nobody has.
     pub fn close(&mut self) {
+        self.end(CloseCode::Normal, "");
+    }
+
+    /// Says CLOSE with this code, if nobody has; nothing more is read.
+    fn end(&mut self, code: CloseCode, reason: &'static str) {
         if !std::mem::replace(&mut self.has_ended, true) {
             let mut ends = Ends { input: &[], out: &mut self.out };
-            let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+            let frame = CloseFrame { code, reason: reason.into() };
             self.context.close(&mut ends, Some(frame)).ok();
             self.context.flush(&mut ends).ok();
+        }
+    }
+
+    /// Asks the other side for a sign of life: PING (RFC 6455, 5.5.2).
+    pub fn ping(&mut self) {
+        if self.context.can_write() && !self.has_ended {
+            self.out.put_slice(&[0x89, 0]);
         }
     }
 }
@@ -390,6 +452,65 @@ mod tests {
         }
     }
 
+    /// Every head that a client may not send, with an opcode of each kind; nothing of the payload need have come.
+    #[test]
+    fn heads_that_are_wrong_end_at_once() {
+        let long = |length: &[u8]| [length, b"mask"].concat();
+        let lengths = [
+            long(b"\xFE\x00\x00"),
+            long(b"\xFE\x00\x7D"),
+            long(b"\xFF\x00\x00\x00\x00\x00\x00\x00\x00"),
+            long(b"\xFF\x00\x00\x00\x00\x00\x00\x00\x05"),
+            long(b"\xFF\x00\x00\x00\x00\x00\x00\x00\x7D"),
+            long(b"\xFF\x00\x00\x00\x00\x00\x00\xFF\xFF"),
+            long(b"\xFF\x80\x00\x00\x00\x00\x00\x00\x05"),
+            long(b"\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF"),
+        ];
+        let mut wrong: Vec<(Vec<u8>, &str)> = Vec::new();
+        for first in [0x01, 0x81, 0x88, 0x89, 0x8A] {
+            wrong.extend(lengths.iter().map(|length| ([&[first][..], length].concat(), "length")));
+        }
+        // 126 and 65,535 bytes are rightly written so, but not in a control frame.
+        for first in [0x88, 0x89, 0x8A] {
+            wrong.push(([&[first][..], b"\xFE\x00\x7Emask"].concat(), "long control frame"));
+        }
+        wrong.extend([0x08, 0x09, 0x0A].map(|first| (vec![first, 0x80], "control frame in pieces")));
+        wrong.extend((0x3..=0x7).chain(0xB..=0xF).map(|opcode| (vec![0x80 | opcode, 0x80], "opcode")));
+        wrong.extend([0x10, 0x20, 0x40, 0x70].map(|bits| (vec![0x81 | bits, 0x80], "reserved bit")));
+        wrong.extend([0x81, 0x82, 0x88, 0x89, 0x8A].map(|first| (vec![first, 5], "no mask")));
+        wrong.extend([0x00, 0x80].map(|first| (vec![first, 0x80], "continuation of nothing")));
+        wrong.extend([0x01, 0x81, 0x82].map(|first| ([frame(0x01, b"a"), vec![first, 0xFE]].concat(), "message in a message")));
+        for (bytes, why) in wrong {
+            for piece in [1, 3, 100] {
+                let (messages, out, has_ended) = received(Carries::Text, &bytes, piece);
+                let code = out.get(2..4).map(|code| u16::from_be_bytes([code[0], code[1]]));
+                assert_eq!((code, messages.len(), has_ended), (Some(1002), 0, true), "{why}: {bytes:02X?}");
+            }
+        }
+        for right in [frame(0x81, &[b'a'; 125]), frame(0x81, &[b'a'; 126]), frame(0x81, &[b'a'; 65_535]), frame(0x89, &[0; 125])]
+        {
+            assert!(!received(Carries::Text, &right, 1000).2, "{:02X?}", &right[..4]);
+        }
+    }
+
+    #[test]
+    fn what_is_unfinished_is_counted() {
+        let mut frames = Frames::new(Carries::Text, &Limits::default());
+        let mut taken = 0;
+        let mut take = |message: Arrived<'_>| {
+            taken += 1;
+            Used { bytes: message.bytes().len(), unfinished: 0 }
+        };
+        for (first, payload, unfinished) in
+            [(0x01, &b""[..], 6), (0x00, b"", 6), (0x89, b"ping", 6), (0x00, b"abc", 9), (0x80, b"d", 0), (0x81, b"e", 0)]
+        {
+            let mut bytes = frame(first, payload);
+            assert_eq!(frames.decode(&mut bytes, &mut take), bytes.len());
+            assert_eq!(frames.unfinished(), unfinished, "{first:02X}");
+        }
+        assert_eq!(taken, 2);
+    }
+
     #[test]
     fn what_is_not_taken_is_offered_again_in_its_order() {
         let mut frames = Frames::new(Carries::Binary, &Limits::default());
@@ -415,8 +536,8 @@ mod tests {
             let mut output = Output { ends: vec![length], ..Output::default() };
             output.bytes.extend_from_slice(&vec![7; length]);
             frames.encode(&mut output);
-            let (first, head, whole) = frame_head(frames.out()).unwrap();
-            assert_eq!((first, whole, whole - head, output.bytes.len()), (0x82, frames.unsent(), length, 0));
+            let Ok(Some(Extent { head, whole })) = extent(frames.out()) else { panic!("no frame of {length}") };
+            assert_eq!((frames.out()[0], whole, whole - head, output.bytes.len()), (0x82, frames.unsent(), length, 0));
         }
         let mut frames = Frames::new(Carries::Binary, &Limits::default());
         frames.close();

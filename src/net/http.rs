@@ -180,10 +180,9 @@ async fn go_on(upgrade: OnUpgrade, speech: Speech, origin: Origin, guest: Arc<Gu
             (Gate::wamp(settings, origin, encoding, now_ms()), carries)
         }
     };
-    let limits = &entrance.settings.limits;
-    let transport = WebSocket::new(parts.io.into_inner(), &parts.read_buf, carries, limits);
+    let transport = WebSocket::new(parts.io.into_inner(), &parts.read_buf, carries, &entrance.settings.limits);
     let traffic = entrance.census.traffic.clone();
-    Box::pin(Connection::new(guest.id, transport, gate, entrance.realms.clone(), traffic, limits).run()).await;
+    Box::pin(Connection::new(guest.id, transport, gate, entrance.realms.clone(), traffic, entrance.settings.clone()).run()).await;
     drop(guest);
 }
 

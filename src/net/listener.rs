@@ -210,9 +210,8 @@ async fn serve_stream(
     let Some(origin) = origin(peer, kind) else { return };
     let gate = make_gate(entrance.settings.clone(), origin, now_ms());
     let transport = Stream::new(socket, BytesMut::new());
-    let limits = &entrance.settings.limits;
     let traffic = entrance.census.traffic.clone();
-    Box::pin(Connection::new(guest.id, transport, gate, entrance.realms.clone(), traffic, limits).run()).await;
+    Box::pin(Connection::new(guest.id, transport, gate, entrance.realms.clone(), traffic, entrance.settings.clone()).run()).await;
     drop(guest);
 }
 

@@ -15,6 +15,9 @@ pub type Taker<'a> = &'a mut dyn FnMut(Arrived<'_>) -> Used;
 
 /// A connected socket of any kind.
 pub trait Transport: Send + Unpin {
+    /// Whether [`Transport::ping`] asks.
+    const HAS_PING: bool = false;
+
     /// Gives what arrives to `take`, once; `Ready(Ok(false))` at the end of the stream.
     fn poll_receive(&mut self, context: &mut Context<'_>, take: Taker<'_>) -> Poll<io::Result<bool>>;
 
@@ -30,8 +33,11 @@ pub trait Transport: Send + Unpin {
     /// Bytes sent before that are still inside the transport.
     fn unsent(&self) -> usize;
 
-    /// The transport waits for the rest of something that it cannot show to the gate yet.
-    fn is_unfinished(&self) -> bool;
+    /// Bytes of something whose end has not come; 0 if there is nothing of the kind.
+    fn unfinished(&self) -> usize;
+
+    /// Asks the other side for a sign of life, if the transport has a way to.
+    fn ping(&mut self) {}
 
     /// The session is open: messages may be as large as they may ever be.
     fn set_open(&mut self);
@@ -212,8 +218,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for Stream<S> {
         0
     }
 
-    fn is_unfinished(&self) -> bool {
-        false // the gate sees every byte
+    fn unfinished(&self) -> usize {
+        self.partial.len()
     }
 
     fn set_open(&mut self) {}

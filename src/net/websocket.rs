@@ -31,6 +31,8 @@ impl<S> WebSocket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
+    const HAS_PING: bool = true;
+
     fn poll_receive(&mut self, context: &mut Context<'_>, take: Taker<'_>) -> Poll<io::Result<bool>> {
         let WebSocket { socket, arrived, frames } = self;
         if frames.has_ended() {
@@ -83,8 +85,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
         Output::default()
     }
 
-    fn is_unfinished(&self) -> bool {
-        self.frames.is_in_pieces() || !self.arrived.is_empty()
+    fn unfinished(&self) -> usize {
+        self.arrived.len() + self.frames.unfinished()
+    }
+
+    fn ping(&mut self) {
+        self.frames.ping();
     }
 
     fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {

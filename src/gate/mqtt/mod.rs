@@ -49,7 +49,6 @@ pub struct MqttGate {
     keep_alive_ms: u64,
     heard_ms: u64,
     opened_by_ms: u64,
-    unfinished_since_ms: Option<u64>,
     dropped: u64,
 }
 
@@ -70,7 +69,6 @@ impl MqttGate {
             keep_alive_ms: 0,
             heard_ms: now_ms,
             opened_by_ms,
-            unfinished_since_ms: None,
             dropped: 0,
             settings,
         }
@@ -95,12 +93,6 @@ impl MqttGate {
                 }
             }
         }
-        let is_unfinished = used < input.len() && self.state == State::Open;
-        self.unfinished_since_ms = match (is_unfinished, self.unfinished_since_ms) {
-            (true, Some(since_ms)) if used == 0 => Some(since_ms),
-            (true, _) => Some(now_ms),
-            (false, _) => None,
-        };
         let bytes = if self.state == State::Closed { input.len() } else { used };
         Used { bytes, unfinished }
     }
@@ -212,20 +204,34 @@ impl MqttGate {
         self.dropped += count;
     }
 
-    /// Keep-alive, unfinished packets, and connections that never open.
+    /// The client is not silent, whatever has been seen of what it sends.
+    pub fn note_heard(&mut self, now_ms: u64) {
+        self.heard_ms = now_ms;
+    }
+
+    /// A packet has begun that does not go on.
+    pub fn handle_slow(&mut self, output: &mut Output) {
+        match self.state {
+            State::Open => self.end(ReasonCode::ImplementationSpecificError, Reason::TooSlow, output),
+            State::Newcomer | State::Opening => self.give_up(output),
+            State::Closed => {}
+        }
+    }
+
+    /// Ends a connection that never opened.
+    fn give_up(&mut self, output: &mut Output) {
+        self.handle_end(output);
+        output.close = true;
+    }
+
+    /// Keep-alive, and connections that never open.
     pub fn handle_timeout(&mut self, now_ms: u64, output: &mut Output) {
         if self.poll_timeout().is_none_or(|due_ms| due_ms > now_ms) {
             return;
         }
         match self.state {
-            State::Open if self.keep_alive_ms > 0 && now_ms >= self.heard_ms + self.keep_alive_ms => {
-                self.end(ReasonCode::KeepAliveTimeout, Reason::KeepAliveTimeout, output);
-            }
-            State::Open => self.end(ReasonCode::ImplementationSpecificError, Reason::TooSlow, output),
-            State::Newcomer | State::Opening => {
-                self.handle_end(output);
-                output.close = true;
-            }
+            State::Open => self.end(ReasonCode::KeepAliveTimeout, Reason::KeepAliveTimeout, output),
+            State::Newcomer | State::Opening => self.give_up(output),
             State::Closed => {}
         }
     }
@@ -234,11 +240,7 @@ impl MqttGate {
     pub fn poll_timeout(&self) -> Option<u64> {
         match self.state {
             State::Newcomer | State::Opening => Some(self.opened_by_ms),
-            State::Open => {
-                let silent = (self.keep_alive_ms > 0).then(|| self.heard_ms + self.keep_alive_ms);
-                let unfinished = self.unfinished_since_ms.map(|since_ms| since_ms + self.settings.limits.packet_timeout_ms);
-                silent.into_iter().chain(unfinished).min()
-            }
+            State::Open => (self.keep_alive_ms > 0).then(|| self.heard_ms + self.keep_alive_ms),
             State::Closed => None,
         }
     }

@@ -37,12 +37,6 @@ impl WampGate {
                 None => break,
             }
         }
-        let is_unfinished = used < input.len() && self.state == State::Open;
-        self.unfinished_since_ms = match (is_unfinished, self.unfinished_since_ms) {
-            (true, Some(since_ms)) if used == 0 => Some(since_ms),
-            (true, _) => Some(now_ms),
-            (false, _) => None,
-        };
         if self.state == State::Closed { input.len() } else { used }
     }
 

@@ -48,7 +48,6 @@ pub struct WampGate {
     /// URIs that the client publishes to and calls.
     known: KnownNames,
     opened_by_ms: u64,
-    unfinished_since_ms: Option<u64>,
 }
 
 impl WampGate {
@@ -73,7 +72,6 @@ impl WampGate {
             asked: VecDeque::new(),
             known: KnownNames::default(),
             opened_by_ms: now_ms + settings.limits.open_timeout_ms,
-            unfinished_since_ms: None,
             settings,
         }
     }
@@ -166,18 +164,25 @@ impl WampGate {
         self.state = State::Closed;
     }
 
-    /// Connections that never open, and frames that never end.
-    pub fn handle_timeout(&mut self, now_ms: u64, output: &mut Output) {
-        if self.poll_timeout().is_none_or(|due_ms| due_ms > now_ms) {
-            return;
-        }
+    /// A message has begun that does not go on.
+    pub fn handle_slow(&mut self, output: &mut Output) {
         match self.state {
             State::Open => self.end(Reason::TooSlow, "message not finished in time", output),
-            State::Newcomer | State::Opening => {
-                self.handle_end(output);
-                output.close = true;
-            }
+            State::Newcomer | State::Opening => self.give_up(output),
             State::Closed => {}
+        }
+    }
+
+    /// Ends a connection that never opened.
+    fn give_up(&mut self, output: &mut Output) {
+        self.handle_end(output);
+        output.close = true;
+    }
+
+    /// Connections that never open.
+    pub fn handle_timeout(&mut self, now_ms: u64, output: &mut Output) {
+        if self.poll_timeout().is_some_and(|due_ms| now_ms >= due_ms) {
+            self.give_up(output);
         }
     }
 
@@ -185,8 +190,7 @@ impl WampGate {
     pub fn poll_timeout(&self) -> Option<u64> {
         match self.state {
             State::Newcomer | State::Opening => Some(self.opened_by_ms),
-            State::Open => self.unfinished_since_ms.map(|since_ms| since_ms + self.settings.limits.packet_timeout_ms),
-            State::Closed => None,
+            State::Open | State::Closed => None,
         }
     }
 }
