@@ -27,6 +27,7 @@ fn settings() -> Arc<Settings> {
         refused_filters: Vec::new(),
         server_reference: None,
         has_history: true,
+        request_ids: Default::default(),
     })
 }
 

@@ -33,6 +33,18 @@ pub struct Settings {
     pub server_reference: Option<Box<str>>,
     /// The realms keep a history.
     pub has_history: bool,
+    /// How WAMP clients may number their requests.
+    pub request_ids: RequestIds,
+}
+
+/// Which request ids a WAMP client may use, from 1 to 2^53 (WAMP: Basic, Identifiers).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum RequestIds {
+    /// Every one that is not open in its session: many client libraries number at random.
+    #[default]
+    Any,
+    /// The one behind the last, as the specification says; the first of a session may be any.
+    CountingByOne,
 }
 
 /// How and from where a connection came.

@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::gate::Settings;
+use crate::gate::{RequestIds, Settings};
 use crate::net::host::Hosts;
 use crate::net::listener::{self, Census, Entrance, Speaks};
 use admin::{RealmStatus, Status, StatusSnapshot};
@@ -114,6 +114,7 @@ fn settings(config: &Config, listener: &Listener) -> Settings {
         refused_filters: config.refused_filters.iter().map(|filter| filter.as_str().into()).collect(),
         server_reference: config.server_reference.as_deref().map(Into::into),
         has_history: !config.memory,
+        request_ids: if config.strict_request_ids { RequestIds::CountingByOne } else { RequestIds::Any },
     }
 }
 

@@ -131,9 +131,46 @@ fn messages_out_of_place() {
     assert_serves(&router);
 }
 
+/// Client libraries number their requests at random, backwards, or all alike.
 #[test]
-fn request_ids_count_by_one() {
+fn request_ids_are_any_that_are_not_open() {
     let router = Router::start("");
+    let mut session = Session::open(&router);
+    assert_eq!(session.ask("[64,9007199254740992,{},\"own.p\"]")[0], 65);
+    for id in [9_007_199_254_740_992_u64, 77, 76, 75, 1, 1, 500, 3, 1_u64 << 52] {
+        let requests = [
+            (format!("[32,{id},{{}},\"a.b\"]"), 33),
+            (format!("[16,{id},{{\"acknowledge\":true}},\"a.b\"]"), 17),
+            (format!("[48,{id},{{}},\"no.such\"]"), 8),
+            (format!("[34,{id},999]"), 8),
+        ];
+        for (request, code) in requests {
+            let answer = session.ask(&request);
+            assert_eq!(answer[0], code, "{request}: {answer}");
+            let echoed = if code == 8 { &answer[2] } else { &answer[1] };
+            assert_eq!(echoed, &id, "{request}: {answer}");
+        }
+        // A PUBLISH that asks for no answer occupies no id.
+        session.0.send_text(&format!("[16,{id},{{}},\"c.d\"]")).unwrap();
+    }
+    // While a call waits, its id is open: for a call, and for anything else that is answered.
+    for second in ["[48,5,{},\"own.p\"]", "[32,5,{},\"a.b\"]", "[16,5,{\"acknowledge\":true},\"a.b\"]"] {
+        let mut session = Session::open(&router);
+        assert_eq!(session.ask("[64,9,{},\"own.q\"]")[0], 65);
+        assert_eq!(session.ask("[48,5,{},\"own.q\"]")[0], 68);
+        session.assert_aborts(second);
+    }
+    // So does one that waits for a lock.
+    let mut session = Session::open(&router);
+    assert_eq!(session.ask("[48,5,{},\"corsac.lock.acquire\",[\"a\"]]")[0], 50);
+    let mut other = Session::open(&router);
+    other.0.send_text("[48,5,{},\"corsac.lock.acquire\",[\"a\",{\"wait_ms\":60000}]]").unwrap();
+    other.assert_aborts("[48,5,{},\"corsac.lock.acquire\",[\"a\",{\"wait_ms\":60000}]]");
+}
+
+#[test]
+fn strict_request_ids_count_by_one() {
+    let router = Router::start("wamp.strict_request_ids = true\n");
     let mut session = Session::open(&router);
     assert_eq!(session.ask("[32,1,{},\"a.b\"]")[0], 33);
     assert_eq!(session.ask("[16,2,{\"acknowledge\":true},\"a.b\"]")[0], 17);

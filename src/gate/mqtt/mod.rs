@@ -278,6 +278,7 @@ pub mod tests {
             refused_filters: Vec::new(),
             server_reference: None,
             has_history: true,
+            request_ids: Default::default(),
         };
         let origin = Origin { peer: "127.0.0.1:1".into(), transport: "tcp", random: [1 << 40, 2] };
         let (mut gate, mut output) = (MqttGate::new(Arc::new(settings), origin, 0), Output::default());

@@ -3,7 +3,7 @@ use std::mem;
 use std::sync::Arc;
 
 use super::{State, WampGate};
-use crate::gate::Output;
+use crate::gate::{Output, RequestIds};
 use crate::gate::{arguments, condition, dedup, selection};
 use crate::model::command::{
     Acknowledge, Audience, Call, CancelMode, Close, FailedRequest, Outcome, PublishOptions, RegisterOptions, ReplyTo,
@@ -18,10 +18,10 @@ use crate::wire::wamp::{Message, RequestKind, reason};
 
 impl WampGate {
     pub(super) fn handle_request(&mut self, message: &mut Message<'_>, now_ms: u64, output: &mut Output) {
-        if let Some((kind, request)) = request(message)
-            && !self.count(kind, request)
+        if let Some((kind, request, is_answered)) = request(message)
+            && !(self.count(kind, request, output) && (!is_answered || self.open(kind, request, output)))
         {
-            return self.end(Reason::ProtocolViolation, "request ids must count by one", output);
+            return;
         }
         match message {
             Message::Publish { request, options, topic, payload } => {
@@ -29,19 +29,13 @@ impl WampGate {
             }
             Message::Subscribe { request, options, topic } => self.handle_subscribe(*request, options, topic, output),
             Message::Unsubscribe { request, subscription } => {
-                let (request, subscription) = (*request, *subscription);
-                self.asked.push_back((request, RequestKind::Unsubscribe));
-                output
-                    .commands
-                    .push(Command::Unsubscribe { request, entries: vec![UnsubscribeEntry::Subscription(subscription)] });
+                let entries = vec![UnsubscribeEntry::Subscription(*subscription)];
+                output.commands.push(Command::Unsubscribe { request: *request, entries });
             }
             Message::Register { request, options, procedure } => self.handle_register(*request, options, procedure, output),
             Message::Unregister { request, registration } => {
-                let (request, registration) = (*request, *registration);
-                self.asked.push_back((request, RequestKind::Unregister));
-                output
-                    .commands
-                    .push(Command::Unsubscribe { request, entries: vec![UnsubscribeEntry::Registration(registration)] });
+                let entries = vec![UnsubscribeEntry::Registration(*registration)];
+                output.commands.push(Command::Unsubscribe { request: *request, entries });
             }
             Message::Call { request, options, procedure, payload } => {
                 self.handle_call(*request, options, procedure, take(payload), output);
@@ -73,14 +67,29 @@ impl WampGate {
         }
     }
 
-    /// Takes a request id; false if it does not follow the one before (WAMP: Basic, IDs).
-    pub(super) fn count(&mut self, kind: RequestKind, request: RequestId) -> bool {
-        if matches!(kind, RequestKind::Cancel | RequestKind::Invocation) {
+    /// Takes a request id; where it must follow the one before and does not, the session ends and this is false.
+    pub(super) fn count(&mut self, kind: RequestKind, request: RequestId, output: &mut Output) -> bool {
+        if self.settings.request_ids == RequestIds::Any || matches!(kind, RequestKind::Cancel | RequestKind::Invocation) {
             return true;
         }
         let follows = self.last_request.is_none_or(|last| request.0 == last + 1);
         self.last_request = Some(request.0);
+        if !follows {
+            let text = "request ids must count by one, as the router is told by wamp.strict_request_ids";
+            self.end(Reason::ProtocolViolation, text, output);
+        }
         follows
+    }
+
+    /// Notes a request that is going to be answered. Two answers under one id could not be told apart: where the id is open, the
+    /// session ends and this is false.
+    pub(super) fn open(&mut self, kind: RequestKind, request: RequestId, output: &mut Output) -> bool {
+        let is_new = self.requests.open(request.0, kind);
+        if !is_new {
+            let text = format!("the request id {request} is open: use it again when its request is answered");
+            self.end(Reason::ProtocolViolation, &text, output);
+        }
+        is_new
     }
 
     fn handle_publish(
@@ -132,7 +141,6 @@ impl WampGate {
             (Ok(filter), Ok(Some(selection))) => SubscribeEntry::Selected { filter, options, selection: Box::new(selection) },
             (Err(reason), _) | (_, Err(reason)) => SubscribeEntry::Refused(reason),
         };
-        self.asked.push_back((request, RequestKind::Subscribe));
         output.commands.push(Command::Subscribe { request, entries: vec![entry] });
     }
 
@@ -150,7 +158,6 @@ impl WampGate {
             Ok(_) => SubscribeEntry::Refused(Reason::InvalidFilter),
             Err(reason) => SubscribeEntry::Refused(reason),
         };
-        self.asked.push_back((request, RequestKind::Register));
         output.commands.push(Command::Subscribe { request, entries: vec![entry] });
     }
 
@@ -212,15 +219,15 @@ fn take(payload: &mut Payload) -> Payload {
     mem::replace(payload, Payload::empty())
 }
 
-/// Messages that carry a new request id of the client's.
-fn request(message: &Message<'_>) -> Option<(RequestKind, RequestId)> {
+/// Messages that carry a new request id of the client's, and whether they are answered.
+fn request(message: &Message<'_>) -> Option<(RequestKind, RequestId, bool)> {
     Some(match message {
-        Message::Publish { request, .. } => (RequestKind::Publish, *request),
-        Message::Subscribe { request, .. } => (RequestKind::Subscribe, *request),
-        Message::Unsubscribe { request, .. } => (RequestKind::Unsubscribe, *request),
-        Message::Register { request, .. } => (RequestKind::Register, *request),
-        Message::Unregister { request, .. } => (RequestKind::Unregister, *request),
-        Message::Call { request, .. } => (RequestKind::Call, *request),
+        Message::Publish { request, options, .. } => (RequestKind::Publish, *request, options.acknowledge == Some(true)),
+        Message::Subscribe { request, .. } => (RequestKind::Subscribe, *request, true),
+        Message::Unsubscribe { request, .. } => (RequestKind::Unsubscribe, *request, true),
+        Message::Register { request, .. } => (RequestKind::Register, *request, true),
+        Message::Unregister { request, .. } => (RequestKind::Unregister, *request, true),
+        Message::Call { request, .. } => (RequestKind::Call, *request, true),
         _ => return None,
     })
 }

@@ -3,19 +3,20 @@ mod framing;
 mod hello;
 mod incoming;
 mod outgoing;
+mod requests;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::gate::known::KnownNames;
 use crate::gate::{Origin, Output, Settings};
-use crate::model::{Command, Encoding, Principal, Reason, RequestId, Topic};
+use crate::model::{Command, Encoding, Principal, Reason, Topic};
 
 use crate::wire::wamp::options::CloseDetails;
 use crate::wire::wamp::{self, DecodeError, ErrorKind, Message, RequestKind, reason};
 use framing::Framing;
+use requests::OpenRequests;
 
 /// Where a connection stands; the legal steps are Newcomer -> Opening -> Open -> Closed, and any -> Closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,11 +41,11 @@ pub struct WampGate {
     state: State,
     /// The realm and who the client is in it, for WELCOME.
     joined: Option<(Box<str>, Arc<Principal>)>,
-    /// The last request id of the client (WAMP: Basic, IDs: session scope counts by one). Any first one is taken: wampy goes on
-    /// counting when it comes back in a new session.
+    /// The last request id of the client, for those that must count. Any first one is taken: wampy goes on counting when it comes
+    /// back in a new session.
     last_request: Option<u64>,
-    /// SUBSCRIBE, REGISTER and their opposites, which the realm answers in order.
-    asked: VecDeque<(RequestId, RequestKind)>,
+    /// Requests that wait for their answers.
+    requests: OpenRequests<RequestKind>,
     /// URIs that the client publishes to and calls.
     known: KnownNames,
     opened_by_ms: u64,
@@ -69,7 +70,7 @@ impl WampGate {
             state: State::Newcomer,
             joined: None,
             last_request: None,
-            asked: VecDeque::new(),
+            requests: OpenRequests::default(),
             known: KnownNames::default(),
             opened_by_ms: now_ms + settings.limits.open_timeout_ms,
             settings,
@@ -125,8 +126,11 @@ impl WampGate {
     fn refuse(&mut self, error: &DecodeError, output: &mut Output) {
         let kind = error.code.and_then(RequestKind::new);
         match (self.state, error.kind, kind, error.request) {
-            (State::Open, ErrorKind::InvalidOption, Some(kind), Some(request)) if self.count(kind, request) => {
-                output.commands.push(Command::Fail { kind: incoming::failed(kind), request, reason: Reason::InvalidArgument });
+            (State::Open, ErrorKind::InvalidOption, Some(kind), Some(request)) => {
+                if self.count(kind, request, output) && (kind == RequestKind::Cancel || self.open(kind, request, output)) {
+                    let kind = incoming::failed(kind);
+                    output.commands.push(Command::Fail { kind, request, reason: Reason::InvalidArgument });
+                }
             }
             _ => self.end(Reason::ProtocolViolation, &error.detail, output),
         }

@@ -24,6 +24,7 @@ impl WampGate {
             (_, Delivery::Refused(reason)) => self.say_end(reason, &reason.to_string(), output),
             (_, Delivery::Event(event)) => self.send_event(&event, output),
             (_, Delivery::Published(request, Ok(id))) => {
+                self.requests.close(request.0);
                 let encoding = self.encoding;
                 self.send_with(output, |output| encode_published(encoding, &mut output.bytes, request, id));
             }
@@ -63,7 +64,7 @@ impl WampGate {
     }
 
     fn send_granted(&mut self, request: RequestId, results: &[Result<Granted, Reason>], output: &mut Output) {
-        let kind = self.asked.pop_front().map_or(RequestKind::Subscribe, |(_, kind)| kind);
+        let kind = self.requests.close(request.0).unwrap_or(RequestKind::Subscribe);
         match results.first() {
             Some(Ok(Granted::Subscription(subscription, _))) => {
                 self.send(&Message::Subscribed { request, subscription: *subscription }, output);
@@ -77,7 +78,7 @@ impl WampGate {
     }
 
     fn send_given_up(&mut self, request: RequestId, results: &[Result<(), Reason>], output: &mut Output) {
-        let kind = self.asked.pop_front().map_or(RequestKind::Unsubscribe, |(_, kind)| kind);
+        let kind = self.requests.close(request.0).unwrap_or(RequestKind::Unsubscribe);
         match (results.first(), kind) {
             (Some(Err(reason)), kind) => self.send_error(kind, request, *reason, output),
             (_, RequestKind::Unregister) => self.send(&Message::Unregistered { request, details: None }, output),
@@ -92,7 +93,11 @@ impl WampGate {
         self.send(&Message::Unsubscribed { request: RequestId(0), details: Some(details) }, output);
     }
 
-    fn send_error(&self, kind: RequestKind, request: RequestId, why: Reason, output: &mut Output) {
+    fn send_error(&mut self, kind: RequestKind, request: RequestId, why: Reason, output: &mut Output) {
+        // CANCEL has the id of a call, which goes on.
+        if kind != RequestKind::Cancel {
+            self.requests.close(request.0);
+        }
         let details = ErrorDetails { message: Some(why.to_string().into()), ..ErrorDetails::default() };
         let error = reason::error_uri(why).into();
         let payload = match why {
@@ -130,8 +135,11 @@ impl WampGate {
         }
     }
 
-    fn send_answer(&self, answer: Answer, output: &mut Output) {
+    fn send_answer(&mut self, answer: Answer, output: &mut Output) {
         let Answer { request, outcome, payload, properties } = answer;
+        if outcome != Outcome::Progress {
+            self.requests.close(request.0);
+        }
         let payload = payload::to_args(&payload, properties.as_deref(), self.encoding);
         let mqtt = mqtt_details(properties.as_deref());
         let passthru = properties.and_then(|properties| properties.passthru);

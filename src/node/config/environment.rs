@@ -78,7 +78,8 @@ fn names() -> Vec<(String, &'static str, &'static str)> {
         (name.to_uppercase(), table, key)
     };
     let mut names = vec![row("", "config"), row(PLACEMENT, "http"), row(PLACEMENT, "mqtt")];
-    for (table, keys) in [("", settings::KEYS), ("mqtt", settings::MQTT_KEYS), ("limits", limits::NAMES)] {
+    let tables = [("", settings::KEYS), ("mqtt", settings::MQTT_KEYS), ("wamp", settings::WAMP_KEYS), ("limits", limits::NAMES)];
+    for (table, keys) in tables {
         names.extend(keys.iter().map(|key| row(table, key)));
     }
     names

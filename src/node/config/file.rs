@@ -14,7 +14,7 @@ use super::value::{Problem, Value};
 
 const LISTENER_KEYS: &[&str] = &["address", "kind", "realm", "wamp_path", "mqtt_path"];
 const REALM_KEYS: &[&str] = &["name"];
-const TABLES: &[&str] = &["listeners", "realms", "history", "limits", "mqtt"];
+const TABLES: &[&str] = &["listeners", "realms", "history", "limits", "mqtt", "wamp"];
 
 /// Reads `text`, the contents of the file `path`, into `settings`.
 pub(super) fn apply(settings: &mut Settings, path: &str, text: &str) -> Result<(), ConfigError> {
@@ -33,6 +33,7 @@ pub(super) fn apply(settings: &mut Settings, path: &str, text: &str) -> Result<(
             "history" => settings.history = file.history(value)?,
             "limits" => file.table(settings, "limits", limits::NAMES, value)?,
             "mqtt" => file.table(settings, "mqtt", settings::MQTT_KEYS, value)?,
+            "wamp" => file.table(settings, "wamp", settings::WAMP_KEYS, value)?,
             _ => file.key(settings, "", key, value, &top_keys())?,
         }
     }
@@ -213,6 +214,7 @@ fn elsewhere(table: &str, key: &str) -> Option<String> {
     let homes = [
         ("", settings::KEYS),
         ("mqtt", settings::MQTT_KEYS),
+        ("wamp", settings::WAMP_KEYS),
         ("limits", limits::NAMES),
         ("listeners", LISTENER_KEYS),
         ("history", history::KEYS),

@@ -47,6 +47,8 @@ pub struct Config {
     pub refused_filters: Vec<String>,
     /// Where clients are sent when the router stops, as a Server Reference says it (MQTT 5, 4.11).
     pub server_reference: Option<String>,
+    /// Whether the request ids of a WAMP client must count by one (WAMP: Basic, Identifiers), as few client libraries let them.
+    pub strict_request_ids: bool,
     /// Keep everything in memory and write nothing.
     pub memory: bool,
     /// Where to write when `memory` is off.
@@ -94,6 +96,7 @@ impl Config {
         ];
         lines.extend(lists.iter().filter(|(_, list)| !list.is_empty()).map(|(key, list)| format!("{key} = {}", list.join(", "))));
         lines.extend(self.server_reference.iter().map(|servers| format!("mqtt.server_reference = {servers}")));
+        lines.extend(self.strict_request_ids.then(|| "wamp.strict_request_ids = true".to_owned()));
         lines.push(if self.memory { "memory = true".to_owned() } else { format!("data_dir = {}", self.data_dir.display()) });
         if !self.memory {
             lines.extend(history::lines(&self.history));

@@ -42,6 +42,7 @@ pub(super) fn resolve(settings: Settings) -> Result<Config, ConfigError> {
         allow_origins: settings.allow_origins,
         refused_filters: settings.refused_filters,
         server_reference: settings.server_reference,
+        strict_request_ids: settings.strict_request_ids,
         memory: settings.memory,
         data_dir: settings.data_dir,
         durability: settings.durability,

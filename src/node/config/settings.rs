@@ -28,6 +28,9 @@ pub(super) const KEYS: &[&str] = &[
 /// The keys of the table `[mqtt]`.
 pub(super) const MQTT_KEYS: &[&str] = &["refused_filters", "server_reference"];
 
+/// The keys of the table `[wamp]`.
+pub(super) const WAMP_KEYS: &[&str] = &["strict_request_ids"];
+
 /// What was set so far; `None` where the default depends on other keys.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Settings {
@@ -48,6 +51,7 @@ pub(super) struct Settings {
     pub allow_origins: Vec<String>,
     pub refused_filters: Vec<String>,
     pub server_reference: Option<String>,
+    pub strict_request_ids: bool,
     pub memory: bool,
     pub data_dir: PathBuf,
     pub durability: Durability,
@@ -74,6 +78,7 @@ impl Default for Settings {
             allow_origins: Vec::new(),
             refused_filters: Vec::new(),
             server_reference: None,
+            strict_request_ids: false,
             memory: false,
             data_dir: PathBuf::from("corsac-data"),
             durability: Durability::default(),
@@ -92,6 +97,7 @@ impl Settings {
             ("limits", name) => return limits::set(&mut self.limits, name, value),
             ("mqtt", "refused_filters") => self.refused_filters = each(value, parse_filter)?,
             ("mqtt", "server_reference") => self.server_reference = Some(parse_server_reference(value.text()?)?),
+            ("wamp", "strict_request_ids") => self.strict_request_ids = value.boolean()?,
             ("", "realms") => self.realms = each(value, parse_realm)?,
             ("", "default_realm") => self.default_realm = Some(parse_realm(value.text()?)?),
             ("", "auto_create_realms") => self.auto_create_realms = Some(value.boolean()?),
@@ -220,6 +226,9 @@ mod tests {
         }
         for key in MQTT_KEYS {
             assert!(Settings::default().set("mqtt", key, Value::Other("float")).is_err(), "{key}");
+        }
+        for key in WAMP_KEYS {
+            assert!(Settings::default().set("wamp", key, Value::Other("float")).is_err(), "{key}");
         }
         assert_eq!(Settings::default().set("", "refused_filters", Value::Other("float")), Ok(false));
         assert_eq!(Settings::default().place("log", Value::Text("off".into())), Ok(false));

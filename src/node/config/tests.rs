@@ -85,6 +85,9 @@ fn everything_said() {
 
         [mqtt]
         refused_filters = ["test/nosubscribe"]
+
+        [wamp]
+        strict_request_ids = true
         "#,
     )
     .unwrap();
@@ -99,6 +102,9 @@ fn everything_said() {
         (&["router.lan".into()][..], &["https://app.example.com".into()][..])
     );
     assert_eq!(config.refused_filters, ["test/nosubscribe"]);
+    assert!(config.strict_request_ids && !from_file("").unwrap().strict_request_ids);
+    let environment = [("CORSAC_WAMP_STRICT_REQUEST_IDS", "true")];
+    assert!(load(None, &environment, Flags::default()).unwrap().summary().contains("wamp.strict_request_ids = true"));
     let limits = Limits { max_packet_bytes: 1_000_000, max_keep_alive_s: 60, limit_loopback: true, ..Limits::default() };
     assert_eq!(config.limits, limits);
 }

@@ -1,7 +1,7 @@
 //! A gate and a realm that answers only what must be answered: what goes in, in whatever pieces, and what comes out.
 use std::sync::Arc;
 
-use corsac::gate::{Arrived, Gate, Origin, Output, Settings};
+use corsac::gate::{Arrived, Gate, Origin, Output, RequestIds, Settings};
 use corsac::model::{Command, Delivery, Limits, Reason, SessionId};
 
 use crate::choice::NOW_MS;
@@ -25,6 +25,7 @@ pub fn settings(choice: u8) -> Arc<Settings> {
         refused_filters: vec!["test/nosubscribe".into()],
         server_reference: (choice & 32 != 0).then(|| "elsewhere".into()),
         has_history: choice & 1 != 0,
+        request_ids: if choice & 64 == 0 { RequestIds::Any } else { RequestIds::CountingByOne },
     })
 }
 
