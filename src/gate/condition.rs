@@ -6,6 +6,7 @@ use serde_json::{Number, Value};
 use crate::model::Reason;
 use crate::model::command::{Condition, ReplyTo};
 use crate::model::publication::Properties;
+use crate::model::reason::MustBe;
 use crate::wire::wamp::options::PublishOptions;
 
 /// Longest of the values, in bytes of JSON text that arrives: more is not even parsed.
@@ -23,12 +24,14 @@ pub fn of_properties(
     if when.is_none() && watch.is_none() && will.is_none() {
         return Ok(None);
     }
-    let watch = match watch.map(parse).transpose()? {
+    let not_a_flag = Reason::WrongValue("corsac-watch", MustBe::Flag);
+    let watch = match watch.map(|text| parse("corsac-watch", text)).transpose()? {
         None => false,
-        Some(value) => value.as_bool().ok_or(Reason::InvalidArgument)?,
+        Some(value) => value.as_bool().ok_or(not_a_flag)?,
     };
     let reply = if watch { Some(reply()?).filter(|reply| *reply != ReplyTo::Nobody) } else { None };
-    let (when, will) = (when.map(parse).transpose()?, will.map(parse).transpose()?);
+    let when = when.map(|text| parse("corsac-when", text)).transpose()?;
+    let will = will.map(|text| parse("corsac-will", text)).transpose()?;
     Ok(Some(Box::new(Condition { when, watch, will, is_resent, reply })))
 }
 
@@ -42,11 +45,12 @@ pub fn of_options(options: &PublishOptions) -> Option<Box<Condition>> {
     Some(Box::new(Condition { when, watch: *watch == Some(true), will, ..Condition::default() }))
 }
 
-fn parse(text: &str) -> Result<Value, Reason> {
+fn parse(name: &'static str, text: &str) -> Result<Value, Reason> {
+    let wrong = Reason::WrongValue(name, MustBe::Json);
     if text.len() > MAX_TEXT_BYTES {
-        return Err(Reason::InvalidArgument);
+        return Err(wrong);
     }
-    serde_json::from_str(text).map_err(|_| Reason::InvalidArgument)
+    serde_json::from_str(text).map_err(|_| wrong)
 }
 
 /// The same in JSON: binary as WAMP spells it there, keys as text. Nesting is bounded where options are decoded.
@@ -92,10 +96,11 @@ mod tests {
         assert_eq!((lock.when, lock.watch, lock.will), (Some(Value::Null), true, Some(json!({"a": 1}))));
         assert_eq!(asked(&[("corsac-will", "null")]).unwrap().unwrap().when, None);
         for user in [("corsac-when", "{"), ("corsac-watch", "1"), ("corsac-will", "")] {
-            assert_eq!(asked(&[user]), Err(Reason::InvalidArgument));
+            assert!(matches!(asked(&[user]), Err(Reason::WrongValue(name, _)) if name == user.0));
         }
-        assert_eq!(asked(&[("corsac-when", &"[".repeat(10_000))]), Err(Reason::InvalidArgument));
-        assert_eq!(asked(&[("corsac-when", &format!("\"{}\"", "x".repeat(20_000)))]), Err(Reason::InvalidArgument));
+        let refused = Err(Reason::WrongValue("corsac-when", MustBe::Json));
+        assert_eq!(asked(&[("corsac-when", &"[".repeat(10_000))]), refused);
+        assert_eq!(asked(&[("corsac-when", &format!("\"{}\"", "x".repeat(20_000)))]), refused);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Keys by which a client's retries are recognized, as a WAMP option and as an MQTT 5 user property (MAPPING.md, Payloads).
 use crate::model::command::MAX_DEDUP_BYTES;
 use crate::model::publication::Properties;
+use crate::model::reason::MustBe;
 use crate::model::{Qos, Reason};
 use crate::wire::wamp::options::PublishOptions;
 
@@ -15,7 +16,7 @@ pub fn of_options(options: &PublishOptions) -> Result<Option<Box<str>>, Reason> 
     let is_stored =
         options.acknowledge == Some(true) || options.retain == Some(true) || options.qos.is_some_and(|qos| qos > Qos::AtMostOnce);
     match &options.dedup {
-        Some(_) if !is_stored => Err(Reason::InvalidArgument),
+        Some(_) if !is_stored => Err(Reason::WrongValue("dedup", MustBe::KeyOfStored)),
         key => key.as_ref().map(checked).transpose(),
     }
 }
@@ -23,7 +24,7 @@ pub fn of_options(options: &PublishOptions) -> Result<Option<Box<str>>, Reason> 
 #[allow(clippy::borrowed_box, reason = "what is cloned is the box")]
 fn checked(key: &Box<str>) -> Result<Box<str>, Reason> {
     let is_fit = (1..=MAX_DEDUP_BYTES).contains(&key.len());
-    if is_fit { Ok(key.clone()) } else { Err(Reason::InvalidArgument) }
+    if is_fit { Ok(key.clone()) } else { Err(Reason::WrongValue("dedup", MustBe::Key)) }
 }
 
 #[cfg(test)]
@@ -39,7 +40,7 @@ mod tests {
         assert_eq!(of("order 7", Qos::AtLeastOnce), Ok(Some("order 7".into())));
         assert_eq!(of(&"x".repeat(128), Qos::ExactlyOnce), Ok(Some("x".repeat(128).into())));
         for bad in ["", &"x".repeat(129)] {
-            assert_eq!(of(bad, Qos::AtLeastOnce), Err(Reason::InvalidArgument));
+            assert_eq!(of(bad, Qos::AtLeastOnce), Err(Reason::WrongValue("dedup", MustBe::Key)));
             assert_eq!(of(bad, Qos::AtMostOnce), Ok(None));
         }
         assert_eq!(of_properties(&Properties::default(), Qos::AtLeastOnce), Ok(None));
@@ -49,8 +50,9 @@ mod tests {
     fn only_what_is_stored_has_a_key() {
         let with_key = || PublishOptions { dedup: Some("a".into()), ..PublishOptions::default() };
         assert_eq!(of_options(&PublishOptions::default()), Ok(None));
-        assert_eq!(of_options(&with_key()), Err(Reason::InvalidArgument));
-        assert_eq!(of_options(&PublishOptions { qos: Some(Qos::AtMostOnce), ..with_key() }), Err(Reason::InvalidArgument));
+        let refused = Err(Reason::WrongValue("dedup", MustBe::KeyOfStored));
+        assert_eq!(of_options(&with_key()), refused);
+        assert_eq!(of_options(&PublishOptions { qos: Some(Qos::AtMostOnce), ..with_key() }), refused);
         for options in [
             PublishOptions { acknowledge: Some(true), ..with_key() },
             PublishOptions { retain: Some(true), ..with_key() },
@@ -58,7 +60,7 @@ mod tests {
         ] {
             assert_eq!(of_options(&options), Ok(Some("a".into())));
             let long = PublishOptions { dedup: Some("x".repeat(129).into()), ..options };
-            assert_eq!(of_options(&long), Err(Reason::InvalidArgument));
+            assert_eq!(of_options(&long), Err(Reason::WrongValue("dedup", MustBe::Key)));
         }
     }
 }

@@ -3,6 +3,7 @@ use serde_json::Value;
 
 use crate::model::arguments::integer;
 use crate::model::command::{Past, Selection};
+use crate::model::reason::MustBe;
 use crate::model::{EventId, Reason};
 
 /// How far back: `after` an event id (0: everything that is kept) or with the `last` events.
@@ -10,9 +11,11 @@ pub fn past(after: Option<u64>, last: Option<u64>) -> Result<Option<Past>, Reaso
     match (after, last) {
         (None, None) => Ok(None),
         (Some(0), None) => Ok(Some(Past::After(None))),
-        (Some(id), None) => EventId::new(id).map(|id| Some(Past::After(Some(id)))).ok_or(Reason::InvalidArgument),
+        (Some(id), None) => {
+            EventId::new(id).map(|id| Some(Past::After(Some(id)))).ok_or(Reason::WrongValue("after", MustBe::EventId))
+        }
         (None, Some(count)) => Ok(Some(Past::Last(count))),
-        (Some(_), Some(_)) => Err(Reason::InvalidArgument),
+        (Some(_), Some(_)) => Err(Reason::WrongValue("last", MustBe::AloneOfAfterAndLast)),
     }
 }
 
@@ -30,21 +33,24 @@ pub struct Asked {
 pub fn of_properties<'a>(properties: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Asked, Reason> {
     let (mut after, mut last, mut selection, mut retained_only) = (None, None, Selection::default(), false);
     for (name, text) in properties {
-        let value = || serde_json::from_str::<Value>(text).map_err(|_| Reason::InvalidArgument);
-        let number = || integer(&value()?).map(Some).ok_or(Reason::InvalidArgument);
-        let flag = || value()?.as_bool().ok_or(Reason::InvalidArgument);
+        let value = |name, must_be| serde_json::from_str::<Value>(text).map_err(|_| Reason::WrongValue(name, must_be));
+        let number = |name| {
+            let must_be = MustBe::WholeNumber;
+            integer(&value(name, must_be)?).map(Some).ok_or(Reason::WrongValue(name, must_be))
+        };
+        let flag = |name| value(name, MustBe::Flag)?.as_bool().ok_or(Reason::WrongValue(name, MustBe::Flag));
         match name {
-            "corsac-after" => after = number()?,
-            "corsac-last" => last = number()?,
-            "corsac-filter" => selection.pattern = Some(value()?),
-            "corsac-snapshot" => selection.is_snapshot = flag()?,
-            "corsac-retained" => retained_only = flag()?,
+            "corsac-after" => after = number("corsac-after")?,
+            "corsac-last" => last = number("corsac-last")?,
+            "corsac-filter" => selection.pattern = Some(value("corsac-filter", MustBe::Json)?),
+            "corsac-snapshot" => selection.is_snapshot = flag("corsac-snapshot")?,
+            "corsac-retained" => retained_only = flag("corsac-retained")?,
             _ => {}
         }
     }
     selection.past = past(after, last)?;
     if selection.past.is_some() && retained_only {
-        return Err(Reason::InvalidArgument);
+        return Err(Reason::WrongValue("corsac-after", MustBe::PastOrRetained));
     }
     Ok(Asked { selection: (selection != Selection::default()).then_some(selection), retained_only })
 }
@@ -78,7 +84,7 @@ mod tests {
             &[("corsac-snapshot", "yes")],
             &[("corsac-after", "1"), ("corsac-retained", "true")],
         ] {
-            assert_eq!(asked(pairs), Err(Reason::InvalidArgument), "{pairs:?}");
+            assert!(matches!(asked(pairs), Err(Reason::WrongValue(..))), "{pairs:?}");
         }
     }
 }

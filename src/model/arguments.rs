@@ -3,6 +3,7 @@ use serde_json::{Map, Value};
 
 use super::Reason;
 use super::id::whole;
+use super::reason::MustBe;
 
 /// What such a procedure is called with. A value may be given by its name or in its place; options may also stand together in one
 /// object in the place of options. `null` counts as not given.
@@ -27,28 +28,31 @@ impl Arguments {
     }
 
     /// An argument that must be there, as text.
-    pub fn text(&self, place: usize, name: &str) -> Result<&str, Reason> {
-        self.find(place, name).and_then(Value::as_str).ok_or(Reason::InvalidArgument)
+    pub fn text(&self, place: usize, name: &'static str) -> Result<&str, Reason> {
+        self.find(place, name).and_then(Value::as_str).ok_or(Reason::WrongValue(name, MustBe::Text))
     }
 
     /// An argument that must be there, as an integer from 0.
-    pub fn number(&self, place: usize, name: &str) -> Result<u64, Reason> {
-        self.find(place, name).and_then(integer).ok_or(Reason::InvalidArgument)
+    pub fn number(&self, place: usize, name: &'static str) -> Result<u64, Reason> {
+        self.find(place, name).and_then(integer).ok_or(Reason::WrongValue(name, MustBe::WholeNumber))
     }
 
     /// An option as an integer from 0.
-    pub fn number_option(&self, place: usize, name: &str) -> Result<Option<u64>, Reason> {
-        self.option(place, name).map(|value| integer(value).ok_or(Reason::InvalidArgument)).transpose()
+    pub fn number_option(&self, place: usize, name: &'static str) -> Result<Option<u64>, Reason> {
+        let wrong = Reason::WrongValue(name, MustBe::WholeNumber);
+        self.option(place, name).map(|value| integer(value).ok_or(wrong)).transpose()
     }
 
     /// An option as text.
-    pub fn text_option(&self, place: usize, name: &str) -> Result<Option<&str>, Reason> {
-        self.option(place, name).map(|value| value.as_str().ok_or(Reason::InvalidArgument)).transpose()
+    pub fn text_option(&self, place: usize, name: &'static str) -> Result<Option<&str>, Reason> {
+        let wrong = Reason::WrongValue(name, MustBe::Text);
+        self.option(place, name).map(|value| value.as_str().ok_or(wrong)).transpose()
     }
 
     /// An option as true or false; false if it is not given.
-    pub fn flag(&self, place: usize, name: &str) -> Result<bool, Reason> {
-        self.option(place, name).map_or(Ok(false), |value| value.as_bool().ok_or(Reason::InvalidArgument))
+    pub fn flag(&self, place: usize, name: &'static str) -> Result<bool, Reason> {
+        let wrong = Reason::WrongValue(name, MustBe::Flag);
+        self.option(place, name).map_or(Ok(false), |value| value.as_bool().ok_or(wrong))
     }
 }
 
@@ -83,14 +87,14 @@ mod tests {
     fn values_are_found_by_place_by_name_and_among_options() {
         let called = arguments(json!(["a", {"ttl_ms": 5, "wait": null}]), json!({"limit": 3}));
         assert_eq!(called.text(0, "name"), Ok("a"));
-        assert_eq!(called.text(2, "name"), Err(Reason::InvalidArgument));
+        assert_eq!(called.text(2, "name"), Err(Reason::WrongValue("name", MustBe::Text)));
         assert_eq!(called.number_option(1, "ttl_ms"), Ok(Some(5)));
         assert_eq!(called.number_option(1, "wait"), Ok(None));
         assert_eq!(called.number_option(1, "limit"), Ok(Some(3)));
-        assert_eq!(called.text_option(1, "ttl_ms"), Err(Reason::InvalidArgument));
+        assert_eq!(called.text_option(1, "ttl_ms"), Err(Reason::WrongValue("ttl_ms", MustBe::Text)));
         assert_eq!(called.number(7, "limit"), Ok(3));
         assert_eq!(called.flag(1, "reverse"), Ok(false));
-        assert_eq!(called.flag(1, "limit"), Err(Reason::InvalidArgument));
+        assert_eq!(called.flag(1, "limit").map_err(|why| why.to_string()), Err("`limit` must be true or false".to_owned()));
         assert_eq!(arguments(json!([]), json!({"name": "b"})).text(0, "name"), Ok("b"));
     }
 }

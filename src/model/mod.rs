@@ -14,6 +14,8 @@ pub mod qos;
 pub mod query;
 pub mod reason;
 pub mod record;
+pub mod sentence;
+pub mod text;
 pub mod timestamp;
 pub mod topic;
 

@@ -56,6 +56,16 @@ impl Payload {
         Payload::Bytes(Bytes::new())
     }
 
+    /// One argument that is text.
+    pub fn of_text(text: &str) -> Self {
+        Payload::of_values(&[text.into()])
+    }
+
+    /// These arguments.
+    pub fn of_values(values: &[Value]) -> Self {
+        Payload::Args { encoding: Encoding::Json, args: Value::from(values).to_string().into(), kwargs: Bytes::new() }
+    }
+
     /// Bytes held, for the accounting of queues.
     pub fn len(&self) -> usize {
         match self {

@@ -15,8 +15,12 @@ pub enum Reason {
     InvalidTopic,
     /// A filter that is no valid filter.
     InvalidFilter,
+    /// A name with a character that no MQTT client can be sent.
+    UnfitCharacter(char),
     /// An option or argument with a value that cannot be.
     InvalidArgument,
+    /// The option or argument of this name, and what it must be.
+    WrongValue(&'static str, MustBe),
     /// An option that this router or realm does not allow.
     OptionNotAllowed,
     /// `disclose_me` where disclosure is not allowed.
@@ -33,6 +37,8 @@ pub enum Reason {
     NoSuchRole,
     /// The topic's value does not fit the condition, or the token is not the holder's.
     ConditionFailed,
+    /// No item of a queue is claimed under this token.
+    NoSuchToken,
     /// No callee for the procedure.
     NoSuchProcedure,
     /// The procedure has a callee, and is not shared under that policy.
@@ -97,10 +103,61 @@ pub enum Reason {
     Internal,
 }
 
+/// What an option or argument must be.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs, reason = "their words say it")]
+pub enum MustBe {
+    Text,
+    WholeNumber,
+    PositiveNumber,
+    Flag,
+    EventId,
+    KnownEvent,
+    Time,
+    Token,
+    Policy,
+    Topic,
+    Filter,
+    QueueName,
+    Json,
+    Key,
+    KeyOfStored,
+    AloneOfAfterAndLast,
+    PastOrRetained,
+}
+
+impl fmt::Display for MustBe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MustBe::Text => "a text",
+            MustBe::WholeNumber => "a whole number from 0",
+            MustBe::PositiveNumber => "a whole number from 1",
+            MustBe::Flag => "true or false",
+            MustBe::EventId => "the id of an event: a whole number from 1 to 4503599627370495",
+            MustBe::KnownEvent => "the id of an event that this realm has had; begin with 0, for everything that is kept",
+            MustBe::Time => "a time, as 2026-01-31T12:00:00Z",
+            MustBe::Token => "a token, as the grant told it",
+            MustBe::Policy => "\"exact\", \"prefix\" or \"wildcard\"",
+            MustBe::Topic => "the name of one topic, as demo.hello or demo/hello",
+            MustBe::Filter => "a name or a pattern, as demo.hello, demo/hello, demo.# or demo/#",
+            MustBe::QueueName => "the name of a queue, as jobs or print/jobs, and no other queue's dead letters come round in it",
+            MustBe::Json => "JSON of at most 16 KiB",
+            MustBe::Key => "a text of 1 to 128 bytes",
+            MustBe::KeyOfStored => "left out of what is not stored: acknowledge it, retain it, or publish it with QoS 1 or 2",
+            MustBe::AloneOfAfterAndLast => "left out where `after` is given",
+            MustBe::PastOrRetained => "left out where `retained` values are asked for: the history has them too",
+        })
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Reason::HistoryTooOld(oldest) => return write!(f, "no longer kept; the oldest event that is has the id {oldest}"),
+            Reason::UnfitCharacter(character) => {
+                return write!(f, "a name cannot hold U+{:04X}, which no MQTT client can be sent", u32::from(*character));
+            }
+            Reason::WrongValue(name, must_be) => return write!(f, "`{name}` must be {must_be}"),
             Reason::NoHistory => "there is no history; start the router without --memory",
             Reason::Malformed => "malformed message",
             Reason::ProtocolViolation => "protocol violation",
@@ -115,6 +172,7 @@ impl fmt::Display for Reason {
             Reason::NoSuchRealm => "no such realm",
             Reason::NoSuchRole => "no role in common",
             Reason::ConditionFailed => "the condition does not hold",
+            Reason::NoSuchToken => "no item is claimed under this token: it is done with, or its time was over",
             Reason::NoSuchProcedure => "no such procedure",
             Reason::ProcedureAlreadyExists => "procedure is already registered",
             Reason::InvocationPolicyConflict => "procedure is registered with another invocation policy",

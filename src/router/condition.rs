@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::Router;
 use super::append::{Place, Published};
-use super::invocation::{Caller, Message, qos_of};
+use super::invocation::{Caller, Message, kept_name, qos_of};
 use super::lifecycle::Due;
 use super::lock::Holder;
 use super::lock_change::LockChange;
@@ -211,7 +211,8 @@ impl Router {
             self.acknowledge(key, connection, acknowledge, Ok((PublicationId(0), 1)));
             return Ok(());
         }
-        let asker = reply.filter(|_| watch).map(|reply| Caller { session: Some(key), reply, qos: qos_of(acknowledge) });
+        let name = kept_name(&publication.topic);
+        let asker = reply.filter(|_| watch).map(|reply| Caller { session: Some(key), reply, qos: qos_of(acknowledge), name });
         let (packet, request) = (packet_of(acknowledge), self.request(key, connection, publication));
         let request = Request { when, watch, will, acknowledge, asker, packet, options: Some(options), ..request };
         self.submit(request)

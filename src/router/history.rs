@@ -15,6 +15,7 @@ use crate::model::arguments::Arguments;
 use crate::model::command::Outcome;
 use crate::model::publication::{Properties, Publisher};
 use crate::model::query::{MAX_PAGE_RECORDS, Page, Query, ReadTicket};
+use crate::model::reason::MustBe;
 use crate::model::timestamp::{self, Timestamp};
 use crate::model::{Encoding, EventId, Filter, MatchPolicy, Payload, Publication, Reason, Record, SubscriptionId, Topic};
 
@@ -66,16 +67,16 @@ impl Router {
         let filter = self.broker.filter_of(subscription).ok_or(Reason::NoSuchSubscription)?;
         let mut query = Query { filter: Some(filter.clone()), ..bounded_query(arguments)? };
         if let Some(uri) = arguments.text_option(OPTIONS, "topic")? {
-            let topic = Topic::from_uri(uri).map_err(|_| Reason::InvalidArgument)?;
+            let topic = Topic::from_uri(uri).map_err(|_| Reason::WrongValue("topic", MustBe::Topic))?;
             if filter.covers(&topic) {
                 query.filter = Some(Filter::Exact(topic));
             } else {
                 query.from_ms = Some(u64::MAX);
             }
         }
-        let bound = |name| {
+        let bound = |name: &'static str| {
             let number = arguments.number_option(OPTIONS, name)?;
-            number.map(|number| EventId::new(number).ok_or(Reason::InvalidArgument)).transpose()
+            number.map(|number| EventId::new(number).ok_or(Reason::WrongValue(name, MustBe::EventId))).transpose()
         };
         let from = bound("from_publication")?.and_then(EventId::previous);
         let until = bound("until_publication")?.and_then(EventId::next);
@@ -157,12 +158,12 @@ impl Router {
 fn bounded_query(arguments: &Arguments) -> Result<Query, Reason> {
     let limit = match arguments.number_option(OPTIONS, "limit")? {
         None => DEFAULT_LIMIT,
-        Some(0) => return Err(Reason::InvalidArgument),
+        Some(0) => return Err(Reason::WrongValue("limit", MustBe::PositiveNumber)),
         Some(limit) => usize::try_from(limit).unwrap_or(MAX_PAGE_RECORDS).min(MAX_PAGE_RECORDS),
     };
-    let time = |name| {
+    let time = |name: &'static str| {
         let text = arguments.text_option(OPTIONS, name)?;
-        text.map(|text| Timestamp::parse(text).ok_or(Reason::InvalidArgument)).transpose()
+        text.map(|text| Timestamp::parse(text).ok_or(Reason::WrongValue(name, MustBe::Time))).transpose()
     };
     let from = [time("from_time")?.map(Timestamp::ceil_ms), time("after_time")?.map(|time| time.ms + 1)];
     let until = [time("before_time")?.map(Timestamp::ceil_ms), time("until_time")?.map(|time| time.ms + 1)];
@@ -180,10 +181,10 @@ fn bounded_query(arguments: &Arguments) -> Result<Query, Reason> {
 fn read_query(arguments: &Arguments, is_mqtt: bool) -> Result<Query, Reason> {
     let filter = filter_of(arguments.text(0, "filter")?, arguments.text_option(OPTIONS, "match")?, is_mqtt)?;
     let mut query = Query { filter: Some(filter), ..bounded_query(arguments)? };
-    let bound = |name| match arguments.number_option(OPTIONS, name)? {
+    let bound = |name: &'static str| match arguments.number_option(OPTIONS, name)? {
         // Before the first id there is nothing: from the oldest that is kept.
         None | Some(0) => Ok(None),
-        Some(number) => EventId::new(number).map(Some).ok_or(Reason::InvalidArgument),
+        Some(number) => EventId::new(number).map(Some).ok_or(Reason::WrongValue(name, MustBe::EventId)),
     };
     query.after = bound("after")?;
     query.before = bound("before")?;
@@ -197,7 +198,7 @@ fn filter_of(text: &str, policy: Option<&str>, is_mqtt: bool) -> Result<Filter, 
         None | Some("exact") => MatchPolicy::Exact,
         Some("prefix") => MatchPolicy::Prefix,
         Some("wildcard") => MatchPolicy::Wildcard,
-        Some(_) => return Err(Reason::InvalidArgument),
+        Some(_) => return Err(Reason::WrongValue("match", MustBe::Policy)),
     };
     Filter::from_subscribed_uri(text, policy)
 }
@@ -432,8 +433,9 @@ mod tests {
             json!({"until_publication": "1; DROP TABLE"}),
             json!({"topic": "a..b"}),
         ] {
-            let refused = ErrorUri::Reason(Reason::InvalidArgument);
-            assert_eq!(events(&mut realm, caller, prefix, named.clone()), Err(refused), "{named}");
+            let refused = events(&mut realm, caller, prefix, named.clone()).unwrap_err();
+            let name = named.as_object().unwrap().keys().next().unwrap();
+            assert!(matches!(refused, ErrorUri::Reason(Reason::WrongValue(wrong, _)) if wrong == name), "{named}: {refused:?}");
         }
         let unknown = ErrorUri::Reason(Reason::NoSuchSubscription);
         assert_eq!(events(&mut realm, caller, 9_999, json!({})), Err(unknown));
@@ -504,7 +506,7 @@ mod tests {
             filter_of("a/y", None, false),
             Topic::from_mqtt("a%2Fy").map(|_| Filter::Exact(Topic::from_uri("a/y").unwrap()))
         );
-        assert_eq!(filter_of("a", Some("fuzzy"), false), Err(Reason::InvalidArgument));
+        assert_eq!(filter_of("a", Some("fuzzy"), false), Err(Reason::WrongValue("match", MustBe::Policy)));
     }
 
     #[test]
@@ -543,7 +545,9 @@ mod tests {
         let told = realm.answer(caller);
         let oldest = EventId::new(6).unwrap();
         assert_eq!(told.outcome, Outcome::Error(ErrorUri::Reason(Reason::HistoryTooOld(oldest))));
-        assert!(matches!(told.payload, Payload::Args { args, .. } if *args == *b"[6]"));
+        let Payload::Args { args, .. } = told.payload else { panic!("{:?}", told.payload) };
+        let args: Value = serde_json::from_slice(&args).unwrap();
+        assert!(args[0].as_str().unwrap().contains("no longer kept") && args[1] == 6, "{args}");
         assert_eq!(read(&mut realm, caller, json!(["#", {"after": 5, "limit": 2}])).0, [6, 7]);
         realm.has_no_history = true;
         call(&mut realm, caller, "corsac.history.read", json!(["#"]), json!({}));

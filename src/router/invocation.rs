@@ -7,7 +7,8 @@ use super::timers::TimerKey;
 use crate::model::command::{Acknowledge, Call, CalleeForm, CancelMode, Outcome, ReplyTo, Yield};
 use crate::model::delivery::{Answer, Invocation};
 use crate::model::publication::Properties;
-use crate::model::{ConnectionId, Delivery, ErrorUri, InvocationId, Payload, PublicationId, Qos, Reason, RequestId};
+use crate::model::sentence::of_call;
+use crate::model::{ConnectionId, Delivery, ErrorUri, InvocationId, Payload, PublicationId, Qos, Reason, RequestId, Topic};
 
 /// A call that a callee has and its caller waits for.
 #[derive(Debug)]
@@ -33,6 +34,16 @@ pub struct Caller {
     pub reply: ReplyTo,
     /// QoS of the call, and so of its answers.
     pub qos: Qos,
+    /// What was called, for refusals; `None` where that is too long to be kept.
+    pub name: Option<Topic>,
+}
+
+/// Longest name that a call keeps while it is on its way, in bytes.
+const MAX_KEPT_NAME: usize = 256;
+
+/// What a call keeps of the name of what is called.
+pub(super) fn kept_name(name: &Topic) -> Option<Topic> {
+    (name.as_mqtt().len() <= MAX_KEPT_NAME).then(|| name.clone())
 }
 
 /// What a caller is told.
@@ -57,6 +68,21 @@ impl Caller {
     /// The request, if it has one.
     pub(super) fn request(&self) -> Option<RequestId> {
         request_of(&self.reply)
+    }
+
+    /// The arguments of an error of the router's own: a sentence with the name of what was called, as the caller spells it, and behind
+    /// it what a program can use.
+    fn refusal(&self, reason: Reason) -> Payload {
+        let name = match (&self.name, &self.reply) {
+            (None, _) => "the procedure",
+            (Some(name), ReplyTo::Request(_)) => name.as_uri(),
+            (Some(name), _) => name.as_mqtt(),
+        };
+        let sentence = of_call(name, reason).into();
+        match reason {
+            Reason::HistoryTooOld(oldest) => Payload::of_values(&[sentence, oldest.value().into()]),
+            _ => Payload::of_values(&[sentence]),
+        }
     }
 
     /// Bytes that its reply address holds while the call is on its way.
@@ -94,7 +120,7 @@ impl Router {
             return Err(Reason::ProtocolViolation);
         }
         let reply = std::mem::replace(&mut call.reply, ReplyTo::Nobody);
-        let caller = Caller { session: Some(key), reply, qos: qos_of(call.acknowledge) };
+        let caller = Caller { session: Some(key), reply, qos: qos_of(call.acknowledge), name: kept_name(&call.procedure) };
         if call.procedure.is_reserved() {
             self.call_own(key, &caller, &call);
             return Ok(0);
@@ -366,8 +392,11 @@ impl Router {
     }
 
     /// Answers a caller; true if there is one.
-    pub(super) fn answer(&mut self, caller: &Caller, message: Message) -> bool {
+    pub(super) fn answer(&mut self, caller: &Caller, mut message: Message) -> bool {
         let Some(key) = caller.session else { return false };
+        if let Outcome::Error(ErrorUri::Reason(reason)) = message.outcome {
+            message.payload = caller.refusal(reason);
+        }
         let ReplyTo::Request(request) = caller.reply else { return self.publish_answer(key, caller, message) };
         let Some(connection) = self.sessions.at(key).and_then(|session| session.connection) else { return false };
         let Message { outcome, payload, properties } = message;

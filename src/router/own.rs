@@ -9,7 +9,7 @@ use super::session::SessionKey;
 use crate::model::arguments::Arguments;
 use crate::model::command::{Call, Outcome};
 use crate::model::record::Kind;
-use crate::model::{Encoding, ErrorUri, EventId, Payload, Reason};
+use crate::model::{ErrorUri, EventId, Payload, Reason};
 
 /// How a procedure of the router's answers.
 #[derive(Debug)]
@@ -93,19 +93,11 @@ impl Router {
     /// Answers a call of a procedure of the router's own.
     pub(super) fn reply(&mut self, caller: &Caller, reply: Reply) {
         let (outcome, payload) = match reply {
-            Reply::Now(values) => (Outcome::Result, args(&values)),
-            Reply::Refused(ErrorUri::Reason(Reason::HistoryTooOld(oldest))) => {
-                (Outcome::Error(ErrorUri::Reason(Reason::HistoryTooOld(oldest))), args(&[oldest.value().into()]))
-            }
+            Reply::Now(values) => (Outcome::Result, Payload::of_values(&values)),
+            // The sentence is added where all errors of the router's are sent.
             Reply::Refused(uri) => (Outcome::Error(uri), Payload::empty()),
             Reply::Later => return,
         };
         self.answer(caller, Message { outcome, payload, properties: None });
     }
-}
-
-/// Values as arguments.
-fn args(values: &[Value]) -> Payload {
-    let args = Value::from(values).to_string().into();
-    Payload::Args { encoding: Encoding::Json, args, kwargs: bytes::Bytes::new() }
 }

@@ -481,7 +481,8 @@ mod tests {
         realm.trimmed = 5;
         let oldest = Reason::HistoryTooOld(EventId::new(6).unwrap());
         assert_eq!(realm.ask(subscriber, selected("t", Qos::AtMostOnce, after(id(4)))), Err(oldest));
-        assert_eq!(realm.ask(subscriber, selected("t", Qos::AtMostOnce, after(id(11)))), Err(Reason::InvalidArgument));
+        let refused = realm.ask(subscriber, selected("t", Qos::AtMostOnce, after(id(11))));
+        assert_eq!(refused, Err(Reason::WrongValue("after", crate::model::reason::MustBe::KnownEvent)));
         assert_eq!(realm.router.broker.len(), 0);
         let entries = vec![selected("t", Qos::AtMostOnce, after(id(5))), selected("u", Qos::AtMostOnce, after(id(2)))];
         realm.send(subscriber, Command::Subscribe { request: RequestId(1), entries });

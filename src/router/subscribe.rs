@@ -8,6 +8,7 @@ use super::session::{SessionKey, Subscribed};
 use crate::model::command::{Past, RetainHandling, Selection, SubscribeEntry, SubscribeOptions, UnsubscribeEntry};
 use crate::model::delivery::Granted;
 use crate::model::query::Query;
+use crate::model::reason::MustBe;
 use crate::model::{ConnectionId, Delivery, EventId, Filter, Qos, Reason, RequestId, SubscriptionId};
 
 /// A replay owed after the answer: SUBACK comes first.
@@ -120,7 +121,7 @@ impl Router {
             Err(Reason::HistoryTooOld(oldest)) if after.is_none_or(|after| after.next() >= Some(oldest)) => {}
             history => history?,
         }
-        if after > self.reads.last_id() { Err(Reason::InvalidArgument) } else { Ok(()) }
+        if after > self.reads.last_id() { Err(Reason::WrongValue("after", MustBe::KnownEvent)) } else { Ok(()) }
     }
 
     pub(super) fn subscribe_topic(

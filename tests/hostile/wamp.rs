@@ -110,16 +110,6 @@ fn messages_out_of_place() {
         "[16,1.5,{},\"a.b\"]",
         "[16,9007199254740993,{},\"a.b\"]",
         "[16,\"1\",{},\"a.b\"]",
-        "[16,1,{}]",
-        "[16,1,[],\"a.b\"]",
-        "[16,1,{},1]",
-        "[16,1,{},\"a.b\",{}]",
-        "[16,1,{},\"a.b\",[],[]]",
-        "[16,1,{},\"a.b\",[],{},1]",
-        "[32,1,{}]",
-        "[34,1]",
-        "[48,1,{},\"a.b\",1]",
-        "[64,1,{}]",
         "[8,48,1,{},\"a.b\"]",
         "[16,1,{\"a\":1,\"a\":1},\"a.b\"]",
         "[70,1,{}]x",
@@ -179,6 +169,98 @@ fn strict_request_ids_count_by_one() {
     let mut session = Session::open(&router);
     assert_eq!(session.ask("[32,7,{},\"a.b\"]")[0], 33);
     session.assert_aborts("[32,9,{},\"a.b\"]");
+}
+
+/// A request that is wrong behind its id is refused, and no more: its sender keeps the session and what it serves.
+#[test]
+fn wrong_requests_cost_no_session() {
+    let router = Router::start("");
+    let mut session = Session::open(&router);
+    assert_eq!(session.ask("[64,1,{},\"own.p\"]")[0], 65);
+    for (message, names) in [
+        ("[16,7,{}]", "Topic"),
+        ("[16,7,[],\"a.b\"]", "Options"),
+        ("[16,7,null,\"a.b\"]", "Options"),
+        ("[16,7,{},1]", "Topic"),
+        ("[16,7,{},\"a.b\",{}]", "Arguments"),
+        ("[16,7,{},\"a.b\",[],[]]", "ArgumentsKw"),
+        ("[16,7,{},\"a.b\",[],{},1]", "more elements"),
+        ("[16,7,{\"acknowledge\":1},\"a.b\"]", "acknowledge"),
+        ("[16,7,{\"qos\":3},\"a.b\"]", "qos"),
+        ("[32,7,{}]", "Topic"),
+        ("[32,7,{\"match\":\"foo\"},\"a.b\"]", "match"),
+        ("[32,7,{\"after\":\"x\"},\"a.b\"]", "after"),
+        ("[34,7]", "Subscription"),
+        ("[34,7,\"x\"]", "Subscription"),
+        ("[48,7,{},\"a.b\",1]", "Arguments"),
+        ("[48,7,{\"timeout\":-1},\"a.b\"]", "timeout"),
+        ("[48,7,{\"progress\":true},\"own.p\"]", "progress"),
+        ("[64,7,{}]", "Procedure"),
+        ("[64,7,{\"invoke\":\"best\"},\"a.b\"]", "invoke"),
+        ("[66,7,{}]", "Registration"),
+    ] {
+        let answer = session.ask(message);
+        assert_eq!((&answer[0], &answer[2]), (&8.into(), &7.into()), "{message}: {answer}");
+        let uri = if names == "progress" { "wamp.error.option_not_allowed" } else { "wamp.error.invalid_argument" };
+        assert_eq!(answer[4], uri, "{message}: {answer}");
+        assert!(answer[5][0].as_str().is_some_and(|text| text.contains(names)), "{message}: {answer}");
+    }
+    // It still serves what it has registered.
+    let mut caller = Session::open(&router);
+    for (number, answer) in ["[70,I,[],[1]]", "[70,I,{},1]", "[70,I]", "[8,68,I,{}]", "[8,68,I,{},1]", "[8,68,I,{},\"a.b\",{}]"]
+        .into_iter()
+        .enumerate()
+    {
+        caller.0.send_text(&format!("[48,{},{{}},\"own.p\"]", number + 1)).unwrap();
+        let invocation = session.receive();
+        assert_eq!(invocation[0], 68, "{answer}: {invocation}");
+        session.0.send_text(&answer.replace('I', &invocation[1].to_string())).unwrap();
+        let error = caller.receive();
+        assert_eq!((&error[0], &error[4]), (&8.into(), &"wamp.error.runtime_error".into()), "{answer}: {error}");
+        assert!(error[5][0].as_str().is_some_and(|text| text.contains("cannot be read")), "{answer}: {error}");
+    }
+    // An answer that nobody asked for is out of order all the same.
+    session.assert_aborts("[70,99,[]]");
+}
+
+/// Each ERROR of the router's begins its arguments with a sentence that has the name in it.
+#[test]
+fn errors_say_a_sentence() {
+    let router = Router::start("");
+    let (mut session, mut other) = (Session::open(&router), Session::open(&router));
+    assert_eq!(other.ask("[64,1,{},\"taken.p\"]")[0], 65);
+    for (message, uri, says) in [
+        ("[48,1,{},\"demo.x\"]", "wamp.error.no_such_procedure", "no callee is registered for demo.x"),
+        ("[48,1,{},\"corsac.history.raed\"]", "wamp.error.no_such_procedure", "corsac.history.raed"),
+        ("[48,1,{},\"corsac.history.read\"]", "wamp.error.invalid_argument", "`filter` must be"),
+        ("[48,1,{},\"corsac.history.read\",[\"#\",{\"limit\":0}]]", "wamp.error.invalid_argument", "`limit` must be"),
+        ("[48,1,{},\"corsac.queue.ack\",[\"77\"]]", "corsac.error.no_such_token", "token"),
+        ("[48,1,{},\"a b\"]", "wamp.error.invalid_uri", "a b"),
+        ("[64,1,{},\"taken.p\"]", "wamp.error.procedure_already_exists", "taken.p is registered already"),
+        ("[64,1,{},\"wamp.p\"]", "wamp.error.invalid_uri", "belong to the router"),
+        ("[64,1,{},\"a..p\"]", "wamp.error.invalid_uri", "a..p"),
+        ("[66,1,77]", "wamp.error.no_such_registration", "77"),
+        ("[34,1,77]", "wamp.error.no_such_subscription", "77"),
+        ("[32,1,{},\"a b\"]", "wamp.error.invalid_uri", "a b"),
+        ("[32,1,{\"after\":5,\"last\":5},\"a.b\"]", "wamp.error.invalid_argument", "`last` must be"),
+        ("[16,1,{\"acknowledge\":true},\"corsac.status\"]", "wamp.error.invalid_uri", "belong to the router"),
+        ("[16,1,{\"acknowledge\":true},\"a..b\"]", "wamp.error.invalid_uri", "a..b"),
+        ("[16,1,{\"acknowledge\":true,\"dedup\":\"\"},\"a.b\"]", "wamp.error.invalid_argument", "`dedup` must be"),
+    ] {
+        let answer = session.ask(message);
+        assert_eq!((&answer[0], &answer[4]), (&8.into(), &uri.into()), "{message}: {answer}");
+        assert!(answer[5][0].as_str().is_some_and(|text| text.contains(says)), "{message}: {answer}");
+    }
+    // So they do for calls that MQTT clients make, in their spelling, as payload.
+    let mut mqtt = Client::connect(&router, "CONNECT v5 clean id=caller");
+    assert!(mqtt.ask("SUBSCRIBE id=1 $reply/#:0").starts_with("SUBACK"));
+    let answer = mqtt.ask("PUBLISH $call/demo/x 1 response_topic=$reply/1");
+    assert!(answer.contains("no callee is registered for demo/x"), "{answer}");
+    assert!(answer.contains("user=corsac-error:wamp.error.no_such_procedure"), "{answer}");
+    let mut old = Client::connect(&router, "CONNECT v4 clean id=old");
+    assert!(old.ask("SUBSCRIBE id=1 $reply/#:0").starts_with("SUBACK"));
+    let answer = old.ask("PUBLISH $call/demo/x/$id/1 1");
+    assert!(answer.starts_with("PUBLISH $reply/1/error") && answer.contains("no callee is registered for demo/x"), "{answer}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::model::command::{
     SubscribeOptions, UnsubscribeEntry, Yield,
 };
 use crate::model::publication::Properties;
+use crate::model::reason::MustBe;
 use crate::model::{Command, ErrorUri, Filter, InvocationId, PacketId, Payload, Publication, Qos, Reason, RequestId, Topic};
 use crate::wire::mqtt::{
     self as wire, Characters, Disconnect, Error, PacketType, Peer, Publish, PublishProperties, ReasonCode, SharedFilter,
@@ -45,8 +46,10 @@ impl MqttGate {
                 return Ok(());
             }
         };
-        publish.check_payload_format()?;
         let acknowledge = acknowledge(publish);
+        if publish.check_payload_format().is_err() {
+            return self.refuse_publish(acknowledge, Reason::PayloadFormatInvalid, output);
+        }
         if topic.level_count() > self.settings.limits.max_topic_levels {
             return self.refuse_publish(acknowledge, Reason::InvalidTopic, output);
         }
@@ -258,7 +261,7 @@ fn call(
 ) -> Result<Command, Reason> {
     let option = |name| properties.as_deref().and_then(|properties| user_property(properties, name));
     let timeout_ms = match option("corsac-timeout-ms") {
-        Some(text) => text.parse().map_err(|_| Reason::InvalidArgument)?,
+        Some(text) => text.parse().map_err(|_| Reason::WrongValue("corsac-timeout-ms", MustBe::WholeNumber))?,
         None => 0,
     };
     let receive_progress = option("corsac-receive-progress").is_some_and(is_true);

@@ -8,7 +8,9 @@ use crate::wire::mqtt::{Error, PacketType, Peer, ReasonCode, UserProperties, Ver
 /// [MQTT-3.14.2-1]).
 pub fn code_of(reason: Reason, packet: PacketType) -> ReasonCode {
     let code = match (reason, packet) {
-        (Reason::InvalidTopic, PacketType::SubAck | PacketType::UnsubAck) => ReasonCode::TopicFilterInvalid,
+        (Reason::InvalidTopic | Reason::UnfitCharacter(_), PacketType::SubAck | PacketType::UnsubAck) => {
+            ReasonCode::TopicFilterInvalid
+        }
         (reason, _) => general_code_of(reason),
     };
     if code.is_legal_in(packet, Version::V5, Peer::Server) {
@@ -26,7 +28,7 @@ fn general_code_of(reason: Reason) -> ReasonCode {
         Reason::Refused => ReasonCode::UnspecifiedError,
         Reason::Malformed => ReasonCode::MalformedPacket,
         Reason::ProtocolViolation => ReasonCode::ProtocolError,
-        Reason::InvalidTopic => ReasonCode::TopicNameInvalid,
+        Reason::InvalidTopic | Reason::UnfitCharacter(_) => ReasonCode::TopicNameInvalid,
         Reason::InvalidFilter => ReasonCode::TopicFilterInvalid,
         Reason::NotAuthorized | Reason::NoSuchRealm | Reason::DiscloseMeNotAllowed => ReasonCode::NotAuthorized,
         Reason::NotAuthenticated => ReasonCode::BadUserNameOrPassword,

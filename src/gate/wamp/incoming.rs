@@ -2,6 +2,7 @@
 use std::mem;
 use std::sync::Arc;
 
+use super::asked::{About, Asked};
 use super::{State, WampGate};
 use crate::gate::{Output, RequestIds};
 use crate::gate::{arguments, condition, dedup, selection};
@@ -10,7 +11,8 @@ use crate::model::command::{
     RetainHandling, Selection, SubscribeEntry, SubscribeOptions, UnsubscribeEntry, Yield,
 };
 use crate::model::publication::{Passthru, Properties};
-use crate::model::{Command, ErrorUri, Filter, Payload, Publication, Qos, Reason, RequestId, Topic};
+use crate::model::reason::MustBe;
+use crate::model::{Command, ErrorUri, Filter, InvocationId, Payload, Publication, Qos, Reason, RequestId, Topic};
 
 use crate::wire::wamp::options::{self, MqttDetails};
 use crate::wire::wamp::value::to_json;
@@ -18,8 +20,8 @@ use crate::wire::wamp::{Message, RequestKind, reason};
 
 impl WampGate {
     pub(super) fn handle_request(&mut self, message: &mut Message<'_>, now_ms: u64, output: &mut Output) {
-        if let Some((kind, request, is_answered)) = request(message)
-            && !(self.count(kind, request, output) && (!is_answered || self.open(kind, request, output)))
+        if let Some((kind, request)) = request(message)
+            && !self.count(kind, request, output)
         {
             return;
         }
@@ -29,13 +31,13 @@ impl WampGate {
             }
             Message::Subscribe { request, options, topic } => self.handle_subscribe(*request, options, topic, output),
             Message::Unsubscribe { request, subscription } => {
-                let entries = vec![UnsubscribeEntry::Subscription(*subscription)];
-                output.commands.push(Command::Unsubscribe { request: *request, entries });
+                let entry = UnsubscribeEntry::Subscription(*subscription);
+                self.give_up(RequestKind::Unsubscribe, *request, subscription.0, entry, output);
             }
             Message::Register { request, options, procedure } => self.handle_register(*request, options, procedure, output),
             Message::Unregister { request, registration } => {
-                let entries = vec![UnsubscribeEntry::Registration(*registration)];
-                output.commands.push(Command::Unsubscribe { request: *request, entries });
+                let entry = UnsubscribeEntry::Registration(*registration);
+                self.give_up(RequestKind::Unregister, *request, registration.0, entry, output);
             }
             Message::Call { request, options, procedure, payload } => {
                 self.handle_call(*request, options, procedure, take(payload), output);
@@ -54,7 +56,7 @@ impl WampGate {
                 let uri = if fits_mqtt(error) { error.as_ref().into() } else { "wamp.error.runtime_error".into() };
                 let outcome = Outcome::Error(ErrorUri::Custom(uri));
                 let properties = properties(details.passthru.take(), details.mqtt.take());
-                answer(crate::model::InvocationId(request.0), outcome, take(payload), properties, output);
+                answer(InvocationId(request.0), outcome, take(payload), properties, output);
             }
             Message::Goodbye { .. } => self.handle_goodbye(output),
             Message::Abort { .. } => {
@@ -83,13 +85,27 @@ impl WampGate {
 
     /// Notes a request that is going to be answered. Two answers under one id could not be told apart: where the id is open, the
     /// session ends and this is false.
-    pub(super) fn open(&mut self, kind: RequestKind, request: RequestId, output: &mut Output) -> bool {
-        let is_new = self.requests.open(request.0, kind);
+    fn open(&mut self, kind: RequestKind, request: RequestId, about: About, output: &mut Output) -> bool {
+        let is_new = self.requests.open(request.0, Asked { kind, about });
         if !is_new {
             let text = format!("the request id {request} is open: use it again when its request is answered");
             self.end(Reason::ProtocolViolation, &text, output);
         }
         is_new
+    }
+
+    /// Refuses a request, in its turn.
+    pub(super) fn fail(&mut self, kind: RequestKind, request: RequestId, about: About, reason: Reason, output: &mut Output) {
+        // CANCEL has the id of a call, which goes on.
+        if kind == RequestKind::Cancel || self.open(kind, request, about, output) {
+            output.commands.push(Command::Fail { kind: failed(kind), request, reason });
+        }
+    }
+
+    fn give_up(&mut self, kind: RequestKind, request: RequestId, id: u64, entry: UnsubscribeEntry, output: &mut Output) {
+        if self.open(kind, request, About::Name(id.to_string().into()), output) {
+            output.commands.push(Command::Unsubscribe { request, entries: vec![entry] });
+        }
     }
 
     fn handle_publish(
@@ -103,7 +119,14 @@ impl WampGate {
     ) {
         let is_acknowledged = options.acknowledge == Some(true);
         let acknowledge = if is_acknowledged { Acknowledge::Request(request) } else { Acknowledge::None };
-        let (topic, routing) = match self.topic(topic).and_then(|topic| Ok((topic, routing(options)?))) {
+        let name = self.topic(topic);
+        if is_acknowledged {
+            let about = name.as_ref().map_or_else(|_| About::Name(topic.into()), |topic| About::Topic(topic.clone()));
+            if !self.open(RequestKind::Publish, request, about, output) {
+                return;
+            }
+        }
+        let (topic, routing) = match name.and_then(|topic| Ok((topic, routing(options)?))) {
             Ok(both) => both,
             Err(reason) => return output.commands.push(Command::Refuse { acknowledge, reason }),
         };
@@ -141,7 +164,9 @@ impl WampGate {
             (Ok(filter), Ok(Some(selection))) => SubscribeEntry::Selected { filter, options, selection: Box::new(selection) },
             (Err(reason), _) | (_, Err(reason)) => SubscribeEntry::Refused(reason),
         };
-        output.commands.push(Command::Subscribe { request, entries: vec![entry] });
+        if self.open(RequestKind::Subscribe, request, About::Name(topic.into()), output) {
+            output.commands.push(Command::Subscribe { request, entries: vec![entry] });
+        }
     }
 
     fn handle_register(&mut self, request: RequestId, options: &options::RegisterOptions, procedure: &str, output: &mut Output) {
@@ -158,7 +183,9 @@ impl WampGate {
             Ok(_) => SubscribeEntry::Refused(Reason::InvalidFilter),
             Err(reason) => SubscribeEntry::Refused(reason),
         };
-        output.commands.push(Command::Subscribe { request, entries: vec![entry] });
+        if self.open(RequestKind::Register, request, About::Name(procedure.into()), output) {
+            output.commands.push(Command::Subscribe { request, entries: vec![entry] });
+        }
     }
 
     fn handle_call(
@@ -172,11 +199,14 @@ impl WampGate {
         // A name that nobody can register has no callee; saying more would tell which names there are.
         let procedure = match self.name(procedure) {
             Ok(procedure) => procedure,
-            Err(reason) => return output.commands.push(Command::Fail { kind: FailedRequest::Call, request, reason }),
+            Err(reason) => return self.fail(RequestKind::Call, request, About::Name(procedure.into()), reason, output),
         };
         if options.progress == Some(true) {
-            let reason = Reason::OptionNotAllowed;
-            return output.commands.push(Command::Fail { kind: FailedRequest::Call, request, reason });
+            let about = About::Refused("CALL.Options.progress is not supported: send all arguments in one call".into());
+            return self.fail(RequestKind::Call, request, about, Reason::OptionNotAllowed, output);
+        }
+        if !self.open(RequestKind::Call, request, About::Unsaid, output) {
+            return;
         }
         let properties = properties(options.passthru.take(), options.mqtt.take());
         let (arguments, payload) = arguments::take(&procedure, payload, properties.as_deref());
@@ -207,7 +237,7 @@ impl WampGate {
 fn selection(options: &options::SubscribeOptions, wants_retained: bool) -> Result<Option<Selection>, Reason> {
     let past = selection::past(options.after, options.last)?;
     if past.is_some() && wants_retained {
-        return Err(Reason::InvalidArgument);
+        return Err(Reason::WrongValue("after", MustBe::PastOrRetained));
     }
     let pattern = options.filter.as_deref().map(to_json);
     let selection = Selection { past, is_snapshot: options.snapshot == Some(true), pattern };
@@ -219,21 +249,21 @@ fn take(payload: &mut Payload) -> Payload {
     mem::replace(payload, Payload::empty())
 }
 
-/// Messages that carry a new request id of the client's, and whether they are answered.
-fn request(message: &Message<'_>) -> Option<(RequestKind, RequestId, bool)> {
+/// Messages that carry a new request id of the client's.
+fn request(message: &Message<'_>) -> Option<(RequestKind, RequestId)> {
     Some(match message {
-        Message::Publish { request, options, .. } => (RequestKind::Publish, *request, options.acknowledge == Some(true)),
-        Message::Subscribe { request, .. } => (RequestKind::Subscribe, *request, true),
-        Message::Unsubscribe { request, .. } => (RequestKind::Unsubscribe, *request, true),
-        Message::Register { request, .. } => (RequestKind::Register, *request, true),
-        Message::Unregister { request, .. } => (RequestKind::Unregister, *request, true),
-        Message::Call { request, .. } => (RequestKind::Call, *request, true),
+        Message::Publish { request, .. } => (RequestKind::Publish, *request),
+        Message::Subscribe { request, .. } => (RequestKind::Subscribe, *request),
+        Message::Unsubscribe { request, .. } => (RequestKind::Unsubscribe, *request),
+        Message::Register { request, .. } => (RequestKind::Register, *request),
+        Message::Unregister { request, .. } => (RequestKind::Unregister, *request),
+        Message::Call { request, .. } => (RequestKind::Call, *request),
         _ => return None,
     })
 }
 
 /// The kind of a request that failed in the gate.
-pub(super) fn failed(kind: RequestKind) -> FailedRequest {
+fn failed(kind: RequestKind) -> FailedRequest {
     match kind {
         RequestKind::Publish => FailedRequest::Publish,
         RequestKind::Subscribe => FailedRequest::Subscribe,
@@ -289,8 +319,15 @@ fn routing(options: &options::PublishOptions) -> Result<Option<Box<PublishOption
     Ok((routing != PublishOptions::default()).then(|| Box::new(routing)))
 }
 
+/// The answer of a callee cannot be read: its caller is told in its place.
+pub(super) fn fail_invocation(invocation: InvocationId, detail: &str, output: &mut Output) {
+    let payload = Payload::of_text(&format!("the answer of the callee cannot be read: {detail}"));
+    let outcome = Outcome::Error(ErrorUri::Custom(reason::RUNTIME_ERROR.into()));
+    answer(invocation, outcome, payload, None, output);
+}
+
 fn answer(
-    invocation: crate::model::InvocationId,
+    invocation: InvocationId,
     outcome: Outcome,
     payload: Payload,
     properties: Option<Box<Properties>>,

@@ -1,4 +1,5 @@
 //! The WAMP gate: one connection, from HELLO to GOODBYE, over messages (WebSocket) or frames (RawSocket).
+mod asked;
 mod framing;
 mod hello;
 mod incoming;
@@ -15,6 +16,7 @@ use crate::model::{Command, Encoding, Principal, Reason, Topic};
 
 use crate::wire::wamp::options::CloseDetails;
 use crate::wire::wamp::{self, DecodeError, ErrorKind, Message, RequestKind, reason};
+use asked::{About, Asked};
 use framing::Framing;
 use requests::OpenRequests;
 
@@ -45,7 +47,7 @@ pub struct WampGate {
     /// back in a new session.
     last_request: Option<u64>,
     /// Requests that wait for their answers.
-    requests: OpenRequests<RequestKind>,
+    requests: OpenRequests<Asked>,
     /// URIs that the client publishes to and calls.
     known: KnownNames,
     opened_by_ms: u64,
@@ -122,14 +124,16 @@ impl WampGate {
         Ok(name)
     }
 
-    /// Answers what cannot be decoded: by ERROR if only a value is wrong in an otherwise sound request, else by ABORT.
+    /// Answers what cannot be decoded. A message of which kind and id are known costs its sender no more than that message: a request
+    /// is refused, an invocation fails in the callee's place. What cannot be answered ends the session.
     fn refuse(&mut self, error: &DecodeError, output: &mut Output) {
-        let kind = error.code.and_then(RequestKind::new);
-        match (self.state, error.kind, kind, error.request) {
-            (State::Open, ErrorKind::InvalidOption, Some(kind), Some(request)) => {
-                if self.count(kind, request, output) && (kind == RequestKind::Cancel || self.open(kind, request, output)) {
-                    let kind = incoming::failed(kind);
-                    output.commands.push(Command::Fail { kind, request, reason: Reason::InvalidArgument });
+        let is_sound = self.state == State::Open && matches!(error.kind, ErrorKind::Invalid | ErrorKind::InvalidOption);
+        let kind = error.code.and_then(RequestKind::new).filter(|kind| *kind != RequestKind::Invocation);
+        match (error.invocation, kind, error.request) {
+            (Some(invocation), ..) if is_sound => incoming::fail_invocation(invocation, &error.detail, output),
+            (None, Some(kind), Some(request)) if is_sound => {
+                if self.count(kind, request, output) {
+                    self.fail(kind, request, About::Refused(error.detail.clone()), Reason::InvalidArgument, output);
                 }
             }
             _ => self.end(Reason::ProtocolViolation, &error.detail, output),

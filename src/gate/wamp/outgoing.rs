@@ -1,12 +1,11 @@
 //! What a WAMP client is sent: events, results, invocations, and the answers to its requests.
+use super::asked::{self, Asked};
 use super::{State, WampGate};
 use crate::gate::Output;
 use crate::model::command::{FailedRequest, Outcome};
 use crate::model::delivery::{Answer, Event, Granted, Invocation};
 use crate::model::publication::Properties;
-use crate::model::{
-    Command, Delivery, Encoding, ErrorUri, InvocationId, Payload, Publication, Reason, RequestId, SubscriptionId,
-};
+use crate::model::{Command, Delivery, ErrorUri, InvocationId, Payload, Publication, Reason, RequestId, SubscriptionId};
 use crate::wire::payload;
 
 use crate::wire::wamp::options::{
@@ -64,7 +63,7 @@ impl WampGate {
     }
 
     fn send_granted(&mut self, request: RequestId, results: &[Result<Granted, Reason>], output: &mut Output) {
-        let kind = self.requests.close(request.0).unwrap_or(RequestKind::Subscribe);
+        let asked = self.requests.close(request.0);
         match results.first() {
             Some(Ok(Granted::Subscription(subscription, _))) => {
                 self.send(&Message::Subscribed { request, subscription: *subscription }, output);
@@ -72,16 +71,16 @@ impl WampGate {
             Some(Ok(Granted::Registration(registration, _))) => {
                 self.send(&Message::Registered { request, registration: *registration }, output);
             }
-            Some(Err(reason)) => self.send_error(kind, request, *reason, output),
+            Some(Err(reason)) => self.send_refusal(RequestKind::Subscribe, request, asked, *reason, output),
             None => {}
         }
     }
 
     fn send_given_up(&mut self, request: RequestId, results: &[Result<(), Reason>], output: &mut Output) {
-        let kind = self.requests.close(request.0).unwrap_or(RequestKind::Unsubscribe);
-        match (results.first(), kind) {
-            (Some(Err(reason)), kind) => self.send_error(kind, request, *reason, output),
-            (_, RequestKind::Unregister) => self.send(&Message::Unregistered { request, details: None }, output),
+        let asked = self.requests.close(request.0);
+        match (results.first(), asked.as_ref().map(|asked| asked.kind)) {
+            (Some(Err(reason)), _) => self.send_refusal(RequestKind::Unsubscribe, request, asked, *reason, output),
+            (_, Some(RequestKind::Unregister)) => self.send(&Message::Unregistered { request, details: None }, output),
             _ => self.send(&Message::Unsubscribed { request, details: None }, output),
         }
     }
@@ -95,18 +94,17 @@ impl WampGate {
 
     fn send_error(&mut self, kind: RequestKind, request: RequestId, why: Reason, output: &mut Output) {
         // CANCEL has the id of a call, which goes on.
-        if kind != RequestKind::Cancel {
-            self.requests.close(request.0);
-        }
+        let asked = if kind == RequestKind::Cancel { None } else { self.requests.close(request.0) };
+        self.send_refusal(kind, request, asked, why, output);
+    }
+
+    /// ERROR for a request, of the kind that was asked for if that is known. A sentence says what was refused, and why.
+    fn send_refusal(&self, kind: RequestKind, request: RequestId, asked: Option<Asked>, why: Reason, output: &mut Output) {
+        let kind = asked.as_ref().map_or(kind, |asked| asked.kind);
+        let sentence = asked.map_or_else(|| why.to_string(), |asked| asked.sentence(why));
         let details = ErrorDetails { message: Some(why.to_string().into()), ..ErrorDetails::default() };
         let error = reason::error_uri(why).into();
-        let payload = match why {
-            Reason::HistoryTooOld(oldest) => {
-                let args = format!("[{oldest}]").into();
-                Payload::Args { encoding: Encoding::Json, args, kwargs: Default::default() }
-            }
-            _ => Payload::empty(),
-        };
+        let payload = asked::arguments(&sentence, why);
         self.send(&Message::Error { kind, request, details, error, payload }, output);
     }
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::model::reason::MustBe;
 use crate::model::{Reason, Topic};
 
 /// Where queues stand among topics.
@@ -43,8 +44,8 @@ impl FromStr for Token {
 
     fn from_str(text: &str) -> Result<Self, Reason> {
         let (claim, index) = text.split_once('.').map_or((text, None), |(claim, index)| (claim, Some(index)));
-        let index = index.map_or(Ok(0), str::parse).map_err(|_| Reason::InvalidArgument)?;
-        Ok(Token(claim.parse().map_err(|_| Reason::InvalidArgument)?, index))
+        let index = index.map_or(Ok(0), str::parse).map_err(|_| Reason::WrongValue("token", MustBe::Token))?;
+        Ok(Token(claim.parse().map_err(|_| Reason::WrongValue("token", MustBe::Token))?, index))
     }
 }
 
@@ -166,7 +167,7 @@ mod tests {
             assert_eq!((token.to_string().as_str(), text.parse()), (text, Ok(token)));
         }
         for bad in ["", "x", "1.", ".1", "1.x", "-1", "1.1.1"] {
-            assert_eq!(bad.parse::<Token>(), Err(Reason::InvalidArgument), "{bad:?}");
+            assert_eq!(bad.parse::<Token>(), Err(Reason::WrongValue("token", MustBe::Token)), "{bad:?}");
         }
         for change in [
             Change::Take { queue: "$queue/a".into(), max: 3, wait_ms: u64::MAX, by: 1 },

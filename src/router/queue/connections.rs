@@ -373,7 +373,9 @@ mod tests {
         }
         let mut realm = Realm::new();
         let publisher = realm.mqtt("p");
-        for (delay, expected) in [("soon", Err(Reason::InvalidArgument)), ("50", Ok(()))] {
+        for (delay, expected) in
+            [("soon", Err(Reason::WrongValue("delay_ms", crate::model::reason::MustBe::WholeNumber))), ("50", Ok(()))]
+        {
             let mut publication = Publication::new(Topic::from_mqtt("$queue/q").unwrap(), Payload::empty(), Qos::AtLeastOnce);
             let user = vec![("corsac-delay".into(), delay.into())];
             publication.properties = Some(Box::new(Properties { user, ..Properties::default() }));

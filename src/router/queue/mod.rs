@@ -46,8 +46,9 @@ use super::session::SessionKey;
 use super::timers::TimerKey;
 use crate::model::command::{Acknowledge, PublishOptions};
 use crate::model::publication::Properties;
+use crate::model::reason::MustBe;
 use crate::model::record::Kind;
-use crate::model::{ConnectionId, ErrorUri, Publication, Reason, Record, SessionId, Topic};
+use crate::model::{ConnectionId, Publication, Reason, Record, SessionId, Topic};
 
 /// The user property that says how long an item rests before it can be taken, in milliseconds.
 pub const DELAY: &str = "corsac-delay";
@@ -266,7 +267,7 @@ fn reply_of(outcome: Result<Option<Settings>, Refused>) -> Reply {
     match outcome {
         Ok(None) => Reply::Now(Vec::new()),
         Ok(Some(settings)) => Reply::Now(vec![procedures::settings_value(&settings).into()]),
-        Err(Refused::NoSuchToken) => Reply::Refused(ErrorUri::Custom("corsac.error.no_such_token".into())),
+        Err(Refused::NoSuchToken) => Reason::NoSuchToken.into(),
         Err(Refused::Full) => Reason::QuotaExceeded.into(),
     }
 }
@@ -280,7 +281,7 @@ fn body_of(publication: &Publication) -> Body {
 /// How long an item rests, as its properties say.
 fn delay_of(properties: Option<&Properties>) -> Result<u64, Reason> {
     let said = properties.and_then(|properties| properties.user.iter().rev().find(|(name, _)| **name == *DELAY));
-    said.map_or(Ok(0), |(_, delay_ms)| delay_ms.parse().map_err(|_| Reason::InvalidArgument))
+    said.map_or(Ok(0), |(_, delay_ms)| delay_ms.parse().map_err(|_| Reason::WrongValue("delay_ms", MustBe::WholeNumber)))
 }
 
 /// True for what is put into a queue.

@@ -10,6 +10,7 @@ use super::state::MAX_TAKE;
 use crate::model::arguments::{Arguments, integer};
 use crate::model::command::{Call, Outcome};
 use crate::model::payload::Part;
+use crate::model::reason::MustBe;
 use crate::model::record::Kind;
 use crate::model::{Payload, Publication, Qos, Reason, RequestId, Topic};
 use crate::router::Router;
@@ -63,13 +64,13 @@ impl Router {
         };
         // Its own dead letters would only come round again.
         if dead_letter.as_deref() == Some(queue.as_mqtt()) {
-            return Err(Reason::InvalidArgument);
+            return Err(Reason::WrongValue("dead_letter", MustBe::QueueName));
         }
         let max_deliveries = arguments.number_option(1, "max_deliveries")?.map(u32::try_from).transpose();
         Ok(Change::Declare {
             queue: queue.as_mqtt().into(),
             visibility_ms: visibility(arguments)?,
-            max_deliveries: max_deliveries.map_err(|_| Reason::InvalidArgument)?,
+            max_deliveries: max_deliveries.map_err(|_| Reason::WrongValue("max_deliveries", MustBe::WholeNumber))?,
             dead_letter,
             max_len: arguments.number_option(1, "max_len")?,
         })
@@ -80,7 +81,7 @@ impl Router {
         let queue = queue_of(arguments.text(0, "name")?)?;
         let wait_ms = arguments.number_option(1, "wait_ms")?.unwrap_or(0);
         let max = match arguments.number_option(1, "max")? {
-            Some(0) => return Err(Reason::InvalidArgument),
+            Some(0) => return Err(Reason::WrongValue("max", MustBe::PositiveNumber)),
             max => max.unwrap_or(1).min(u64::from(MAX_TAKE)) as u32,
         };
         let asked = self.queues.asked.get(&queue).copied().unwrap_or(0);
@@ -138,7 +139,7 @@ impl Router {
 fn token(arguments: &Arguments) -> Result<Token, Reason> {
     match arguments.find(0, "token") {
         Some(Value::String(text)) => text.parse(),
-        other => other.and_then(integer).map(|claim| Token(claim, 0)).ok_or(Reason::InvalidArgument),
+        other => other.and_then(integer).map(|claim| Token(claim, 0)).ok_or(Reason::WrongValue("token", MustBe::Token)),
     }
 }
 
@@ -154,7 +155,7 @@ fn extension(arguments: &Arguments) -> Result<Change, Reason> {
 /// A claim that is over when it begins is none.
 fn visibility(arguments: &Arguments) -> Result<Option<u64>, Reason> {
     match arguments.number_option(1, "visibility_ms")? {
-        Some(0) => Err(Reason::InvalidArgument),
+        Some(0) => Err(Reason::WrongValue("visibility_ms", MustBe::PositiveNumber)),
         visibility_ms => Ok(visibility_ms),
     }
 }
@@ -281,8 +282,6 @@ mod tests {
         items(realm, connection)
     }
 
-    const NO_SUCH_TOKEN: &str = "corsac.error.no_such_token";
-
     #[test]
     fn an_item_goes_from_hand_to_hand_as_it_was_put() {
         let mut realm = Realm::new();
@@ -293,9 +292,9 @@ mod tests {
         let got = take(&mut realm, b, json!(["jobs"]));
         assert_eq!(got, [(json_args(&json!({"x": [1, null]})), 1, "2".to_owned())]);
         assert_eq!(asked(&mut realm, b, "ack", json!(["2"])), None);
-        assert_eq!(refused(&mut realm, b, "ack", json!(["2"])), ErrorUri::Custom(NO_SUCH_TOKEN.into()));
-        assert_eq!(refused(&mut realm, b, "nack", json!([2])), ErrorUri::Custom(NO_SUCH_TOKEN.into()));
-        assert_eq!(refused(&mut realm, b, "extend", json!(["2.1"])), ErrorUri::Custom(NO_SUCH_TOKEN.into()));
+        assert_eq!(refused(&mut realm, b, "ack", json!(["2"])), ErrorUri::Reason(Reason::NoSuchToken));
+        assert_eq!(refused(&mut realm, b, "nack", json!([2])), ErrorUri::Reason(Reason::NoSuchToken));
+        assert_eq!(refused(&mut realm, b, "extend", json!(["2.1"])), ErrorUri::Reason(Reason::NoSuchToken));
         assert!(take(&mut realm, b, json!(["jobs", {"max": 5}])).is_empty());
         // Readers of history see none of it.
         assert!(realm.records.iter().all(|record| record.item.kind == Kind::QUEUE && record.item.indexed_topic().is_none()));
@@ -425,7 +424,8 @@ mod tests {
             ("ack", json!(["one"])),
             ("nack", json!(["1", {"delay_ms": "soon"}])),
         ] {
-            assert_eq!(refused(&mut realm, a, verb, list.clone()), ErrorUri::Reason(Reason::InvalidArgument), "{verb} {list}");
+            let refused = refused(&mut realm, a, verb, list.clone());
+            assert!(matches!(refused, ErrorUri::Reason(Reason::WrongValue(..))), "{verb} {list}: {refused:?}");
         }
         for (verb, list) in [("take", json!([""])), ("take", json!(["a b"])), ("stats", json!(["#"]))] {
             assert_eq!(refused(&mut realm, a, verb, list), ErrorUri::Reason(Reason::InvalidTopic));

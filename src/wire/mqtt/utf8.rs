@@ -1,6 +1,7 @@
 //! UTF-8 strings as MQTT wants them (1.5.4), checked eight bytes at a time.
 
 use super::{Characters, Error};
+use crate::model::text::is_unfit;
 
 const fn spread(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
@@ -53,12 +54,7 @@ pub fn has_discouraged_character(text: &str) -> bool {
     if any_word(bytes, ascii_control) {
         return true;
     }
-    !text.is_ascii() && text.chars().any(is_discouraged)
-}
-
-fn is_discouraged(character: char) -> bool {
-    let code = u32::from(character);
-    character.is_control() || (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
+    !text.is_ascii() && text.chars().any(is_unfit)
 }
 
 #[cfg(test)]

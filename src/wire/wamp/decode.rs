@@ -44,26 +44,40 @@ pub fn message_code(input: &[u8], encoding: Encoding) -> Option<u64> {
 }
 
 fn decode_with<'a, R: Reader<'a>>(input: &'a Bytes, encoding: Encoding) -> Result<Message<'a>, DecodeError> {
-    let mut reader = R::start(input).map_err(|malformed| describe(Fault::Malformed(malformed), None, None, ""))?;
+    let mut reader = R::start(input).map_err(|malformed| describe(Fault::Malformed(malformed), &Read::default()))?;
     let open = match reader.read() {
         Ok(Token::List(open)) => open,
-        Ok(_) => return Err(describe(Fault::Invalid("the message is not a list".into()), None, None, "")),
-        Err(malformed) => return Err(describe(malformed.into(), None, None, "")),
+        Ok(_) => return Err(describe(Fault::Invalid("the message is not a list".into()), &Read::default())),
+        Err(malformed) => return Err(describe(malformed.into(), &Read::default())),
     };
-    let mut elements = Elements { reader, open, input, encoding, code: None, request: None, element: "", over: false };
-    elements.message().map_err(|fault| describe(fault, elements.code, elements.request, elements.element))
+    let mut elements = Elements { reader, open, input, encoding, read: Read::default(), over: false };
+    elements.message().map_err(|fault| describe(fault, &elements.read))
+}
+
+/// What of a message is known when a fault is met in it.
+#[derive(Default)]
+struct Read {
+    code: Option<u64>,
+    request: Option<RequestId>,
+    /// The request is an invocation, which the message answers.
+    is_answer: bool,
+    /// The element being read, for errors.
+    element: &'static str,
 }
 
 /// Says where a fault lies, in words.
-fn describe(fault: Fault, code: Option<u64>, request: Option<RequestId>, element: &str) -> DecodeError {
+fn describe(fault: Fault, read: &Read) -> DecodeError {
+    let Read { code, request, is_answer, element } = *read;
     let name = code.map_or("message", name_of);
     let (kind, detail) = match fault {
         Fault::Malformed(at) => (ErrorKind::Malformed, format!("malformed {name}: {} at byte {}", at.what, at.at)),
         Fault::Unknown(code) => (ErrorKind::UnknownCode(code), format!("unknown message code {code}")),
         Fault::Invalid(what) => (ErrorKind::Invalid, format!("invalid {name}: {what}")),
+        Fault::Excess(what) => (ErrorKind::Excess, format!("invalid {name}: {what}")),
         Fault::Option(key, must_be) => (ErrorKind::InvalidOption, format!("{name}.{element}.{key} must be {must_be}")),
     };
-    DecodeError { kind, detail: detail.into(), code, request }
+    let invocation = request.filter(|_| is_answer).map(|request| InvocationId(request.0));
+    DecodeError { kind, detail: detail.into(), code, request, invocation }
 }
 
 /// The elements of one message, taken one after the other.
@@ -72,10 +86,7 @@ struct Elements<'a, R> {
     open: Open,
     input: &'a Bytes,
     encoding: Encoding,
-    code: Option<u64>,
-    request: Option<RequestId>,
-    /// The element being read, for errors.
-    element: &'static str,
+    read: Read,
     /// The last element was read.
     over: bool,
 }
@@ -86,7 +97,7 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
             Token::Uint(code) => code,
             _ => return Fault::invalid("the message code is not an integer"),
         };
-        self.code = Some(code);
+        self.read.code = Some(code);
         let message = match code {
             code::HELLO..=code::GOODBYE => self.session_message(code)?,
             code::PUBLISH..=code::EVENT | code::EVENT_RECEIVED => self.event_message(code)?,
@@ -184,6 +195,7 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
             },
             code::INTERRUPT => Message::Interrupt { invocation: self.invocation()?, options: self.dict("Options")? },
             code::YIELD => {
+                self.read.is_answer = true;
                 Message::Yield { invocation: self.invocation()?, options: self.dict("Options")?, payload: self.payload()? }
             }
             _ => return Err(Fault::Unknown(code)),
@@ -196,6 +208,7 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
             _ => None,
         };
         let Some(kind) = kind else { return Fault::invalid("REQUEST.Type is not the code of a request") };
+        self.read.is_answer = kind == RequestKind::Invocation;
         Ok(Message::Error {
             kind,
             request: self.request()?,
@@ -213,7 +226,7 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
 
     /// The first token of the next element.
     fn next(&mut self, element: &'static str) -> Result<Token<'a>, Fault> {
-        self.element = element;
+        self.read.element = element;
         if !self.more()? {
             return Fault::invalid(format!("{element} is missing"));
         }
@@ -236,7 +249,7 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
 
     fn request(&mut self) -> Result<RequestId, Fault> {
         let request = RequestId(self.id("Request")?);
-        self.request = Some(request);
+        self.read.request = Some(request);
         Ok(request)
     }
 
@@ -256,7 +269,7 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
         match self.next("Request")? {
             Token::Uint(0) => Ok((RequestId(0), Some(self.dict("Details")?))),
             Token::Uint(id @ 1..=MAX_ID) => {
-                self.request = Some(RequestId(id));
+                self.read.request = Some(RequestId(id));
                 Ok((RequestId(id), None))
             }
             _ => Fault::invalid("Request is not an id from 0 to 9007199254740992"),

@@ -74,7 +74,7 @@ pub(crate) fn entries<'a, D: Dict, R: Reader<'a>>(mut open: Open, reader: &mut R
 
 /// One container more than `depth`.
 pub(crate) fn deeper(depth: usize) -> Result<usize, Fault> {
-    if depth >= MAX_DEPTH { Fault::invalid("options or details are nested too deeply") } else { Ok(depth + 1) }
+    if depth < MAX_DEPTH { Ok(depth + 1) } else { Err(Fault::Excess("options or details are nested too deeply".into())) }
 }
 
 fn key<'a, R: Reader<'a>>(reader: &mut R) -> Result<Cow<'a, str>, Fault> {
@@ -146,7 +146,7 @@ impl<'a> Keys<'a> {
 
     fn repeated(key: &str) -> Result<(), Fault> {
         let shown: String = key.chars().take(64).collect();
-        Fault::invalid(format!("the key {shown:?} appears twice"))
+        Err(Fault::Excess(format!("the key {shown:?} appears twice").into()))
     }
 }
 

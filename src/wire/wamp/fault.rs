@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::token::Malformed;
-use crate::model::RequestId;
+use crate::model::{InvocationId, RequestId};
 
 /// What is wrong with a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,8 +12,10 @@ pub enum ErrorKind {
     Malformed,
     /// Well-formed, with a message code that WAMP does not define.
     UnknownCode(u64),
-    /// A known message with a wrong number of elements or wrong types, keys that repeat, or nested too deeply.
+    /// A known message with a wrong number of elements or wrong types.
     Invalid,
+    /// Options or details with keys that repeat, or nested too deeply.
+    Excess,
     /// A known message whose options or details hold a value of the wrong type or out of range under a known key.
     InvalidOption,
 }
@@ -29,6 +31,8 @@ pub struct DecodeError {
     pub code: Option<u64>,
     /// The request id, if it was read before the fault: an ERROR can name it.
     pub request: Option<RequestId>,
+    /// The invocation that a YIELD or ERROR answers, if it was read before the fault.
+    pub invocation: Option<InvocationId>,
 }
 
 impl fmt::Display for DecodeError {
@@ -47,6 +51,8 @@ pub(crate) enum Fault {
     Unknown(u64),
     /// The rules of envelopes are broken.
     Invalid(Cow<'static, str>),
+    /// Keys that repeat, or nesting without measure.
+    Excess(Cow<'static, str>),
     /// A known key holds what it cannot hold: the key, and what it should be.
     Option(&'static str, &'static str),
 }

@@ -10,14 +10,21 @@ pub const CLOSE_REALM: &str = "wamp.close.close_realm";
 /// The reason of an ABORT for what breaks the protocol.
 pub const PROTOCOL_VIOLATION: &str = "wamp.error.protocol_violation";
 
+/// The URI of an ERROR for what should have been a URI.
+pub const INVALID_URI: &str = "wamp.error.invalid_uri";
+/// The URI of an ERROR for a callee that did not say which.
+pub const RUNTIME_ERROR: &str = "wamp.error.runtime_error";
+
 /// The URI of an ERROR for a request that was refused for this reason.
 pub fn error_uri(reason: Reason) -> &'static str {
     match reason {
         Reason::Malformed | Reason::ProtocolViolation => PROTOCOL_VIOLATION,
-        Reason::InvalidTopic | Reason::InvalidFilter => "wamp.error.invalid_uri",
-        Reason::InvalidArgument | Reason::TopicAliasInvalid | Reason::PacketIdNotFound | Reason::PayloadFormatInvalid => {
-            "wamp.error.invalid_argument"
-        }
+        Reason::InvalidTopic | Reason::InvalidFilter | Reason::UnfitCharacter(_) => INVALID_URI,
+        Reason::InvalidArgument
+        | Reason::WrongValue(..)
+        | Reason::TopicAliasInvalid
+        | Reason::PacketIdNotFound
+        | Reason::PayloadFormatInvalid => "wamp.error.invalid_argument",
         Reason::OptionNotAllowed | Reason::SharedSubscriptionInvalid => "wamp.error.option_not_allowed",
         Reason::DiscloseMeNotAllowed => "wamp.error.option_disallowed.disclose_me",
         Reason::NotAuthorized | Reason::Refused => "wamp.error.not_authorized",
@@ -26,6 +33,7 @@ pub fn error_uri(reason: Reason) -> &'static str {
         Reason::NoSuchRealm => "wamp.error.no_such_realm",
         Reason::NoSuchRole => "wamp.error.no_such_role",
         Reason::ConditionFailed => "corsac.error.condition_failed",
+        Reason::NoSuchToken => "corsac.error.no_such_token",
         Reason::NoSuchProcedure => "wamp.error.no_such_procedure",
         Reason::ProcedureAlreadyExists => "wamp.error.procedure_already_exists",
         Reason::InvocationPolicyConflict => "wamp.error.procedure_exists_with_different_invocation_policy",
@@ -55,9 +63,11 @@ pub fn error_uri(reason: Reason) -> &'static str {
 /// off in the name of the protocol is a protocol violation.
 pub fn close_uri(reason: Reason) -> &'static str {
     match reason {
-        Reason::InvalidArgument | Reason::PacketIdNotFound | Reason::TopicAliasInvalid | Reason::PayloadFormatInvalid => {
-            PROTOCOL_VIOLATION
-        }
+        Reason::InvalidArgument
+        | Reason::WrongValue(..)
+        | Reason::PacketIdNotFound
+        | Reason::TopicAliasInvalid
+        | Reason::PayloadFormatInvalid => PROTOCOL_VIOLATION,
         _ => error_uri(reason),
     }
 }

@@ -324,9 +324,9 @@ fn broken_json_is_refused() {
         (b"[16,1,{},\"t\",[\"\\x\"]]", "Malformed"),
         (b"[16,1,{},\"t\",[{1:2}]]", "Malformed"),
         (b"\xef\xbb\xbf[16,1,{},\"t\"]", "Malformed"),
-        (b"[16,1,{\"retain\":true,\"retain\":true},\"t\"]", "Invalid"),
-        (b"[16,1,{\"x\":1,\"\\u0078\":1},\"t\"]", "Invalid"),
-        (b"[16,1,{\"x\":{\"y\":1,\"y\":2}},\"t\"]", "Invalid"),
+        (b"[16,1,{\"retain\":true,\"retain\":true},\"t\"]", "Excess"),
+        (b"[16,1,{\"x\":1,\"\\u0078\":1},\"t\"]", "Excess"),
+        (b"[16,1,{\"x\":{\"y\":1,\"y\":2}},\"t\"]", "Excess"),
         (b"[16,1e0,{},\"t\"]", "Invalid"),
         (b"[16,-0,{},\"t\"]", "Invalid"),
     ];
@@ -347,7 +347,7 @@ fn broken_binary_is_refused() {
         (Encoding::MsgPack, b"\x94\x10\x01\x80\xa1t\x00", "Malformed"),
         (Encoding::MsgPack, b"\x94\x10\x01\x80\xc4\x01t", "Invalid"),
         (Encoding::MsgPack, b"\x94\x10\x01\x81\x01\x01\xa1t", "Invalid"),
-        (Encoding::MsgPack, b"\x94\x10\x01\x82\xa1x\x01\xa1x\x01\xa1t", "Invalid"),
+        (Encoding::MsgPack, b"\x94\x10\x01\x82\xa1x\x01\xa1x\x01\xa1t", "Excess"),
         (Encoding::MsgPack, b"\x95\x10\x01\x80\xa1t\xdc\xff\xff\x01", "Malformed"),
         (Encoding::MsgPack, b"\x95\x10\x01\x80\xa1t\xdf\xff\xff\xff\xff", "Malformed"),
         (Encoding::MsgPack, b"\x95\x10\x01\x80\xa1t\x91\xa1\xff", "Malformed"),
@@ -440,7 +440,7 @@ fn nesting_is_bounded_in_envelopes_and_free_in_payloads() {
     for (levels, fits) in [(62, true), (63, false), (100_000, false)] {
         let json = format!("[16,1,{{\"x\":{}{}}},\"t\"]", "[".repeat(levels), "]".repeat(levels));
         let kind = decode(&json.into(), Encoding::Json).err().map(|error| error.kind);
-        assert_eq!(kind, if fits { None } else { Some(ErrorKind::Invalid) }, "{levels}");
+        assert_eq!(kind, if fits { None } else { Some(ErrorKind::Excess) }, "{levels}");
     }
     let deep = 1_000_000;
     let json = format!("[16,1,{{}},\"t\",{}{}]", "[{\"a\":".repeat(deep), "1".to_owned() + &"}]".repeat(deep));
@@ -461,7 +461,7 @@ fn many_keys_are_compared_in_time() {
     let json = |extra: &str| Bytes::from(format!("[16,1,{{{}{extra}}},\"t\"]", keys.join(",")));
     assert!(decode(&json(""), Encoding::Json).is_ok());
     let error = decode(&json(",\"key77\":0"), Encoding::Json).expect_err("refused");
-    assert_eq!((error.kind, error.detail.as_ref()), (ErrorKind::Invalid, "invalid PUBLISH: the key \"key77\" appears twice"));
+    assert_eq!((error.kind, error.detail.as_ref()), (ErrorKind::Excess, "invalid PUBLISH: the key \"key77\" appears twice"));
 }
 
 #[test]

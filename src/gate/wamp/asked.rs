@@ -1,0 +1,62 @@
+//! What a session has asked for and is not answered yet, so that a refusal can say what it is about.
+use crate::model::sentence::{Wish, of_wish};
+use crate::model::{EventId, Payload, Reason, Topic};
+use crate::wire::wamp::RequestKind;
+
+/// An open request.
+#[derive(Debug)]
+pub struct Asked {
+    /// Which kind.
+    pub kind: RequestKind,
+    /// What it is about.
+    pub about: About,
+}
+
+/// What a request is about.
+#[derive(Debug)]
+pub enum About {
+    /// Whoever answers says it.
+    Unsaid,
+    /// This topic.
+    Topic(Topic),
+    /// This name or id, as the client wrote it.
+    Name(Box<str>),
+    /// It was refused already, for this.
+    Refused(Box<str>),
+}
+
+impl Asked {
+    /// Why it is refused.
+    pub fn sentence(&self, why: Reason) -> String {
+        let name = match &self.about {
+            About::Unsaid => return why.to_string(),
+            About::Refused(sentence) => return sentence.to_string(),
+            About::Topic(topic) => topic.as_uri(),
+            About::Name(name) => name,
+        };
+        match wish(self.kind) {
+            Some(wish) => of_wish(wish, name, why),
+            None => why.to_string(),
+        }
+    }
+}
+
+fn wish(kind: RequestKind) -> Option<Wish> {
+    Some(match kind {
+        RequestKind::Publish => Wish::Publish,
+        RequestKind::Subscribe => Wish::Subscribe,
+        RequestKind::Unsubscribe => Wish::Unsubscribe,
+        RequestKind::Register => Wish::Register,
+        RequestKind::Unregister => Wish::Unregister,
+        RequestKind::Call => Wish::Call,
+        RequestKind::Cancel | RequestKind::Invocation => return None,
+    })
+}
+
+/// The arguments of an ERROR: the sentence, and behind it what a program can use.
+pub fn arguments(sentence: &str, why: Reason) -> Payload {
+    match why {
+        Reason::HistoryTooOld(oldest) => Payload::of_values(&[sentence.into(), EventId::value(oldest).into()]),
+        _ => Payload::of_text(sentence),
+    }
+}
