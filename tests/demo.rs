@@ -30,7 +30,7 @@ fn both_protocols_share_a_topic_and_procedures() {
             "WAMP heard [{\"celsius\":21.5}]",
             "MQTT heard {\"on\":true}",
             "WAMP called MQTT's double(21): 42",
-            "MQTT called WAMP's upper(\"corsac\"): \"CORSAC\"",
+            "MQTT called WAMP's upper(\"corsac\"): CORSAC",
         ]
     );
 }

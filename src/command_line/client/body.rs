@@ -87,7 +87,7 @@ impl Body {
         match (&self.text, self.lone()) {
             (Some(text), Some(_)) => model::payload::Body { bytes: text.clone().into(), content_type: None, is_utf8: true },
             (_, None) if !self.is_empty() => json(self.both_json()),
-            _ => payload::to_bytes(&self.to_payload()),
+            _ => payload::to_bytes(&self.to_payload(), None),
         }
     }
 

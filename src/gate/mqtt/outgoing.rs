@@ -57,7 +57,8 @@ impl MqttGate {
             }
             (Payload::Bytes(bytes), _) => (bytes, None),
             (Payload::Args { .. } | Payload::List(_), _) => {
-                let body = publication.conversions.body(|| payload::to_bytes(&publication.payload));
+                let body =
+                    publication.conversions.body(|| payload::to_bytes(&publication.payload, publication.properties.as_deref()));
                 (&body.bytes, Some(body))
             }
         };

@@ -17,8 +17,9 @@
 //! | CBOR tag | the value without it | the value without it | |
 //! | CBOR `undefined`, other simple values | `null`, their number | nil, their number | |
 //! | half a surrogate pair in JSON | as spelled | U+FFFD | U+FFFD |
+//! | text that begins with NUL and goes on in Base64 | read back as binary | as it is | as it is |
 //!
-//! Nested deeper than [`MAX_DEPTH`]: binary of the encoded arguments.
+//! Nested deeper than [`MAX_DEPTH`]: binary of the encoded arguments; an MQTT message of such JSON is text.
 mod list;
 mod number;
 mod shape;
@@ -32,7 +33,7 @@ use std::ops::Range;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use self::shape::{Shape, Sought, argument_of, call_of, shape_of};
-use self::transcode::{Unfit, append, check};
+use self::transcode::{Unfit, append, check, json_of};
 use super::wamp::cbor::CborWriter;
 use super::wamp::json::JsonWriter;
 use super::wamp::msgpack::MsgPackWriter;
@@ -51,14 +52,17 @@ pub const MSGPACK_TYPE: &str = "application/msgpack";
 /// MQTT 5 content type of CBOR.
 pub const CBOR_TYPE: &str = "application/cbor";
 
-/// What an MQTT application message is taken for.
+/// MQTT 5 content type of text.
+pub const TEXT_TYPE: &str = "text/plain";
+/// MQTT 5 content type of binary.
+pub const BINARY_TYPE: &str = "application/octet-stream";
+
+/// How an MQTT application message is to be read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Form {
-    /// JSON if it is JSON, else text if it is text, else binary.
+    /// JSON if it is JSON, else text if it is UTF-8 that does not begin with NUL, else binary.
     #[default]
     Auto,
-    /// Text, also where control characters let it look like binary; JSON if it is JSON.
-    Text,
     /// This encoding if it is of it, else as `Auto`.
     Encoded(Encoding),
     /// Binary, whatever it looks like.
@@ -66,19 +70,26 @@ pub enum Form {
 }
 
 impl Form {
-    /// What a message says of itself: by its content type, then by its payload format indicator.
+    /// The form that a message says it has, by its content type.
     pub fn of(properties: Option<&Properties>) -> Self {
-        let Some(properties) = properties else { return Form::Auto };
-        let content_type = properties.content_type.as_deref().unwrap_or_default();
-        let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match essence.as_str() {
+        match essence(properties).as_str() {
             MSGPACK_TYPE | "application/x-msgpack" | "application/vnd.msgpack" => Form::Encoded(Encoding::MsgPack),
             CBOR_TYPE => Form::Encoded(Encoding::Cbor),
-            "application/octet-stream" => Form::Binary,
-            text if properties.payload_format == Some(true) || text.starts_with("text/") => Form::Text,
+            BINARY_TYPE => Form::Binary,
             _ => Form::Auto,
         }
     }
+}
+
+/// The content type without its parameters, in small letters; empty if there is none.
+fn essence(properties: Option<&Properties>) -> String {
+    let content_type = properties.and_then(|properties| properties.content_type.as_deref()).unwrap_or_default();
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// True if `text` is JSON, within [`MAX_DEPTH`]: such text is read as its value, any other stays text.
+pub fn is_json(text: &str) -> bool {
+    json_of(text).is_some()
 }
 
 /// `payload` as arguments in `target`; `properties` are those of the message that carried it.
@@ -121,52 +132,59 @@ pub fn bytes_to_args(bytes: &Bytes, form: Form, target: Encoding) -> Payload {
     if bytes.is_empty() {
         return Payload::Args { encoding: target, args: Bytes::new(), kwargs: Bytes::new() };
     }
-    let encoding = match form {
-        Form::Binary => return single(target, |writer| writer.bin(bytes)),
-        Form::Encoded(encoding) => encoding,
-        Form::Auto | Form::Text => Encoding::Json,
-    };
-    let converted = value_to_args(bytes, encoding, target);
-    let converted = converted.or_else(|unfit| match (unfit, encoding) {
-        (Unfit::Malformed, Encoding::MsgPack | Encoding::Cbor) => value_to_args(bytes, Encoding::Json, target),
-        _ => Err(unfit),
-    });
-    match (converted, std::str::from_utf8(bytes)) {
-        (Ok(converted), _) => converted,
-        (Err(Unfit::Malformed), Ok(text)) if form == Form::Text || is_plain(text) => single(target, |writer| writer.str(text)),
-        (Err(_), _) => single(target, |writer| writer.bin(bytes)),
+    let binary = || single(target, |writer| writer.bin(bytes));
+    match form {
+        Form::Binary => return binary(),
+        Form::Auto | Form::Encoded(Encoding::Json) => {}
+        Form::Encoded(encoding) => match check(encoding, bytes).and_then(|value| value_to_args(&value, encoding, target)) {
+            Ok(converted) => return converted,
+            Err(Unfit::TooDeep) => return binary(),
+            Err(Unfit::Malformed) => {}
+        },
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return binary() };
+    match json_of(text).map(|value| value_to_args(&bytes.slice_ref(value.as_bytes()), Encoding::Json, target)) {
+        Some(Ok(converted)) => converted,
+        // JSON says that such a text is binary, so that it would not come back as text.
+        Some(Err(_)) | None if text.starts_with('\0') => binary(),
+        Some(Err(_)) | None => single(target, |writer| writer.str(text)),
     }
 }
 
-/// `payload` as an MQTT application message, in JSON where it has to be encoded.
-pub fn to_bytes(payload: &Payload) -> Body {
-    to_bytes_in(payload, Encoding::Json)
+/// `payload` as an MQTT application message (MAPPING: Payloads): a lone text bare where it comes back as that text, anything else in
+/// JSON, or in the encoding that the content type among `properties` says.
+pub fn to_bytes(payload: &Payload, properties: Option<&Properties>) -> Body {
+    let properties = properties.filter(|properties| properties.content_type.is_some());
+    let is_json = || matches!(essence(properties).rsplit(['/', '+']).next(), Some("json"));
+    match Form::of(properties) {
+        Form::Encoded(encoding) => body_of(payload, encoding, false),
+        Form::Auto | Form::Binary => body_of(payload, Encoding::Json, !is_json()),
+    }
 }
 
-/// `payload` as an MQTT application message, in `target` where it has to be encoded.
+/// `payload` as an MQTT application message, in `target` where it has to be encoded; a text too.
 pub fn to_bytes_in(payload: &Payload, target: Encoding) -> Body {
+    body_of(payload, target, false)
+}
+
+fn body_of(payload: &Payload, target: Encoding, is_text_bare: bool) -> Body {
     if let Payload::List(parts) = payload {
-        return to_bytes_in(&list::to_args(parts, target), target);
+        return body_of(&list::to_args(parts, target), target, false);
     }
     let (encoding, args, kwargs) = match payload {
         Payload::Bytes(bytes) => return Body { bytes: bytes.clone(), content_type: None, is_utf8: false },
         Payload::List(_) => return Body { bytes: Bytes::new(), content_type: None, is_utf8: false },
         Payload::Args { encoding, args, kwargs } => (*encoding, args, kwargs),
     };
-    match args_to_body(encoding, args, kwargs, target) {
+    match args_to_body(encoding, args, kwargs, (target, is_text_bare)) {
         Ok(body) => body,
         // What cannot be converted goes as it came.
-        Err(_) => args_to_body(encoding, args, kwargs, encoding).unwrap_or_else(|_| Body {
+        Err(_) => args_to_body(encoding, args, kwargs, (encoding, false)).unwrap_or_else(|_| Body {
             bytes: if kwargs.is_empty() { args.clone() } else { [args.as_ref(), kwargs].concat().into() },
             content_type: None,
             is_utf8: false,
         }),
     }
-}
-
-/// Text that nobody would take for binary: no control characters but those of lines and tables.
-fn is_plain(text: &str) -> bool {
-    !text.chars().any(|character| character.is_control() && !matches!(character, '\t' | '\n' | '\r'))
 }
 
 /// Runs `write` with a writer of `encoding` that appends to `out`.
@@ -189,15 +207,9 @@ fn single(target: Encoding, write: impl FnOnce(&mut dyn Writer)) -> Payload {
     Payload::Args { encoding: target, args: out.freeze(), kwargs: Bytes::new() }
 }
 
-/// One encoded value as the one argument, or as args and kwargs where it is exactly `{"args":[…],"kwargs":{…}}`.
-fn value_to_args(bytes: &Bytes, encoding: Encoding, target: Encoding) -> Result<Payload, Unfit> {
-    let bytes = match bytes.as_ref() {
-        // A byte order mark is no JSON, and some put it before theirs.
-        [0xEF, 0xBB, 0xBF, text @ ..] if encoding == Encoding::Json => bytes.slice_ref(text),
-        _ => bytes.clone(),
-    };
-    let value = check(encoding, &bytes)?;
-    if let Some((args, kwargs)) = call_of(encoding, &value) {
+/// One encoded value, checked, as the one argument, or as args and kwargs where it is exactly `{"args":[…],"kwargs":{…}}`.
+fn value_to_args(value: &Bytes, encoding: Encoding, target: Encoding) -> Result<Payload, Unfit> {
+    if let Some((args, kwargs)) = call_of(encoding, value) {
         let args = convert(encoding, &value.slice(args), target)?;
         let kwargs = convert(encoding, &value.slice(kwargs), target)?;
         return Ok(Payload::Args { encoding: target, args, kwargs });
@@ -208,7 +220,7 @@ fn value_to_args(bytes: &Bytes, encoding: Encoding, target: Encoding) -> Result<
         Encoding::MsgPack => 0x91,
         Encoding::Cbor => 0x81,
     });
-    append(encoding, &value, target, &mut out)?;
+    append(encoding, value, target, &mut out)?;
     if target == Encoding::Json {
         out.put_u8(b']');
     }
@@ -244,13 +256,23 @@ fn binaries(args: &Bytes, kwargs: &Bytes, target: Encoding) -> Payload {
     Payload::Args { encoding: target, args: out.freeze(), kwargs: Bytes::new() }
 }
 
-fn args_to_body(encoding: Encoding, args: &Bytes, kwargs: &Bytes, target: Encoding) -> Result<Body, Unfit> {
+fn args_to_body(
+    encoding: Encoding,
+    args: &Bytes,
+    kwargs: &Bytes,
+    (target, is_text_bare): (Encoding, bool),
+) -> Result<Body, Unfit> {
     let (args_shape, kwargs_shape) = (shape_of(encoding, args)?, shape_of(encoding, kwargs)?);
     let mut out = BytesMut::with_capacity(args.len() + kwargs.len() + 24);
     match (args_shape, kwargs_shape) {
         (Shape::Empty, Shape::Empty) => return Ok(Body { bytes: Bytes::new(), content_type: None, is_utf8: false }),
-        (Shape::Binary(bytes), Shape::Empty) => return Ok(Body { bytes, content_type: None, is_utf8: false }),
-        (Shape::One(value), Shape::Empty) => append(encoding, &args.slice(value), target, &mut out)?,
+        (Shape::Binary(bytes), Shape::Empty) => {
+            return Ok(Body { bytes, content_type: Some(BINARY_TYPE), is_utf8: false });
+        }
+        (Shape::Bare(text, _), Shape::Empty) if is_text_bare => {
+            return Ok(Body { bytes: text, content_type: Some(TEXT_TYPE), is_utf8: true });
+        }
+        (Shape::One(value) | Shape::Bare(_, value), Shape::Empty) => append(encoding, &args.slice(value), target, &mut out)?,
         (Shape::Many, Shape::Empty) => append(encoding, args, target, &mut out)?,
         (Shape::Empty, _) => append(encoding, kwargs, target, &mut out)?,
         (_, _) => {

@@ -1,9 +1,10 @@
 //! What encoded arguments look like from outside: empty, one value, many, or a call in disguise.
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::transcode::Unfit;
+use super::transcode::{Unfit, json_of};
 use crate::model::Encoding;
 use crate::wire::wamp::cbor::CborReader;
 use crate::wire::wamp::json::{JsonReader, binary_of};
@@ -17,6 +18,8 @@ pub(super) enum Shape {
     Empty,
     /// A list of one binary.
     Binary(Bytes),
+    /// A list of one text that MQTT carries bare: the text, and where it stands encoded.
+    Bare(Bytes, Range<usize>),
     /// A list of one value, which stands there.
     One(Range<usize>),
     /// A longer list, or a dictionary.
@@ -37,7 +40,7 @@ pub(super) fn shape_of(encoding: Encoding, part: &Bytes) -> Result<Shape, Unfit>
 }
 
 fn shape_with<'a, R: Reader<'a>>(part: &'a Bytes, json: bool) -> Result<Shape, Malformed> {
-    let mut reader = R::start_lenient(part)?;
+    let mut reader = R::start(part)?;
     let (Token::List(mut open) | Token::Map(mut open)) = reader.read()? else {
         return Err(Malformed { what: "neither a list nor a dictionary", at: 0 });
     };
@@ -52,12 +55,40 @@ fn shape_with<'a, R: Reader<'a>>(part: &'a Bytes, json: bool) -> Result<Shape, M
     if reader.more(&mut open)? {
         return Ok(Shape::Many);
     }
-    let binary = match first.read()? {
-        Token::Bin(bytes) => Some(bytes.into_owned()),
-        Token::Str(text) if json => binary_of(&text),
-        _ => None,
-    };
-    Ok(binary.map_or(Shape::One(range), |bytes| Shape::Binary(bytes.into())))
+    Ok(loop {
+        break match first.read() {
+            Ok(Token::Tag(_)) => continue,
+            Ok(Token::Bin(bytes)) => Shape::Binary(slice_of(part, bytes)),
+            Ok(Token::Str(text)) => match binary_of(&text).filter(|_| json) {
+                Some(bytes) => Shape::Binary(bytes.into()),
+                None if is_bare(&text) => Shape::Bare(slice_of(part, into_bytes(text)), range),
+                None => Shape::One(range),
+            },
+            // What was passed over without a fault is a text with half a surrogate pair: JSON alone can say it.
+            _ => Shape::One(range),
+        };
+    })
+}
+
+/// True for a text that comes back from MQTT as that text without quotes: one that is no JSON text, is not empty (zero bytes are no
+/// argument) and does not begin with NUL (which is taken for binary).
+pub(super) fn is_bare(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with('\0') && json_of(text).is_none()
+}
+
+fn into_bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    }
+}
+
+/// `bytes`, which may stand in `part`, without a copy if they do.
+fn slice_of(part: &Bytes, bytes: Cow<'_, [u8]>) -> Bytes {
+    match bytes {
+        Cow::Borrowed(bytes) => part.slice_ref(bytes),
+        Cow::Owned(bytes) => bytes.into(),
+    }
 }
 
 /// Where args and kwargs stand in a value that is exactly `{"args":[…],"kwargs":{…}}`.

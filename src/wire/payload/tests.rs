@@ -49,6 +49,8 @@ fn arguments_become_messages() {
         is_utf8: true,
     };
     let raw = |bytes: &[u8]| Body { bytes: Bytes::copy_from_slice(bytes), content_type: None, is_utf8: false };
+    let binary = |bytes: &[u8]| Body { content_type: Some("application/octet-stream"), ..raw(bytes) };
+    let bare = |text: &str| Body { content_type: Some("text/plain"), ..json(text) };
     let table = [
         ("", "", raw(b"")),
         ("[]", "", raw(b"")),
@@ -58,9 +60,21 @@ fn arguments_become_messages() {
         ("[ {\"b\":1, \"a\":2} ]", "", json("{\"b\":1, \"a\":2}")),
         ("[null]", "", json("null")),
         ("[[]]", "", json("[]")),
-        ("[\"text\"]", "", json("\"text\"")),
-        ("[\"\\u0000AAEC\"]", "", raw(&[0, 1, 2])),
-        ("[\"\\u0000\"]", "", raw(b"")),
+        ("[\"text\"]", "", bare("text")),
+        ("[\"a\\u0000b\\u001b[1m\\n\"]", "", bare("a\0b\x1b[1m\n")),
+        ("[\"{\\\"a\\\":\"]", "", bare("{\"a\":")),
+        ("[\"ON\"]", "{}", bare("ON")),
+        ("[\"-\"]", "", bare("-")),
+        ("[\"nul\"]", "", bare("nul")),
+        ("[\"\u{feff}\"]", "", bare("\u{feff}")),
+        ("[\"\"]", "", json("\"\"")),
+        ("[\"1\"]", "", json("\"1\"")),
+        ("[\"true\"]", "", json("\"true\"")),
+        ("[\"[]\\t\"]", "", json("\"[]\\t\"")),
+        ("[\"\\\"x\\\"\"]", "", json("\"\\\"x\\\"\"")),
+        ("[\"\u{feff}null\"]", "", json("\"\u{feff}null\"")),
+        ("[\"\\u0000AAEC\"]", "", binary(&[0, 1, 2])),
+        ("[\"\\u0000\"]", "", binary(b"")),
         ("[\"\\u0000?\"]", "", json("\"\\u0000?\"")),
         ("[1,2]", "", json("[1,2]")),
         ("[1,\"\\u0000AAEC\"]", "", json("[1,\"\\u0000AAEC\"]")),
@@ -71,11 +85,12 @@ fn arguments_become_messages() {
     ];
     for (args, kwargs, expected) in table {
         let payload = json_args(args, kwargs);
-        assert_eq!(to_bytes(&payload), expected, "{args} {kwargs}");
+        assert_eq!(to_bytes(&payload, None), expected, "{args} {kwargs}");
         for encoding in [Encoding::MsgPack, Encoding::Cbor] {
-            let body = to_bytes(&to_args(&payload, None, encoding));
-            let spaceless = Bytes::from(expected.bytes.iter().copied().filter(|byte| *byte != b' ').collect::<Vec<_>>());
-            let bytes = if args.contains("1.50") { Bytes::from_static(b"1.5") } else { spaceless };
+            let body = to_bytes(&to_args(&payload, None, encoding), None);
+            let is_json = expected.content_type == Some(JSON_TYPE);
+            let spaceless: Vec<u8> = expected.bytes.iter().copied().filter(|byte| *byte != b' ' || !is_json).collect();
+            let bytes = if args.contains("1.50") { Bytes::from_static(b"1.5") } else { spaceless.into() };
             assert_eq!(body, Body { bytes, ..expected.clone() }, "{encoding:?} {args} {kwargs}");
         }
     }
@@ -101,7 +116,11 @@ fn messages_become_arguments() {
         (b"1 2", pair("[\"1 2\"]", "")),
         ("äö\r\n".as_bytes(), pair("[\"äö\\r\\n\"]", "")),
         (b"\0", binary(b"\0")),
-        (b"\x01\x02", binary(b"\x01\x02")),
+        (b"\0text", binary(b"\0text")),
+        (b"a\0b", pair("[\"a\\u0000b\"]", "")),
+        (b"\x01\x02", pair("[\"\\u0001\\u0002\"]", "")),
+        (b"a\x1bb", pair("[\"a\\u001bb\"]", "")),
+        ("\u{feff}ON".as_bytes(), pair("[\"\u{feff}ON\"]", "")),
         (b"\xFF\xFE", binary(b"\xFF\xFE")),
         (b"\"\xFF\"", binary(b"\"\xFF\"")),
         (b"[1,2\xC0\x80]", binary(b"[1,2\xC0\x80]")),
@@ -129,11 +148,13 @@ fn content_types_and_formats_are_believed_if_they_fit() {
     assert_eq!(to_json(b"{\"a\":1}", &typed("application/msgpack")), pair("[{\"a\":1}]", ""));
     assert_eq!(to_json(b"\xC1", &typed("application/msgpack")), pair("[\"\\u0000wQ==\"]", ""));
     assert_eq!(to_json(b"\x81\x01\x02", &typed("application/cbor")), pair("[\"\\u0000gQEC\"]", ""));
+    assert_eq!(to_json(b"ON", &typed("application/cbor")), pair("[\"ON\"]", ""));
     assert_eq!(to_json(b"1", &typed("application/octet-stream")), pair("[\"\\u0000MQ==\"]", ""));
     assert_eq!(to_json(b"\x01", &typed("text/plain")), pair("[\"\\u0001\"]", ""));
     let text = Properties { payload_format: Some(true), ..Properties::default() };
     assert_eq!(to_json(b"\x01", &text), pair("[\"\\u0001\"]", ""));
     assert_eq!(to_json(b"\xFF", &text), pair("[\"\\u0000/w==\"]", ""));
+    assert_eq!(to_json(b"\0AAEC", &text), pair("[\"\\u0000AEFBRUM=\"]", ""));
     // The same encoding is not touched: the head is one byte, the rest is what came.
     let payload = to_args(&mqtt(b"\xDC\x00\x01\xCC\x01"), Some(&typed("application/msgpack")), Encoding::MsgPack);
     assert_eq!(payload, args_in(Encoding::MsgPack, b"\x91\xDC\x00\x01\xCC\x01", b""));
@@ -146,6 +167,18 @@ fn bodies_can_be_in_other_encodings() {
     assert_eq!((body.content_type, body.is_utf8), (Some("application/msgpack"), false));
     let body = to_bytes_in(&json_args("[1,-1]", ""), Encoding::Cbor);
     assert_eq!((body.bytes.as_ref(), body.content_type), (&b"\x82\x01\x20"[..], Some("application/cbor")));
+    // The publisher's own content type is kept to.
+    let ways = [
+        ("application/msgpack", &b"\xA2ON"[..]),
+        ("application/cbor; x=y", b"\x62ON"),
+        ("application/json", b"\"ON\""),
+        ("application/ld+JSON", b"\"ON\""),
+        ("text/plain", b"ON"),
+        ("application/octet-stream", b"ON"),
+    ];
+    for (content_type, bytes) in ways {
+        assert_eq!(to_bytes(&json_args("[\"ON\"]", ""), Some(&typed(content_type))).bytes, bytes, "{content_type}");
+    }
 }
 
 /// MsgPack bytes of one value, and what JSON makes of it.
@@ -232,27 +265,32 @@ fn what_the_target_has_no_word_for() {
 }
 
 #[test]
-fn what_is_too_deep_is_binary() {
+fn what_is_too_deep_is_text_or_binary() {
     let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
     let fits = nested(MAX_DEPTH);
     assert_eq!(shown(&mqtt(fits.as_bytes())).0, format!("[{fits}]"));
     let deep = nested(MAX_DEPTH + 1);
-    let binary = format!("[\"\\u0000{}\"]", STANDARD.encode(&deep));
+    let text = json_args(&format!("[\"{deep}\"]"), "");
     for encoding in ENCODINGS {
         let payload = to_args(&mqtt(deep.as_bytes()), None, encoding);
-        assert_eq!(to_args(&payload, None, Encoding::Json), json_args(&binary, ""));
+        assert_eq!(to_args(&payload, None, Encoding::Json), text);
+        assert_eq!(to_bytes(&payload, None).bytes, deep);
     }
+    assert_eq!(to_bytes(&json_args(&format!("[\"{fits}\"]"), ""), None).bytes, format!("\"{fits}\""));
+    let typed_deep = mqtt(&[vec![0x91; MAX_DEPTH], vec![0x90]].concat());
+    let binary = shown(&to_args(&typed_deep, Some(&typed(MSGPACK_TYPE)), Encoding::Json)).0;
+    assert!(binary.starts_with("[\"\\u0000kZGR"), "{binary}");
     // Between WAMP clients of the same encoding, and towards MQTT, nothing has to be converted.
     let abyss = nested(1_000_000);
     assert_eq!(to_args(&json_args(&abyss, ""), None, Encoding::Json), json_args(&abyss, ""));
-    assert_eq!(to_bytes(&json_args(&format!("[{abyss}]"), "")).bytes, abyss);
+    assert_eq!(to_bytes(&json_args(&format!("[{abyss}]"), ""), None).bytes, abyss);
     let payload = to_args(&json_args(&abyss, "{\"a\":1}"), None, Encoding::Cbor);
     let both =
         [[abyss.as_bytes(), b""].concat(), b"{\"a\":1}".to_vec()].map(|part| format!("\"\\u0000{}\"", STANDARD.encode(part)));
     assert_eq!(shown(&payload).0, format!("[{}]", both.join(",")));
     // What came as MsgPack and cannot be JSON goes as MsgPack.
     let msgpack = args_in(Encoding::MsgPack, &[vec![0x91; 1000], vec![0x90]].concat(), b"");
-    let body = to_bytes(&msgpack);
+    let body = to_bytes(&msgpack, None);
     assert_eq!((body.bytes.len(), body.content_type), (1000, Some("application/msgpack")));
     assert_eq!(to_args(&mqtt(&body.bytes), Some(&typed("application/msgpack")), Encoding::MsgPack).len(), 1004);
 }
@@ -266,7 +304,7 @@ fn arguments_that_are_none_are_survived() {
                 let converted = to_args(&payload, None, target);
                 assert!(matches!(converted, Payload::Args { encoding, .. } if encoding == target));
             }
-            let body = to_bytes(&payload);
+            let body = to_bytes(&payload, None);
             assert!(!body.bytes.is_empty());
         }
     }
@@ -291,6 +329,42 @@ fn value() -> BoxedStrategy<Value> {
         ]
     });
     inner.boxed()
+}
+
+/// Texts of every kind; never what JSON would take for binary.
+fn text() -> BoxedStrategy<String> {
+    let json = value().prop_map(|value| {
+        let json = value_of(&msgpack(&value), Encoding::MsgPack, Encoding::Json);
+        String::from_utf8(json).unwrap()
+    });
+    let broken = (json.clone(), any::<proptest::sample::Index>(), "[ -~\\n\0\u{1b}é]{0,2}").prop_map(|(json, at, noise)| {
+        let at = (0..=at.index(json.len() + 1)).rev().find(|at| json.is_char_boundary(*at)).unwrap();
+        format!("{}{noise}{}", &json[..at], &json[at..])
+    });
+    let depth = (MAX_DEPTH - 1..MAX_DEPTH + 2).prop_map(|depth| "[".repeat(depth) + &"]".repeat(depth));
+    let spelled = prop_oneof![
+        Just(String::new()),
+        "\\PC{0,12}",
+        "[\u{0}-\u{1f}a]{0,4}",
+        "[-+0-9.eE]{0,6}",
+        "(true|false|null|NaN|Infinity|ON|nul)[ \n]?",
+        "[ \t\n\u{feff}]{0,2}[\"\\[{]?[a1,:]{0,3}[\"\\]}]?",
+        json,
+        broken,
+        depth,
+    ];
+    spelled.prop_filter("WAMP's JSON has no such text", |text| crate::wire::wamp::json::binary_of(text).is_none()).boxed()
+}
+
+/// MQTT messages of every kind.
+fn message() -> BoxedStrategy<Vec<u8>> {
+    prop_oneof![text().prop_map(String::into_bytes), vec(any::<u8>(), 0..20), value().prop_map(|value| msgpack(&value))].boxed()
+}
+
+/// Args and kwargs as the values that they spell.
+fn values(payload: &Payload) -> [Option<serde_json::Value>; 2] {
+    let (args, kwargs) = shown(payload);
+    [args, kwargs].map(|text| serde_json::from_str(&text).ok())
 }
 
 fn msgpack(value: &Value) -> Vec<u8> {
@@ -338,7 +412,7 @@ proptest! {
         for encoding in ENCODINGS {
             let start = args_in(Encoding::MsgPack, &msgpack(&Value::Array(args.clone())), &msgpack(&kwargs));
             let start = to_args(&start, None, encoding);
-            let body = to_bytes(&start);
+            let body = to_bytes(&start, None);
             prop_assert!(body.is_utf8 && std::str::from_utf8(&body.bytes).is_ok());
             let Payload::Args { args: back, kwargs: back_kwargs, .. } =
                 to_args(&Payload::Bytes(body.bytes), None, Encoding::MsgPack) else { panic!("not arguments") };
@@ -350,14 +424,44 @@ proptest! {
     #[test]
     fn single_values_survive_mqtt(value in value()) {
         let start = args_in(Encoding::MsgPack, &msgpack(&Value::Array(vec![value.clone()])), b"");
-        let back = to_args(&Payload::Bytes(to_bytes(&start).bytes), Some(&match value {
-            Value::Binary(_) => typed("application/octet-stream"),
-            _ => Properties::default(),
-        }), Encoding::MsgPack);
+        let body = to_bytes(&start, None);
+        let properties = body.content_type.map(typed);
+        let back = to_args(&Payload::Bytes(body.bytes), properties.as_ref(), Encoding::MsgPack);
         let Payload::Args { args, .. } = back else { panic!("not arguments") };
         let expected = if value == Value::Binary(Vec::new()) { vec![] } else { vec![value] };
         let found = if args.is_empty() { Value::Array(vec![]) } else { rmpv::decode::read_value(&mut args.as_ref()).unwrap() };
         prop_assert_eq!(found, Value::Array(expected));
+    }
+
+    #[test]
+    fn texts_come_back_from_mqtt(text in text(), from in 0..3_usize, to in 0..3_usize) {
+        let start = to_args(&args_in(Encoding::MsgPack, &msgpack(&Value::Array(vec![text.as_str().into()])), b""), None, ENCODINGS[from]);
+        let body = to_bytes(&start, None);
+        prop_assert!(body.is_utf8 && !body.bytes.is_empty());
+        // Bare, but for those that would not come back.
+        let is_bare = body.bytes == text.as_bytes();
+        let is_json = is_json(&text);
+        prop_assert_eq!(is_bare, !text.is_empty() && !is_json && !text.starts_with('\0'));
+        prop_assert_eq!(body.content_type, Some(if is_bare { TEXT_TYPE } else { JSON_TYPE }));
+        let properties = typed(body.content_type.unwrap());
+        for properties in [None, Some(&properties)] {
+            let back = to_args(&Payload::Bytes(body.bytes.clone()), properties, ENCODINGS[to]);
+            prop_assert_eq!(shown(&back), shown(&start));
+        }
+    }
+
+    #[test]
+    fn messages_come_back_from_wamp(bytes in message(), by in 0..3_usize, content in 0..5_usize) {
+        let properties = typed(["application/msgpack", "application/cbor", "application/json", "text/plain", ""][content]);
+        let args = to_args(&mqtt(&bytes), Some(&properties), ENCODINGS[by]);
+        let body = to_bytes(&args, None);
+        // The same bytes, or what every client of WAMP takes for the same.
+        let properties = body.content_type.map(typed);
+        for encoding in ENCODINGS {
+            let again = to_args(&Payload::Bytes(body.bytes.clone()), properties.as_ref(), encoding);
+            let is_same = body.bytes == bytes || values(&again) == values(&args);
+            prop_assert!(is_same, "{:?} {:?} {:?}", bytes.escape_ascii().to_string(), args, again);
+        }
     }
 
     #[test]
@@ -472,7 +576,7 @@ fn a_list_holds_payloads_of_every_kind() {
         let is_same = encoding == Encoding::Json || shown(&converted) == pair(expected, "");
         assert!(is_same, "{encoding:?}: {:?}", shown(&converted));
     }
-    let body = to_bytes(&list);
+    let body = to_bytes(&list, None);
     assert_eq!(body.bytes, expected[1..expected.len() - 1]);
     assert_eq!((body.content_type, list.is_empty()), (Some(JSON_TYPE), false));
     assert_eq!(shown(&Payload::List([].into())), pair("[[]]", ""));

@@ -170,6 +170,21 @@ impl<S: Sink> Visitor for Transcriber<S> {
     }
 }
 
+/// The one value that `text` is as JSON, without the white space around it; `None` where `text` is no JSON text. This decides for both
+/// directions: text deeper than `MAX_DEPTH` is none, and a byte order mark before the value is passed over, as some put one there.
+pub(super) fn json_of(text: &str) -> Option<&str> {
+    let json = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // Most text that is none shows so in its first character.
+    let first = json.bytes().find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))?;
+    if !matches!(first, b'"' | b'[' | b'{' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') {
+        return None;
+    }
+    let mut reader = JsonReader::of_text(json);
+    let (_, range) = reader.skip().ok()?;
+    reader.finish().ok()?;
+    json.get(range).filter(|_| reader.deepest() <= MAX_DEPTH)
+}
+
 /// The one value in `input`, without what surrounds it, if `input` is nothing else and not too deep.
 pub(super) fn check(encoding: Encoding, input: &Bytes) -> Result<Bytes, Unfit> {
     fn with<'a, R: Reader<'a>>(input: &'a Bytes) -> Result<Bytes, Unfit> {
@@ -181,10 +196,8 @@ pub(super) fn check(encoding: Encoding, input: &Bytes) -> Result<Bytes, Unfit> {
     }
     match encoding {
         Encoding::Json => {
-            let mut reader = JsonReader::start_lenient(input)?;
-            let (_, range) = reader.skip()?;
-            reader.finish()?;
-            if reader.deepest() > MAX_DEPTH { Err(Unfit::TooDeep) } else { Ok(input.slice(range)) }
+            let text = std::str::from_utf8(input).map_err(|_| Unfit::Malformed)?;
+            json_of(text).map(|value| input.slice_ref(value.as_bytes())).ok_or(Unfit::Malformed)
         }
         Encoding::MsgPack => with::<MsgPackReader<'_>>(input),
         Encoding::Cbor => with::<CborReader<'_>>(input),

@@ -23,7 +23,7 @@ pub(crate) struct JsonReader<'a> {
 impl<'a> Reader<'a> for JsonReader<'a> {
     fn start(input: &'a [u8]) -> Result<Self, Malformed> {
         match std::str::from_utf8(input) {
-            Ok(text) => Ok(JsonReader { text, at: 0, deepest: 0, lenient: false }),
+            Ok(text) => Ok(Self::of_text(text)),
             Err(error) => Err(Malformed { what: "text is not UTF-8", at: error.valid_up_to() }),
         }
     }
@@ -102,6 +102,11 @@ impl<'a> Reader<'a> for JsonReader<'a> {
 }
 
 impl<'a> JsonReader<'a> {
+    /// At the start of `text`.
+    pub(crate) fn of_text(text: &'a str) -> Self {
+        JsonReader { text, at: 0, deepest: 0, lenient: false }
+    }
+
     /// The most containers that were open at a time in what has been skipped.
     pub(crate) fn deepest(&self) -> usize {
         self.deepest

@@ -50,6 +50,24 @@ def json_bytes(value):
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def is_json(text):
+    """True for text that is one JSON value: no number that only Python knows, no depth without a bound."""
+    def no_number(name):
+        raise ValueError(name)
+
+    try:
+        json.loads(text.removeprefix("\ufeff"), parse_constant=no_number)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def text_bytes(text):
+    """A text as MQTT carries it: bare where it comes back as that text, else as a JSON string."""
+    is_bare = text and not text.startswith("\0") and not is_json(text)
+    return text.encode() if is_bare else json_bytes(text)
+
+
 def to_mqtt(body):
     """MAPPING.md, Payloads, rows 1 to 4."""
     args, kwargs = plain(body.args), plain(body.kwargs)
@@ -58,18 +76,22 @@ def to_mqtt(body):
     if kwargs:
         return Mqtt(json_bytes(kwargs))
     if len(args) == 1:
-        return Mqtt(args[0]) if isinstance(args[0], bytes) else Mqtt(json_bytes(args[0]))
+        kinds = {bytes: bytes, str: text_bytes}
+        return Mqtt(kinds.get(type(args[0]), json_bytes)(args[0]))
     return Mqtt(json_bytes(args)) if args else Mqtt(b"")
 
 
 def to_wamp(message):
-    """MAPPING.md, Payloads, rows 5, 7 and 8."""
+    """MAPPING.md, Payloads, rows 5 and 7 to 9."""
     if not message.payload:
         return Wamp()
     try:
-        value = json.loads(message.payload.decode())
-    except (UnicodeDecodeError, json.JSONDecodeError):
+        text = message.payload.decode()
+    except UnicodeDecodeError:
         return Wamp([message.payload])
+    if not is_json(text):
+        return Wamp([message.payload if text.startswith("\0") else text])
+    value = json.loads(text.removeprefix("\ufeff"))
     if isinstance(value, dict) and value.keys() == {"args", "kwargs"}:
         return Wamp(value["args"], value["kwargs"])
     return Wamp([value])

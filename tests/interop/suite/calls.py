@@ -341,5 +341,5 @@ async def response_topics(world, kind):
                 await caller.publish(f"$call/{procedure}", Mqtt(b"1"), properties=properties)
                 event = await hearer.event(topic)
                 user = dict(event.raw["properties"]["user"])
-                expect(event.body.payload == b'"done"' and user.get("corsac-status") == "result", f"the answer was {event.raw}")
+                expect(event.body.payload == b"done" and user.get("corsac-status") == "result", f"the answer was {event.raw}")
         expect(not other.events(), f"another session got {other.events()}")

@@ -1,15 +1,15 @@
 """Publications: each kind alone, patterns, retained values, and every publisher with every subscriber."""
 import asyncio
 
-from .bodies import Mqtt, Wamp, difference, json_bytes, plain
+from .bodies import Mqtt, Wamp, difference, json_bytes, plain, to_mqtt
 from .peers import Failure, expect
 from .process import Refused
 from .world import scenario
 
 
 def one_value(kind, value):
-    """A body with one JSON value, as this kind sends it."""
-    return Wamp([value]) if kind.is_wamp else Mqtt(json_bytes(value))
+    """A body with one value, as this kind sends it and gets it from others."""
+    return Wamp([value]) if kind.is_wamp else to_mqtt(Wamp([value]))
 
 
 def expect_body(expected, event, unaltered=False):
@@ -240,13 +240,21 @@ async def shared_subscription(world, kind):
 
 # What is sent -> what WAMP sees, what MQTT sees (MAPPING.md, Payloads). None: exactly what was sent.
 JSON = {"content_type": "application/json", "utf8": True}
+TEXT = {"content_type": "text/plain", "utf8": True}
 WAMP_ROWS = [
-    ("one text", Wamp(["héllo €"]), Mqtt(json_bytes("héllo €"), **JSON)),
+    ("one text", Wamp(["héllo €"]), Mqtt("héllo €".encode(), **TEXT)),
+    ("a word of commands", Wamp(["ON"]), Mqtt(b"ON", **TEXT)),
+    ("text in several lines and colours", Wamp(["a\n\tb \x1b[1mc\x1b[0m"]), Mqtt(b"a\n\tb \x1b[1mc\x1b[0m", **TEXT)),
+    ("text like a number", Wamp(["1"]), Mqtt(b'"1"', **JSON)),
+    ("text like a truth", Wamp(["true"]), Mqtt(b'"true"', **JSON)),
+    ("text like an object", Wamp(['{"a": 1}']), Mqtt(json_bytes('{"a": 1}'), **JSON)),
+    ("text in quotes", Wamp(['"x"']), Mqtt(json_bytes('"x"'), **JSON)),
+    ("empty text", Wamp([""]), Mqtt(b'""', **JSON)),
     ("one number", Wamp([21.5]), Mqtt(b"21.5", **JSON)),
     # Not below -2^31: wampy's CBOR library makes 1 of -2^53 + 1.
     ("large integers", Wamp([[0, -1, 2**32, 2**53 - 1, -(2**31)]]), Mqtt(json_bytes([0, -1, 2**32, 2**53 - 1, -(2**31)]))),
     ("one object", Wamp([{"t": 21.5, "on": True, "n": None}]), Mqtt(json_bytes({"t": 21.5, "on": True, "n": None}), **JSON)),
-    ("one binary", Wamp([b"\x00\xff\x10binary"]), Mqtt(b"\x00\xff\x10binary")),
+    ("one binary", Wamp([b"\x00\xff\x10binary"]), Mqtt(b"\x00\xff\x10binary", "application/octet-stream")),
     ("null", Wamp([None]), Mqtt(b"null", **JSON)),
     ("several args", Wamp([1, "two", None, [3]]), Mqtt(json_bytes([1, "two", None, [3]]), **JSON)),
     # MAPPING.md, Retained state: no args and no kwargs is the empty value, as zero bytes are.
@@ -258,6 +266,10 @@ MQTT_ROWS = [
     ("json object", Mqtt(b'{"t":21.5, "on":true}'), Wamp([{"t": 21.5, "on": True}])),
     ("json number", Mqtt(b"42"), Wamp([42])),
     ("json text", Mqtt('"é"'.encode()), Wamp(["é"])),
+    ("bare text", Mqtt("wörd".encode()), Wamp(["wörd"])),
+    ("nearly json", Mqtt(b'{"a":'), Wamp(['{"a":'])),
+    ("text with escapes", Mqtt(b"a\x00b\x1b[0m"), Wamp(["a\0b\x1b[0m"])),
+    ("text that begins with NUL", Mqtt(b"\x00a!"), Wamp([b"\x00a!"])),
     ("json array", Mqtt(b"[1,2]"), Wamp([[1, 2]])),
     ("args and kwargs", Mqtt(b'{"args":[1,"x"],"kwargs":{"k":null}}'), Wamp([1, "x"], {"k": None})),
     ("nearly args and kwargs", Mqtt(b'{"args":[1],"kwargs":{},"more":0}'), Wamp([{"args": [1], "kwargs": {}, "more": 0}])),

@@ -188,7 +188,7 @@ async def page_called_by_device(world):
         await page.fill("#greeting", "Guten Abend")
         # It calls with every tenth reading.
         await page.lists("#calls", "den called, and was told: Guten Abend, den!", seconds=20)
-        await device.says('demo.page.greet: "Guten Abend, den!"')
+        await device.says("demo.page.greet: Guten Abend, den!")
 
 
 @scenario("every caller calls the procedure of the page", CLAUSE, grid=True)

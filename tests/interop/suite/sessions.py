@@ -107,7 +107,7 @@ async def retained_will(world, kind):
     async with world.line(kind) as line, world.peer(kind) as watching:
         await watching.subscribe(topic)
         lost = world.make(kind, line)
-        await lost.connect(will={"topic": topic, "payload": b'"offline"', "qos": 1, "retain": True})
+        await lost.connect(will={"topic": topic, "payload": b"offline", "qos": 1, "retain": True})
         await lost.subscribe(topic + "/nothing")
         if kind.driver == "mosquitto":
             await lost.request("drop")
