@@ -10,7 +10,7 @@ use super::fault::{DecodeError, ErrorKind, Fault};
 use super::json::JsonReader;
 use super::message::{Message, RequestKind, code, name_of};
 use super::msgpack::MsgPackReader;
-use super::token::{Kind, Open, Reader, Token};
+use super::token::{Kind, Open, Reader, Token, whole_decimal};
 use crate::model::id::MAX_ID;
 use crate::model::{Encoding, InvocationId, Payload, PublicationId, RegistrationId, RequestId, SessionId, SubscriptionId};
 
@@ -27,16 +27,13 @@ pub fn decode(input: &Bytes, encoding: Encoding) -> Result<Message<'_>, DecodeEr
 pub fn message_code(input: &[u8], encoding: Encoding) -> Option<u64> {
     fn first<'a, R: Reader<'a>>(mut reader: R) -> Option<u64> {
         let Token::List(mut open) = reader.read().ok()? else { return None };
-        match reader.more(&mut open).ok()?.then(|| reader.read().ok())?? {
-            Token::Uint(code) => Some(code),
-            _ => None,
-        }
+        reader.more(&mut open).ok()?.then(|| reader.read().ok())??.uint()
     }
     match encoding {
         Encoding::Json => {
             let rest = input.trim_ascii_start().strip_prefix(b"[")?.trim_ascii_start();
-            let digits = rest.iter().take(5).take_while(|byte| byte.is_ascii_digit()).count();
-            std::str::from_utf8(rest.get(..digits)?).ok()?.parse().ok()
+            let digits = rest.iter().take_while(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E')).count();
+            std::str::from_utf8(rest.get(..digits)?).ok().filter(|digits| !digits.is_empty()).and_then(whole_decimal)
         }
         Encoding::MsgPack => first(MsgPackReader::start(input).ok()?),
         Encoding::Cbor => first(CborReader::start(input).ok()?),
@@ -93,9 +90,8 @@ struct Elements<'a, R> {
 
 impl<'a, R: Reader<'a>> Elements<'a, R> {
     fn message(&mut self) -> Result<Message<'a>, Fault> {
-        let code = match self.next("message code")? {
-            Token::Uint(code) => code,
-            _ => return Fault::invalid("the message code is not an integer"),
+        let Some(code) = self.next("message code")?.uint() else {
+            return Fault::invalid("the message code is not an integer");
         };
         self.read.code = Some(code);
         let message = match code {
@@ -203,11 +199,9 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
     }
 
     fn error(&mut self) -> Result<Message<'a>, Fault> {
-        let kind = match self.next("REQUEST.Type")? {
-            Token::Uint(code) => RequestKind::new(code),
-            _ => None,
+        let Some(kind) = self.next("REQUEST.Type")?.uint().and_then(RequestKind::new) else {
+            return Fault::invalid("REQUEST.Type is not the code of a request");
         };
-        let Some(kind) = kind else { return Fault::invalid("REQUEST.Type is not the code of a request") };
         self.read.is_answer = kind == RequestKind::Invocation;
         Ok(Message::Error {
             kind,
@@ -257,8 +251,10 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
         self.request().map(|request| InvocationId(request.0))
     }
 
+    /// Options or details; null stands for none.
     fn dict<D: Dict>(&mut self, element: &'static str) -> Result<D, Fault> {
         match self.next(element)? {
+            Token::Null => Ok(D::default()),
             Token::Map(open) => entries(open, &mut self.reader, deeper(0)?),
             _ => Fault::invalid(format!("{element} is not a dictionary")),
         }
@@ -266,9 +262,9 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
 
     /// Request 0 comes with details, any other without (WAMP: Advanced, Subscription Revocation).
     fn revocable<D: Dict>(&mut self) -> Result<(RequestId, Option<D>), Fault> {
-        match self.next("Request")? {
-            Token::Uint(0) => Ok((RequestId(0), Some(self.dict("Details")?))),
-            Token::Uint(id @ 1..=MAX_ID) => {
+        match self.next("Request")?.uint() {
+            Some(0) => Ok((RequestId(0), Some(self.dict("Details")?))),
+            Some(id @ 1..=MAX_ID) => {
                 self.read.request = Some(RequestId(id));
                 Ok((RequestId(id), None))
             }
@@ -278,20 +274,30 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
 
     fn payload(&mut self) -> Result<Payload, Fault> {
         let args = self.part(Kind::List, "Arguments is not a list")?;
-        let kwargs = match args {
-            Some(_) => self.part(Kind::Map, "ArgumentsKw is not a dictionary")?,
-            None => None,
+        let kwargs = self.part(Kind::Map, "ArgumentsKw is not a dictionary")?;
+        let slice = |range: Range<usize>| self.input.slice(range);
+        let args = match (args, &kwargs) {
+            (Some(args), _) => slice(args),
+            (None, None) => Bytes::new(),
+            // Keyword arguments alone stand behind an empty list, as everybody else writes them.
+            (None, Some(_)) => Bytes::from_static(match self.encoding {
+                Encoding::Json => b"[]",
+                Encoding::MsgPack => b"\x90",
+                Encoding::Cbor => b"\x80",
+            }),
         };
-        let slice = |range: Option<Range<usize>>| range.map_or_else(Bytes::new, |range| self.input.slice(range));
-        Ok(Payload::Args { encoding: self.encoding, args: slice(args), kwargs: slice(kwargs) })
+        Ok(Payload::Args { encoding: self.encoding, args, kwargs: kwargs.map_or_else(Bytes::new, slice) })
     }
 
+    /// One part of a payload, if it is there; many clients write null where there are no arguments.
     fn part(&mut self, wanted: Kind, otherwise: &'static str) -> Result<Option<Range<usize>>, Fault> {
         if !self.more()? {
             return Ok(None);
         }
+        let mut before = self.reader.clone();
         match self.reader.skip()? {
             (kind, range) if kind == wanted => Ok(Some(range)),
+            (Kind::Other, _) if before.read()? == Token::Null => Ok(None),
             _ => Fault::invalid(otherwise),
         }
     }

@@ -316,7 +316,7 @@ impl Item for u32 {
     const MUST_BE: &'static str = "an integer from 0 to 4294967295";
 
     fn take<'a, R: Reader<'a>>(token: Token<'a>, _: &mut R, _: usize) -> Result<Option<Self>, Fault> {
-        Ok(if let Token::Uint(value) = token { u32::try_from(value).ok() } else { None })
+        Ok(token.uint().and_then(|value| u32::try_from(value).ok()))
     }
 
     fn write<W: Writer>(&self, writer: &mut W) {
@@ -413,7 +413,7 @@ impl Item for Qos {
     const MUST_BE: &'static str = "0, 1 or 2";
 
     fn take<'a, R: Reader<'a>>(token: Token<'a>, _: &mut R, _: usize) -> Result<Option<Self>, Fault> {
-        Ok(if let Token::Uint(value) = token { u8::try_from(value).ok().and_then(Qos::from_bits) } else { None })
+        Ok(token.uint().and_then(|value| u8::try_from(value).ok()).and_then(Qos::from_bits))
     }
 
     fn write<W: Writer>(&self, writer: &mut W) {

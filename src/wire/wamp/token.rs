@@ -57,11 +57,19 @@ pub(crate) enum Token<'a> {
 }
 
 impl Token<'_> {
-    /// The integer from 0 that it says. msgpackr and cbor-x, under wampy, write whole numbers from 2^32 on as doubles.
+    /// The integer from 0 that it says, however the encoding spells a whole number: msgpackr and cbor-x, under wampy, write those from
+    /// 2^32 on as doubles, and clients whose only numbers are doubles write `1.0` in JSON.
     pub(crate) fn uint(&self) -> Option<u64> {
         match self {
             Token::Uint(value) => Some(*value),
+            Token::F32(value) => whole(f64::from(*value)),
             Token::F64(value) => whole(*value),
+            Token::Decimal(text) => whole_decimal(text),
+            Token::Big { negative: false, bytes } => {
+                let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+                let bytes = bytes.get(zeros..).filter(|bytes| bytes.len() <= 8)?;
+                Some(bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+            }
             _ => None,
         }
     }
@@ -162,6 +170,29 @@ pub(crate) fn write_i64<W: Writer>(writer: &mut W, value: i64) {
     }
 }
 
+/// The integer from 0 that a JSON number is, also one with a point or an exponent (`1.0`, `5e0`, `1.5E1`), exactly; `None` if it is
+/// none of 64 bits.
+pub(crate) fn whole_decimal(text: &str) -> Option<u64> {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = || whole.trim_start_matches('-').bytes().chain(fraction.bytes());
+    let significant = digits().skip_while(|digit| *digit == b'0').count();
+    if significant == 0 {
+        return Some(0);
+    }
+    let zeros_behind = fraction.bytes().rev().chain(whole.bytes().rev()).take_while(|digit| *digit == b'0').count();
+    // Digits that count, and by how many places the point stands behind the last of them.
+    let kept = significant.checked_sub(zeros_behind)?;
+    let places =
+        i64::try_from(zeros_behind).ok()? - i64::try_from(fraction.len()).ok()? + exponent.parse::<i32>().map(i64::from).ok()?;
+    if whole.starts_with('-') || kept > 20 || !(0..20).contains(&places) {
+        return None;
+    }
+    let value = digits().skip_while(|digit| *digit == b'0').take(kept);
+    let value = value.chain(std::iter::repeat_n(b'0', usize::try_from(places).ok()?));
+    value.map(|digit| u64::from(digit - b'0')).try_fold(0_u64, |sum, digit| sum.checked_mul(10)?.checked_add(digit))
+}
+
 /// The number that decimal `text` spells, unless it is beyond the range of doubles.
 pub(crate) fn to_f64(text: &str) -> Option<f64> {
     text.parse().ok().filter(|value: &f64| value.is_finite())
@@ -171,4 +202,51 @@ pub(crate) fn to_f64(text: &str) -> Option<f64> {
 pub(crate) fn big_to_f64(negative: bool, bytes: &[u8]) -> f64 {
     let magnitude = bytes.iter().fold(0.0_f64, |sum, byte| sum * 256.0 + f64::from(*byte));
     if negative { -1.0 - magnitude } else { magnitude }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_number_is_an_integer_however_it_is_spelled() {
+        for (text, expected) in [
+            ("1.0", Some(1)),
+            ("5e0", Some(5)),
+            ("1.5E1", Some(15)),
+            ("0.05e+2", Some(5)),
+            ("120e-1", Some(12)),
+            ("100.00e-2", Some(1)),
+            ("-0", Some(0)),
+            ("-0.0e7", Some(0)),
+            ("0e999999999999", Some(0)),
+            ("9007199254740993.0", Some(9_007_199_254_740_993)),
+            ("18446744073709551615.0", Some(u64::MAX)),
+            ("1e19", Some(10_000_000_000_000_000_000)),
+            ("18446744073709551616", None),
+            ("1e20", None),
+            ("1e999999999999", None),
+            ("1e-999999999999", None),
+            ("1.5", None),
+            ("0.1", None),
+            ("15e-1", None),
+            ("-1.0", None),
+            ("1e-1", None),
+        ] {
+            assert_eq!(Token::Decimal(text).uint(), expected, "{text}");
+        }
+        let big = |bytes: &[u8]| Token::Big { negative: false, bytes: bytes.to_vec().into() }.uint();
+        assert_eq!((big(&[0, 1, 0]), big(&[0; 40]), big(&[1; 9])), (Some(256), Some(0), None));
+        assert_eq!((Token::F32(7.0).uint(), Token::F32(7.5).uint(), Token::F64(-0.0).uint()), (Some(7), None, Some(0)));
+        assert_eq!((Token::F64(f64::NAN).uint(), Token::F32(f32::INFINITY).uint()), (None, None));
+    }
+
+    #[test]
+    fn long_numbers_cost_no_more_than_they_are_long() {
+        let zeros = "0".repeat(1_000_000);
+        assert_eq!(Token::Decimal(&format!("1{zeros}e-1000000")).uint(), Some(1));
+        assert_eq!(Token::Decimal(&format!("0.{zeros}1e1000001")).uint(), Some(1));
+        assert_eq!(Token::Decimal(&format!("7.{zeros}")).uint(), Some(7));
+        assert_eq!(Token::Decimal(&format!("7{zeros}")).uint(), None);
+    }
 }
