@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod support;
 
+use serde_json::json;
 use support::data::Data;
 use support::mqtt::Mqtt as Client;
+use support::router::Router;
+use support::wamp::Wamp;
 use support::wire::PATIENCE;
 
 #[test]
@@ -176,5 +179,64 @@ fn a_crash_of_the_router_is_no_goodbye() {
         assert!(will.starts_with("PUBLISH status/lost gone q1"), "{will:?}");
         watcher.assert_nothing();
         router.kill();
+    }
+}
+
+/// What the history has on `t`.
+fn history(router: &Router) -> Vec<String> {
+    let (args, _) = Wamp::open(router).call("corsac.history.read", json!(["t", {"limit": 1_000}]), json!({}));
+    args[0]["events"].as_array().unwrap().iter().map(|event| event["args"][0].as_str().unwrap().to_owned()).collect()
+}
+
+/// A PUBLISH of QoS 2 with packet id 1, retained, and its PUBREL.
+fn exchange(client: &mut Client, text: &str) {
+    let answer = client.ask(&format!("PUBLISH t {text} q2 id=1 retain"));
+    assert!(answer.starts_with("PUBREC id=1"), "{answer:?}");
+    assert!(client.ask("PUBREL id=1").starts_with("PUBCOMP id=1"));
+}
+
+fn disconnect(mut client: Client) {
+    client.send("DISCONNECT");
+    assert!(client.wire.await_end(PATIENCE));
+}
+
+/// A new session's messages are its own, however the one before ended: a subscriber, the retained value and the history have all.
+#[test]
+fn sessions_of_one_client_lose_nothing_of_each_other() {
+    let data = Data::new();
+    let mut router = data.start();
+    let mut expected = Vec::new();
+    let connects = [
+        "CONNECT v5 clean id=c session_expiry=3600",
+        "CONNECT v4 id=c",
+        "CONNECT v4 clean id=c",
+        "CONNECT v4 id=c",
+        "CONNECT v5 clean id=c session_expiry=1",
+    ];
+    for round in 0..3 {
+        let (mut subscriber, _) = Client::try_connect(router.mqtt, "CONNECT v5 clean id=s").unwrap();
+        assert_eq!(subscriber.ask("SUBSCRIBE id=1 t:2,rh2"), "SUBACK id=1 02");
+        for (number, connect) in connects.iter().enumerate() {
+            let (mut client, _) = Client::try_connect(router.mqtt, connect).unwrap();
+            let text = format!("r{round}n{number}");
+            exchange(&mut client, &text);
+            let words = subscriber.receive();
+            assert_eq!((words[1].as_str(), &words[2]), ("t", &text), "{words:?}");
+            subscriber.send(&format!("PUBREC id={}", words.id()));
+            let released = subscriber.receive();
+            subscriber.send(&format!("PUBCOMP id={}", released.id()));
+            expected.push(text);
+            disconnect(client);
+        }
+        // The last of them expires in this life, in the next, or while nobody runs.
+        if round == 1 {
+            std::thread::sleep(std::time::Duration::from_millis(1_200));
+        }
+        drop(router);
+        router = data.start();
+        let (mut reader, _) = Client::try_connect(router.mqtt, "CONNECT v5 clean id=r").unwrap();
+        assert_eq!(reader.ask("SUBSCRIBE id=1 t:0"), "SUBACK id=1 00");
+        assert_eq!(reader.receive(), format!("PUBLISH t {} q0 retain", expected.last().unwrap()));
+        assert_eq!(history(&router), expected);
     }
 }

@@ -119,7 +119,7 @@ impl Origin {
 pub struct DedupKey {
     /// Whose key: a session or client identity.
     pub owner: Arc<str>,
-    /// The key: chosen by the client, or a QoS 2 packet id with its use number.
+    /// The key: chosen by the client, or a QoS 2 packet id with its use number and session.
     pub key: Bytes,
 }
 

@@ -30,6 +30,9 @@ use crate::model::{
 /// How long what was acknowledged may wait for its record.
 pub(super) const CHECKPOINT_MS: u64 = 200;
 
+/// What the owners of the keys of QoS 2 handshakes are called, before their client ids.
+const HANDSHAKES: &str = "mqtt:";
+
 /// [`Kind::SESSION`]
 #[derive(Serialize, Deserialize)]
 enum SessionChange {
@@ -215,13 +218,15 @@ impl Router {
         }
     }
 
-    /// What recognizes a QoS 2 publication after a restart: client, packet id, and which use of it this is.
+    /// What recognizes a QoS 2 publication after a restart: client, packet id, which use of an id this is in its session, and the
+    /// session. Uses are counted anew in each session, and keys outlive sessions.
     pub(super) fn handshake_key(&mut self, key: SessionKey, packet_id: PacketId) -> Option<DedupKey> {
         let session = self.sessions.at_mut(key).filter(|session| session.is_durable())?;
         session.uses += 1;
         let mut key = packet_id.value().to_le_bytes().to_vec();
         key.extend_from_slice(&session.uses.to_le_bytes());
-        Some(DedupKey { owner: format!("mqtt:{}", session.client_id.as_deref()?).into(), key: key.into() })
+        key.extend_from_slice(&session.id.0.to_le_bytes());
+        Some(DedupKey { owner: format!("{HANDSHAKES}{}", session.client_id.as_deref()?).into(), key: key.into() })
     }
 
     /// A delivery is over: that of a stored event is to be on record.
@@ -498,11 +503,17 @@ impl Router {
         self.route(from, &Arc::new(publication), None);
     }
 
+    /// The session that a key is of, if it is there; the key of an earlier session of its client is nobody's. Before session ids
+    /// were in keys, the session was that of the client at the record's place.
     fn read_handshake_key(&self, key: &DedupKey) -> Option<(SessionKey, (PacketId, u64))> {
-        let session = self.sessions.of_client_id(key.owner.strip_prefix("mqtt:")?)?;
-        let (packet_id, uses) = key.key.split_first_chunk::<2>()?;
-        let packet_id = PacketId::new(u16::from_le_bytes(*packet_id))?;
-        Some((session, (packet_id, u64::from_le_bytes(uses.try_into().ok()?))))
+        let session = self.sessions.of_client_id(key.owner.strip_prefix(HANDSHAKES)?)?;
+        let (packet_id, rest) = key.key.split_first_chunk::<2>()?;
+        let (uses, rest) = rest.split_first_chunk::<8>()?;
+        let id = if rest.is_empty() { None } else { Some(SessionId(u64::from_le_bytes(rest.try_into().ok()?))) };
+        if id.is_some() && self.sessions.at(session).map(|session| session.id) != id {
+            return None;
+        }
+        Some((session, (PacketId::new(u16::from_le_bytes(*packet_id))?, u64::from_le_bytes(*uses))))
     }
 
     /// The process ended here, and all its connections.
@@ -657,3 +668,6 @@ fn form_of(number: u8) -> Option<CalleeForm> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
