@@ -148,7 +148,7 @@ pub struct Condition {
     pub will: Option<Value>,
     /// The client says that it has sent this before (DUP).
     pub is_resent: bool,
-    /// Where the grant of what waits is said, besides the acknowledgement.
+    /// Where the grant of what waits is said, besides the acknowledgement, and the loss of what is held.
     pub reply: Option<ReplyTo>,
 }
 

@@ -1,6 +1,7 @@
 //! Which topics a subscription (or which procedures a registration) covers.
 use std::borrow::Cow;
 
+use super::names::Root;
 use super::reason::Reason;
 use super::topic::{MAX_SPELLING_BYTES, Topic, are_components_valid, level_count, mqtt_of_uri, uri_of_mqtt};
 
@@ -159,7 +160,26 @@ impl Filter {
         }
     }
 
-    /// True for a filter that reserved names (`$`, `wamp`, `corsac`) are hidden from: its first level is a wildcard [MQTT-4.7.2-1].
+    /// The root of the router's own that its first level is.
+    pub fn root(&self) -> Option<Root> {
+        match self {
+            Filter::Exact(topic) => topic.root(),
+            Filter::Levels(levels) => Root::of(levels.split('/').next()?),
+            Filter::Prefix(prefix) => Root::of(prefix.split('.').next()?),
+        }
+    }
+
+    /// True if some of what it covers is hidden from filters that start with a wildcard.
+    pub fn is_hidden(&self) -> bool {
+        let (text, separator) = match self {
+            Filter::Exact(topic) => return topic.is_hidden(),
+            Filter::Levels(levels) => (levels, '/'),
+            Filter::Prefix(prefix) => (prefix, '.'),
+        };
+        text.starts_with('$') || matches!(text.split(separator).next(), Some("wamp" | "corsac"))
+    }
+
+    /// True for a filter that names under `$`, `wamp` and `corsac` are hidden from: its first level is a wildcard [MQTT-4.7.2-1].
     /// String prefixes hide them by their length, see [`Filter::covers`].
     pub fn starts_with_wildcard(&self) -> bool {
         matches!(self, Filter::Levels(levels) if levels.starts_with(['+', '#']))
@@ -167,14 +187,14 @@ impl Filter {
 
     /// Whether `topic` is one of the names, by looking at both; the matcher answers the same for many filters at once.
     ///
-    /// A reserved name is covered only by a filter that names its root: not by a first level `+` or `#`, and by a string prefix only
+    /// A hidden name is covered only by a filter that names its root: not by a first level `+` or `#`, and by a string prefix only
     /// if that is at least as long as `$`, `wamp` or `corsac`.
     pub fn covers(&self, topic: &Topic) -> bool {
         match self {
             Filter::Exact(exact) => exact == topic,
-            Filter::Prefix(prefix) => prefix.len() >= topic.reserved_root_len() && topic.as_uri().starts_with(&**prefix),
+            Filter::Prefix(prefix) => prefix.len() >= topic.hidden_root_len() && topic.as_uri().starts_with(&**prefix),
             Filter::Levels(levels) => {
-                !(self.starts_with_wildcard() && topic.is_reserved()) && are_levels_covered(levels, topic.as_mqtt())
+                !(self.starts_with_wildcard() && topic.is_hidden()) && are_levels_covered(levels, topic.as_mqtt())
             }
         }
     }

@@ -6,6 +6,7 @@ pub mod event_id;
 pub mod filter;
 pub mod id;
 pub mod limits;
+pub mod names;
 pub mod pattern;
 pub mod payload;
 pub mod principal;

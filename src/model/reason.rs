@@ -2,6 +2,7 @@
 use std::fmt;
 
 use super::EventId;
+use super::names::Root;
 
 /// A refusal or an end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -17,6 +18,8 @@ pub enum Reason {
     InvalidFilter,
     /// A name with a character that no MQTT client can be sent.
     UnfitCharacter(char),
+    /// A name that belongs to the router.
+    ReservedName(Root),
     /// An option or argument with a value that cannot be.
     InvalidArgument,
     /// The option or argument of this name, and what it must be.
@@ -39,6 +42,8 @@ pub enum Reason {
     ConditionFailed,
     /// No item of a queue is claimed under this token.
     NoSuchToken,
+    /// The name of a lock is a topic with a value that nobody holds.
+    NotALock,
     /// No callee for the procedure.
     NoSuchProcedure,
     /// The procedure has a callee, and is not shared under that policy.
@@ -158,6 +163,7 @@ impl fmt::Display for Reason {
                 return write!(f, "a name cannot hold U+{:04X}, which no MQTT client can be sent", u32::from(*character));
             }
             Reason::WrongValue(name, must_be) => return write!(f, "`{name}` must be {must_be}"),
+            Reason::ReservedName(root) => return write!(f, "{root}"),
             Reason::NoHistory => "there is no history; start the router without --memory",
             Reason::Malformed => "malformed message",
             Reason::ProtocolViolation => "protocol violation",
@@ -173,6 +179,7 @@ impl fmt::Display for Reason {
             Reason::NoSuchRole => "no role in common",
             Reason::ConditionFailed => "the condition does not hold",
             Reason::NoSuchToken => "no item is claimed under this token: it is done with, or its time was over",
+            Reason::NotALock => "that is a topic, not a lock",
             Reason::NoSuchProcedure => "no such procedure",
             Reason::ProcedureAlreadyExists => "procedure is already registered",
             Reason::InvocationPolicyConflict => "procedure is registered with another invocation policy",
@@ -213,4 +220,10 @@ pub enum ErrorUri {
     Reason(Reason),
     /// Said by a callee, passed on unaltered.
     Custom(Box<str>),
+}
+
+impl From<Reason> for ErrorUri {
+    fn from(reason: Reason) -> Self {
+        ErrorUri::Reason(reason)
+    }
 }

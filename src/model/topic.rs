@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::str::Split;
 use std::sync::{Arc, OnceLock};
 
+use super::names::Root;
 use super::reason::Reason;
 
 /// The longest MQTT spelling of a topic or filter, in bytes [MQTT-4.7.3-3].
@@ -20,8 +21,10 @@ struct Spellings {
     uri: OnceLock<Box<str>>,
     /// Levels, at least 1.
     levels: u32,
-    /// Bytes of the root that makes it reserved, 0 if it is not.
-    reserved_root: u8,
+    /// Bytes of the root that hides it from wildcards, 0 if nothing does.
+    hidden_root: u8,
+    /// The root of the router's own that it is under.
+    root: Option<Root>,
 }
 
 impl serde::Serialize for Topic {
@@ -65,8 +68,8 @@ impl Topic {
 
     fn trusted(mqtt: Box<str>) -> Self {
         // Every publication is asked for these; a spelling is at most 65,535 bytes.
-        let (levels, reserved_root) = (level_count(&mqtt, b'/') as u32, reserved_root_len(&mqtt));
-        Topic(Arc::new(Spellings { mqtt, uri: OnceLock::new(), levels, reserved_root }))
+        let (levels, hidden_root, root) = (level_count(&mqtt, b'/') as u32, hidden_root_len(&mqtt), Root::of_mqtt(&mqtt));
+        Topic(Arc::new(Spellings { mqtt, uri: OnceLock::new(), levels, hidden_root, root }))
     }
 
     /// The MQTT spelling.
@@ -89,14 +92,25 @@ impl Topic {
         self.0.levels as usize
     }
 
-    /// True under `$`, `wamp` and `corsac`: no filter that starts with a wildcard covers these [MQTT-4.7.2-1].
-    pub fn is_reserved(&self) -> bool {
-        self.reserved_root_len() > 0
+    /// The root of the router's own that it is under: clients may not publish to it.
+    pub fn root(&self) -> Option<Root> {
+        self.0.root
     }
 
-    /// Bytes of the root that makes this name reserved (`$` 1, `wamp` 4, `corsac` 6), the same in both spellings; 0 if it is not.
-    pub fn reserved_root_len(&self) -> usize {
-        usize::from(self.0.reserved_root)
+    /// True if it belongs to the router.
+    pub fn is_reserved(&self) -> bool {
+        self.0.root.is_some()
+    }
+
+    /// True under `$`, `wamp` and `corsac`: no filter that starts with a wildcard covers these [MQTT-4.7.2-1].
+    pub fn is_hidden(&self) -> bool {
+        self.hidden_root_len() > 0
+    }
+
+    /// Bytes of the root that hides this name from wildcards (`$` 1, `wamp` 4, `corsac` 6), the same in both spellings; 0 if nothing
+    /// does.
+    pub fn hidden_root_len(&self) -> usize {
+        usize::from(self.0.hidden_root)
     }
 }
 
@@ -137,8 +151,8 @@ pub(super) fn level_count(spelling: &str, separator: u8) -> usize {
     spelling.bytes().filter(|byte| *byte == separator).count() + 1
 }
 
-/// Bytes of the root of an MQTT spelling, if it is a reserved one.
-fn reserved_root_len(mqtt: &str) -> u8 {
+/// Bytes of the root of an MQTT spelling, if it is one that wildcards do not cover.
+fn hidden_root_len(mqtt: &str) -> u8 {
     match mqtt.split('/').next() {
         Some(root) if root.starts_with('$') => 1,
         Some("wamp") => 4,
@@ -421,12 +435,12 @@ mod tests {
     }
 
     #[test]
-    fn reserved_roots_are_known_by_either_spelling() {
-        let length = |mqtt| Topic::from_mqtt(mqtt).unwrap().reserved_root_len();
+    fn hidden_roots_are_known_by_either_spelling() {
+        let length = |mqtt| Topic::from_mqtt(mqtt).unwrap().hidden_root_len();
         assert_eq!(["$SYS/a", "$", "wamp", "wamp/a", "corsac/a"].map(length), [1, 1, 4, 4, 6]);
         assert_eq!(["wampus/a", "a/wamp", "/wamp", "corsac.a", "a/$SYS"].map(length), [0; 5]);
-        assert!(Topic::from_uri("wamp.session.count").unwrap().is_reserved());
-        assert!(!Topic::from_uri("a.wamp").unwrap().is_reserved());
+        assert!(Topic::from_uri("wamp.session.count").unwrap().is_hidden());
+        assert!(!Topic::from_uri("a.wamp").unwrap().is_hidden());
     }
 
     #[test]

@@ -43,6 +43,7 @@ pub use effect::Effect;
 
 use crate::model::command::{Acknowledge, AcknowledgeStep, Acknowledgement, Protocol, PublishOptions};
 use crate::model::delivery::Taken;
+use crate::model::names;
 use crate::model::payload::ToArgs;
 use crate::model::record::StoreRule;
 use crate::model::{
@@ -226,7 +227,7 @@ impl Router {
         let Some(session) = self.sessions.of_connection(connection).and_then(|key| self.sessions.at(key)) else { return };
         let args = format!("[{},{dropped}]", session.id).into();
         let payload = Payload::Args { encoding: Encoding::Json, args, kwargs: Bytes::new() };
-        if let Ok(topic) = Topic::from_mqtt("corsac/session/on_slow") {
+        if let Ok(topic) = Topic::from_mqtt(names::ON_SLOW) {
             self.publish(None, Arc::new(Publication::new(topic, payload, Qos::AtMostOnce)), None);
         }
     }
@@ -285,8 +286,8 @@ impl Router {
         if queue::is_put(&publication) {
             return self.put_published(key, connection, publication, acknowledge, options);
         }
-        let outcome = if publication.topic.is_reserved() && !is_bridge_state(&publication.topic) {
-            Err(Reason::NotAuthorized)
+        let outcome = if let Some(root) = publication.topic.root() {
+            Err(Reason::ReservedName(root))
         } else if let Some(options) = options.take_if(|options| options.condition.is_some()) {
             match self.ask(key, connection, publication, acknowledge, options) {
                 Ok(()) => return,
@@ -428,11 +429,6 @@ fn fingerprint(publication: &Publication) -> u64 {
         bytes.hash(&mut hasher);
     }
     hasher.finish()
-}
-
-/// Where a bridging broker says whether it is connected: the one place under `$` that clients write to.
-fn is_bridge_state(topic: &Topic) -> bool {
-    topic.as_mqtt().strip_prefix("$SYS/broker/connection/").is_some_and(|rest| rest.ends_with("/state"))
 }
 
 /// Sizes of a realm at one moment.

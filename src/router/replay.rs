@@ -36,6 +36,8 @@ enum Source {
         cursor: Option<Cursor>,
         /// Values set later than this came to the subscriber live.
         until: u64,
+        /// The same among those of the router's own, until they have been sent.
+        own_until: Option<u64>,
     },
     History(SelectionKey),
 }
@@ -63,14 +65,17 @@ impl Router {
     ) {
         let selection = self.sessions.at(key).and_then(|session| session.selections.get(filter)).copied();
         let selected = selection.and_then(|selection| self.selections.get(selection as usize));
-        let store = self.retained_under(filter);
-        if store.is_empty() && selection.is_none() {
+        // No filter that starts with a wildcard covers a name of the router's [MQTT-4.7.2-1].
+        let is_own = filter.is_hidden() && !self.own_retained.is_empty();
+        if self.retained.is_empty() && !is_own && selection.is_none() {
             return;
         }
         // What is set while a snapshot is sent does not come otherwise.
         let is_snapshot = selected.is_some_and(|selected| selected.is_snapshot());
-        let until = if is_snapshot { u64::MAX } else { store.latest() };
-        self.line_up(key, filter, selection, Source::Retained { subscription, options, cursor: None, until });
+        let until = |store: &Retained| if is_snapshot { u64::MAX } else { store.latest() };
+        let own_until = is_own.then(|| until(&self.own_retained));
+        let until = until(&self.retained);
+        self.line_up(key, filter, selection, Source::Retained { subscription, options, cursor: None, until, own_until });
     }
 
     /// Begins to send the past events that a subscription has asked for.
@@ -99,18 +104,6 @@ impl Router {
         }
     }
 
-    /// Where what a filter covers is retained: no filter covers both names of clients and names of the router's, for those
-    /// that start with a wildcard cover none of the latter [MQTT-4.7.2-1].
-    fn retained_under(&self, filter: &Filter) -> &Retained {
-        let first = match filter {
-            Filter::Exact(topic) => topic.as_mqtt(),
-            Filter::Levels(levels) => levels,
-            Filter::Prefix(prefix) => prefix,
-        };
-        let is_own = first.starts_with('$') || matches!(first.split(['/', '.']).next(), Some("wamp" | "corsac"));
-        if is_own { &self.own_retained } else { &self.retained }
-    }
-
     /// Sends the next page; asks to be told when it has left the outbox if there is more.
     pub(super) fn continue_replay(&mut self, key: SessionKey) {
         let mut page = Vec::new();
@@ -124,8 +117,10 @@ impl Router {
                     None => continue,
                 }
             }
-            let (subscription, options, cursor, until) = match &mut replay.source {
-                Source::Retained { subscription, options, cursor, until } => (*subscription, *options, cursor, *until),
+            let (subscription, options, cursor, until, own_until) = match &mut replay.source {
+                Source::Retained { subscription, options, cursor, until, own_until } => {
+                    (*subscription, *options, cursor, *until, own_until)
+                }
                 Source::History(selection) => {
                     let selection = *selection;
                     session.replays.push_front(replay);
@@ -135,10 +130,13 @@ impl Router {
             let (protocol, connection) = (session.protocol, session.connection);
             // [MQTT-3.8.3-3]
             let own = session.client_id.as_deref().filter(|_| options.no_local).map(Author::of);
-            let wanted = Wanted { now_ms: self.now_ms, set_until: until, not_by: own };
+            let (store, set_until) = match *own_until {
+                Some(until) => (&self.own_retained, until),
+                None => (&self.retained, until),
+            };
+            let wanted = Wanted { now_ms: self.now_ms, set_until, not_by: own };
             page.clear();
             let after = cursor.take();
-            let store = self.retained_under(&replay.filter);
             let next = store.page(&replay.filter, after.as_ref(), PAGE_STEPS, wanted, &mut page);
             page.retain(|publication| replay.selection.is_none_or(|selection| self.is_wanted(selection, publication)));
             for publication in &page {
@@ -146,7 +144,8 @@ impl Router {
                 passage.retain = true; // 3.1.1: [MQTT-3.3.1-8]
                 self.deliver_to(key, publication, passage);
             }
-            if next.is_some() {
+            // Behind those of the router's own come those of clients.
+            if next.is_some() || own_until.take().is_some() {
                 *cursor = next;
                 if let Some(session) = self.sessions.at_mut(key) {
                     session.replays.push_front(replay);

@@ -251,12 +251,12 @@ impl<'a> Scan<'a> {
 
     /// Judges one key at or behind [`Scan::start`]; what is put into `seek` is always behind `key`.
     fn judge(&self, key: &[u8], topic: &Topic, seek: &mut Vec<u8>) -> Verdict {
-        let root_len = topic.reserved_root_len();
-        let hides_reserved = match self {
+        let root_len = topic.hidden_root_len();
+        let is_out_of_sight = match self {
             Scan::Levels(levels) => matches!(levels.first(), Some(&b"+" | &b"#")),
             Scan::Prefix { len, .. } => *len < root_len,
         };
-        if root_len > 0 && hides_reserved {
+        if root_len > 0 && is_out_of_sight {
             seek_behind_root(key, root_len, seek);
             return Verdict::Seek;
         }
@@ -316,7 +316,7 @@ fn seek_below(key: &[u8], levels: &[&[u8]], seek: &mut Vec<u8>) {
     push_literals(levels, seek);
 }
 
-/// The first key behind everything under the reserved root of `key`: all of `$...`, or the subtree `wamp` or `corsac`.
+/// The first key behind everything under the hidden root of `key`: all of `$...`, or the subtree `wamp` or `corsac`.
 fn seek_behind_root(key: &[u8], root_len: usize, seek: &mut Vec<u8>) {
     seek.clear();
     if key.starts_with(b"$") {

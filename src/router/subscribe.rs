@@ -136,6 +136,9 @@ impl Router {
         let last = self.reads.last_id().map_or(0, EventId::value);
         let name = (filter, share);
         let session = self.sessions.at_mut(key).ok_or(Reason::ConnectionLost)?;
+        if let Some(root) = name.0.root().filter(|root| !root.is_heard(&name.0, session.protocol.is_mqtt())) {
+            return Err(Reason::ReservedName(root));
+        }
         if is_private(&name.0) && session.protocol.is_mqtt() {
             session.private.retain(|(filter, _)| *filter != name.0);
             if session.private.len() >= self.limits.max_subscriptions_per_session {

@@ -246,8 +246,8 @@ fn response_topic(publish: &Publish<'_>, properties: Option<&Properties>) -> Res
     let Some(name) = publish.properties.response_topic else { return Ok(ReplyTo::Nobody) };
     let topic = Topic::from_mqtt(name)?;
     // Under `$reply/` it reaches the caller alone; any other topic of the router's is not the caller's to publish to.
-    if topic.is_reserved() && !name.starts_with("$reply/") {
-        return Err(Reason::NotAuthorized);
+    if let Some(root) = topic.root().filter(|_| !name.starts_with("$reply/")) {
+        return Err(Reason::ReservedName(root));
     }
     Ok(ReplyTo::Topic { topic, correlation_data: properties.and_then(|p| p.correlation_data.clone()) })
 }

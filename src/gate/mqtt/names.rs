@@ -8,7 +8,7 @@ use crate::wire::mqtt::{Error, PacketType, Peer, ReasonCode, UserProperties, Ver
 /// [MQTT-3.14.2-1]).
 pub fn code_of(reason: Reason, packet: PacketType) -> ReasonCode {
     let code = match (reason, packet) {
-        (Reason::InvalidTopic | Reason::UnfitCharacter(_), PacketType::SubAck | PacketType::UnsubAck) => {
+        (Reason::InvalidTopic | Reason::UnfitCharacter(_) | Reason::ReservedName(_), PacketType::SubAck | PacketType::UnsubAck) => {
             ReasonCode::TopicFilterInvalid
         }
         (reason, _) => general_code_of(reason),
@@ -30,7 +30,9 @@ fn general_code_of(reason: Reason) -> ReasonCode {
         Reason::ProtocolViolation => ReasonCode::ProtocolError,
         Reason::InvalidTopic | Reason::UnfitCharacter(_) => ReasonCode::TopicNameInvalid,
         Reason::InvalidFilter => ReasonCode::TopicFilterInvalid,
-        Reason::NotAuthorized | Reason::NoSuchRealm | Reason::DiscloseMeNotAllowed => ReasonCode::NotAuthorized,
+        Reason::NotAuthorized | Reason::ReservedName(_) | Reason::NoSuchRealm | Reason::DiscloseMeNotAllowed => {
+            ReasonCode::NotAuthorized
+        }
         Reason::NotAuthenticated => ReasonCode::BadUserNameOrPassword,
         Reason::NoSuchSubscription | Reason::NoSuchRegistration => ReasonCode::NoSubscriptionExisted,
         Reason::QuotaExceeded | Reason::NoSpace => ReasonCode::QuotaExceeded,

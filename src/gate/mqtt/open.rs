@@ -183,8 +183,8 @@ fn protocol(version: Version) -> Protocol {
 
 fn will_of(will: &crate::wire::mqtt::Will<'_>) -> Result<Will, Reason> {
     let topic = Topic::from_mqtt(will.topic)?;
-    if topic.is_reserved() {
-        return Err(Reason::NotAuthorized);
+    if let Some(root) = topic.root() {
+        return Err(Reason::ReservedName(root));
     }
     if will.properties.payload_format == Some(true) && std::str::from_utf8(will.payload).is_err() {
         return Err(Reason::PayloadFormatInvalid);

@@ -142,8 +142,10 @@ impl WampGate {
     /// A name that a client may publish to.
     fn topic(&mut self, uri: &str) -> Result<Topic, Reason> {
         let topic = self.name(uri)?;
-        let is_legal = !topic.is_reserved() && topic.level_count() <= self.settings.limits.max_topic_levels;
-        if is_legal { Ok(topic) } else { Err(Reason::InvalidTopic) }
+        if let Some(root) = topic.root() {
+            return Err(Reason::ReservedName(root));
+        }
+        if topic.level_count() <= self.settings.limits.max_topic_levels { Ok(topic) } else { Err(Reason::InvalidTopic) }
     }
 
     fn handle_subscribe(&mut self, request: RequestId, options: &options::SubscribeOptions, topic: &str, output: &mut Output) {

@@ -171,7 +171,7 @@ impl<K: Copy> LevelTree<K> {
     /// equal, and there one goes on with its portion while the other ends it.
     pub(super) fn walk<B>(&self, topic: &Topic, mut visit: impl FnMut(K) -> ControlFlow<B>) -> (u64, Option<B>) {
         let levels: SmallVec<[Symbol; 128]> = topic.levels().map(|level| self.symbols.find(level)).collect();
-        let is_reserved = topic.is_reserved();
+        let is_hidden = topic.is_hidden();
         // The next step is the last one; at most two wait per level. Inline up to the default bound on levels: no allocation.
         let mut steps: SmallVec<[Step; 260]> = SmallVec::new();
         steps.push(Step::Node(ROOT, 0));
@@ -182,8 +182,8 @@ impl<K: Copy> LevelTree<K> {
                 Step::Node(id, depth) => {
                     let Some(node) = self.nodes.get(id as usize) else { continue };
                     visits += 1;
-                    // Filters that start with a wildcard do not cover reserved names [MQTT-4.7.2-1].
-                    let hides_wildcards = is_reserved && id == ROOT;
+                    // Filters that start with a wildcard do not cover hidden names [MQTT-4.7.2-1].
+                    let hides_wildcards = is_hidden && id == ROOT;
                     if node.rest.is_some() && !hides_wildcards {
                         steps.push(Step::Rest(id));
                     }

@@ -165,11 +165,11 @@ impl<K: Copy> PrefixTree<K> {
         Some(())
     }
 
-    /// Calls `visit` with the key of every prefix that covers `topic`, and answers the number of nodes looked at. A reserved name
+    /// Calls `visit` with the key of every prefix that covers `topic`, and answers the number of nodes looked at. A hidden name
     /// is covered only by prefixes at least as long as its root.
     pub(super) fn walk(&self, topic: &Topic, mut visit: impl FnMut(K)) -> u64 {
         let uri = topic.as_uri().as_bytes();
-        let shortest = topic.reserved_root_len();
+        let shortest = topic.hidden_root_len();
         let (mut at, mut rest, mut visits) = (ROOT, uri, 0);
         while let Some(node) = self.nodes.get(at) {
             visits += 1;

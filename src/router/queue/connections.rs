@@ -351,7 +351,9 @@ mod tests {
         let shared = SubscribeEntry::Topic { filter, share: Some("g".into()), options };
         assert_eq!(realm.ask(a, shared), Err(Reason::SharedSubscriptionInvalid));
         // `$queue` is no queue, and WAMP sessions take by procedure.
-        assert!(matches!(realm.subscribe(wamp, "$queue/q", Qos::AtLeastOnce), Ok(Granted::Subscription(id, _)) if id.0 > 0));
+        for (connection, name) in [(wamp, "$queue/q"), (a, "$queue")] {
+            assert!(matches!(realm.subscribe(connection, name, Qos::AtLeastOnce), Err(Reason::ReservedName(_))), "{name}");
+        }
         put(&mut realm, a, "1");
         realm.nothing(wamp);
         let refused = Command::Publish {
@@ -360,7 +362,7 @@ mod tests {
             options: None,
         };
         realm.send(a, refused);
-        assert!(matches!(realm.next(a), Delivery::Acknowledged(_, Err(Reason::NotAuthorized))));
+        assert!(matches!(realm.next(a), Delivery::Acknowledged(_, Err(Reason::ReservedName(_)))));
     }
 
     #[test]

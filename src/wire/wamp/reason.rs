@@ -19,7 +19,7 @@ pub const RUNTIME_ERROR: &str = "wamp.error.runtime_error";
 pub fn error_uri(reason: Reason) -> &'static str {
     match reason {
         Reason::Malformed | Reason::ProtocolViolation => PROTOCOL_VIOLATION,
-        Reason::InvalidTopic | Reason::InvalidFilter | Reason::UnfitCharacter(_) => INVALID_URI,
+        Reason::InvalidTopic | Reason::InvalidFilter | Reason::UnfitCharacter(_) | Reason::ReservedName(_) => INVALID_URI,
         Reason::InvalidArgument
         | Reason::WrongValue(..)
         | Reason::TopicAliasInvalid
@@ -34,6 +34,7 @@ pub fn error_uri(reason: Reason) -> &'static str {
         Reason::NoSuchRole => "wamp.error.no_such_role",
         Reason::ConditionFailed => "corsac.error.condition_failed",
         Reason::NoSuchToken => "corsac.error.no_such_token",
+        Reason::NotALock => "corsac.error.not_a_lock",
         Reason::NoSuchProcedure => "wamp.error.no_such_procedure",
         Reason::ProcedureAlreadyExists => "wamp.error.procedure_already_exists",
         Reason::InvocationPolicyConflict => "wamp.error.procedure_exists_with_different_invocation_policy",

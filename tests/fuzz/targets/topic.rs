@@ -46,7 +46,7 @@ fn check_uri(text: &str) -> Option<Topic> {
     assert_eq!(topic.as_uri(), text);
     let again = Topic::from_mqtt(topic.as_mqtt()).expect("a topic of MQTT");
     assert_eq!(again.as_uri(), text);
-    assert_eq!((again.is_reserved(), again.reserved_root_len()), (topic.is_reserved(), topic.reserved_root_len()));
+    assert_eq!((again.root(), again.hidden_root_len()), (topic.root(), topic.hidden_root_len()));
     Some(topic)
 }
 
