@@ -1,5 +1,5 @@
 //! The window of QoS > 0 deliveries of one MQTT session, and the line behind it; both outlive the connection.
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
@@ -85,16 +85,36 @@ impl Slot {
     }
 }
 
+/// A delivery that was overtaken, or that an earlier process had begun.
+#[derive(Debug)]
+struct Overtaken {
+    /// Its place in the order of sending.
+    order: u64,
+    /// True once it was sent on the connection of now.
+    is_sent: bool,
+    slot: Slot,
+}
+
+/// The deliveries that are older than all of `Inflight::slots`, by packet id. Most sessions have none.
+#[derive(Debug, Default)]
+struct Older {
+    by_id: BTreeMap<u16, Overtaken>,
+    /// The ids that are to be sent again, in the order of sending.
+    again: VecDeque<u16>,
+    last_order: u64,
+}
+
 /// In-flight window with packet ids, and the queue of what does not fit into it.
 ///
-/// Ids are given in sequence, so `slots[i]` belongs to packet id `first + i` and finding one is arithmetic.
+/// Ids are given in sequence, so `slots[i]` belongs to packet id `first + i` and finding one is arithmetic. A delivery that stays
+/// unacknowledged while many behind it are over moves to `older`, so that it neither holds up the ids nor keeps room for them.
+/// An id that is in use there is passed over when the sequence comes round [MQTT-2.2.1-4].
 #[derive(Debug)]
 pub struct Inflight {
     window: usize,
     first: u16,
-    /// What an earlier process has sent follows `first`.
-    is_first_known: bool,
     slots: VecDeque<Slot>,
+    older: Option<Box<Older>>,
     /// Slots from the front that were sent on the connection of now; those behind wait for room in its window.
     sent: usize,
     /// How many of `slots[..sent]` are not over.
@@ -107,6 +127,10 @@ pub struct Inflight {
 }
 
 const IDS: usize = 65_535;
+/// Deliveries in flight, however large the client's window: half of the ids, so that looking for a free one takes one step on average.
+const MAX_IN_FLIGHT: usize = IDS / 2;
+/// Slots that a window keeps, at least, before the oldest delivery counts as overtaken.
+const OVERTAKEN_AT: usize = 256;
 
 fn id_at(first: u16, index: usize) -> Option<PacketId> {
     let id = (usize::from(first) - 1 + index) % IDS + 1;
@@ -119,8 +143,8 @@ impl Inflight {
         Inflight {
             window: usize::from(receive_maximum.max(1)),
             first: 1,
-            is_first_known: false,
             slots: VecDeque::new(),
+            older: None,
             sent: 0,
             active: 0,
             active_bytes: 0,
@@ -136,6 +160,9 @@ impl Inflight {
         self.sent = 0;
         self.active = 0;
         self.active_bytes = 0;
+        if let Some(older) = &mut self.older {
+            older.send_again();
+        }
     }
 
     /// Deliveries that the client takes unacknowledged.
@@ -176,7 +203,7 @@ impl Inflight {
 
     /// True if what comes now can be sent at once.
     pub fn is_next(&self, limits: &Limits) -> bool {
-        self.queue.is_empty() && self.sent == self.slots.len() && self.has_room(limits)
+        self.queue.is_empty() && self.sent == self.slots.len() && self.is_all_sent_again() && self.has_room(limits)
     }
 
     /// Bytes waiting behind the window.
@@ -188,12 +215,16 @@ impl Inflight {
     /// the same packet ids [MQTT-4.4.0-1], then what waits; expired messages are skipped [MQTT-3.3.2-5].
     pub fn poll_next(&mut self, now_ms: u64, limits: &Limits) -> Option<Next> {
         while self.has_room(limits) {
-            let Some(slot) = self.slots.get(self.sent) else { break };
-            let packet_id = id_at(self.first, self.sent)?;
-            if matches!(slot, Slot::Awaited(_)) {
-                return None;
-            }
-            self.sent += 1;
+            let (packet_id, slot) = match self.older.as_mut().and_then(|older| older.poll_again()) {
+                Some((_, Slot::Awaited(_))) => return None,
+                Some(one) => one,
+                None => {
+                    let Some(slot) = self.slots.get(self.sent) else { break };
+                    let packet_id = id_at(self.first, self.sent)?;
+                    self.sent += 1;
+                    (packet_id, slot)
+                }
+            };
             match slot {
                 Slot::Free | Slot::Awaited(_) => {}
                 Slot::Sent(owed) => {
@@ -209,7 +240,7 @@ impl Inflight {
                 }
             }
         }
-        while self.has_room(limits) && self.slots.len() < IDS {
+        while self.has_room(limits) {
             let owed = self.queue.pop_front()?;
             self.queue_bytes -= owed.publication.weight();
             if !owed.publication.is_expired(now_ms) {
@@ -226,13 +257,30 @@ impl Inflight {
     }
 
     fn has_room(&self, limits: &Limits) -> bool {
-        self.active < self.window && self.slots.len() < IDS && (self.active == 0 || self.active_bytes < limits.max_outbox_bytes)
+        self.active < self.window.min(MAX_IN_FLIGHT) && (self.active == 0 || self.active_bytes < limits.max_outbox_bytes)
     }
 
-    /// Sends for the first time, without DUP [MQTT-4.3.2-2], [MQTT-4.3.3-2], under the next packet id: the ids in use are those of
-    /// `slots`, so that it is none of them [MQTT-2.2.1-4], [MQTT-4.3.2-1], [MQTT-4.3.3-1].
+    /// Deliveries in `older`.
+    fn overtaken(&self) -> usize {
+        self.older.as_ref().map_or(0, |older| older.by_id.len())
+    }
+
+    fn is_all_sent_again(&self) -> bool {
+        self.older.as_ref().is_none_or(|older| older.again.is_empty())
+    }
+
+    /// Sends for the first time, without DUP [MQTT-4.3.2-2], [MQTT-4.3.3-2], under the next packet id that is not in use
+    /// [MQTT-2.2.1-4], [MQTT-4.3.2-1], [MQTT-4.3.3-1]: neither one of `slots`, nor one of `older`.
     fn send(&mut self, owed: Owed) -> Option<Event> {
-        let packet_id = id_at(self.first, self.slots.len())?;
+        self.make_room();
+        let mut packet_id = id_at(self.first, self.slots.len())?;
+        while self.older.as_ref().is_some_and(|older| older.by_id.contains_key(&packet_id.value())) {
+            self.slots.push_back(Slot::Free);
+            self.sent = self.slots.len();
+            self.trim();
+            self.make_room();
+            packet_id = id_at(self.first, self.slots.len())?;
+        }
         let event = event(&owed, packet_id, owed.again);
         self.active += 1;
         self.active_bytes += owed.publication.weight();
@@ -246,8 +294,10 @@ impl Inflight {
         let id = acknowledgement.packet_id;
         let index = self.index_of(id);
         // What was not sent on this connection cannot be acknowledged on it.
-        let slot = self.slots.get_mut(index).filter(|slot| index < self.sent && !matches!(slot, Slot::Free));
-        let Some(slot) = slot else { return Progress::Unknown };
+        let recent = self.slots.get_mut(index).filter(|slot| index < self.sent && !matches!(slot, Slot::Free));
+        let is_recent = recent.is_some();
+        let older = self.older.as_mut().filter(|_| !is_recent).and_then(|older| older.sent_mut(id));
+        let Some(slot) = recent.or(older) else { return Progress::Unknown };
         let is_over = match (&*slot, acknowledgement.step) {
             // [MQTT-4.3.2-3]; refused or not [MQTT-4.4.0-2], it goes to nobody else [MQTT-4.8.2-6].
             (Slot::Sent(owed), AcknowledgeStep::Acknowledged | AcknowledgeStep::Declined) => owed.qos == Qos::AtLeastOnce,
@@ -277,6 +327,10 @@ impl Inflight {
         };
         self.active -= 1;
         self.trim();
+        if let Some(older) = self.older.as_mut().filter(|_| !is_recent) {
+            older.by_id.remove(&id.value());
+            self.older = self.older.take().filter(|older| !older.by_id.is_empty());
+        }
         let is_done = acknowledgement.step != AcknowledgeStep::Declined;
         claim.map_or(Progress::Done(publication, source), |claim| Progress::Settled(claim, is_done))
     }
@@ -285,24 +339,47 @@ impl Inflight {
     pub fn first_unfinished(&self) -> Option<EventId> {
         let waiting = self.queue.iter().filter(|owed| owed.source.is_history());
         let waiting = waiting.filter_map(|owed| EventId::new(owed.publication.id.0));
-        self.slots.iter().filter_map(Slot::event).chain(waiting).min()
+        self.all().filter_map(Slot::event).chain(waiting).min()
     }
 
     /// The last event of the history among those that were sent and are not over.
     pub fn last_sent(&self) -> Option<EventId> {
-        self.slots.iter().filter_map(Slot::event).max()
+        self.all().filter_map(Slot::event).max()
     }
 
     /// Events of the history that are not over.
     pub fn unfinished(&self) -> usize {
         let waiting = self.queue.iter().filter(|owed| owed.source.is_history()).count();
-        self.slots.iter().filter(|slot| slot.event().is_some()).count() + waiting
+        self.all().filter(|slot| slot.event().is_some()).count() + waiting
+    }
+
+    /// The deliveries in `older`, in the order of their ids.
+    fn older(&self) -> impl Iterator<Item = (u16, &Overtaken)> {
+        self.older.iter().flat_map(|older| older.by_id.iter().map(|(id, one)| (*id, one)))
+    }
+
+    /// Every delivery that has begun.
+    fn all(&self) -> impl Iterator<Item = &Slot> {
+        self.older().map(|(_, one)| &one.slot).chain(&self.slots)
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        let older = self.older.iter_mut().flat_map(|older| older.by_id.values_mut().map(|one| &mut one.slot));
+        older.chain(&mut self.slots)
+    }
+
+    /// Every delivery that has begun, with its id; first those of `older`, in the order of sending.
+    fn with_ids(&self) -> impl Iterator<Item = (PacketId, &Slot)> {
+        let mut older: Vec<_> = self.older().collect();
+        older.sort_by_key(|(_, one)| one.order);
+        let older = older.into_iter().filter_map(|(id, one)| Some((PacketId::new(id)?, &one.slot)));
+        let recent = (0..).zip(&self.slots).filter_map(|(index, slot)| Some((id_at(self.first, index)?, slot)));
+        older.chain(recent)
     }
 
     /// The QoS 2 deliveries of stored events that have begun, but for those of shared subscriptions without PUBREC.
     pub fn begun(&self) -> impl Iterator<Item = (PacketId, EventId, Begun)> {
-        let with_id = (0..).zip(&self.slots).filter_map(|(index, slot)| Some((id_at(self.first, index)?, slot)));
-        with_id.filter_map(|(packet_id, slot)| match slot {
+        self.with_ids().filter_map(|(packet_id, slot)| match slot {
             Slot::Sent(owed) if owed.qos == Qos::ExactlyOnce => Some((packet_id, slot.event()?, Begun::Sent)),
             Slot::Sent(_) | Slot::Free => None,
             Slot::Released(id, Source::Shared(_)) => Some((packet_id, EventId::new(id.0)?, Begun::SharedReceived)),
@@ -311,15 +388,14 @@ impl Inflight {
         })
     }
 
-    /// The oldest packet id in use, or the next.
+    /// The oldest packet id of those given in sequence, or the next.
     pub fn first_id(&self) -> PacketId {
         id_at(self.first, 0).unwrap_or(PacketId(NonZeroU16::MIN))
     }
 
-    /// The oldest packet id that was in use in an earlier process.
+    /// Where an earlier process was in the sequence of ids.
     pub fn restore_first(&mut self, packet_id: PacketId) {
         self.first = packet_id.value();
-        self.is_first_known = true;
     }
 
     /// A delivery that had begun in an earlier process.
@@ -329,10 +405,16 @@ impl Inflight {
             return;
         }
         let source = if step == Begun::SharedReceived { Source::Shared(u32::MAX) } else { Source::Past };
-        let index = self.index_of(packet_id);
-        if let Some(slot) = self.slots.get_mut(index) {
+        if let Some(slot) = self.slot_mut(packet_id) {
             *slot = Slot::Released(event.into(), source);
         }
+    }
+
+    /// The delivery with this id, sent or not.
+    fn slot_mut(&mut self, packet_id: PacketId) -> Option<&mut Slot> {
+        let index = self.index_of(packet_id);
+        let recent = self.slots.get_mut(index).filter(|slot| !matches!(slot, Slot::Free));
+        recent.or(self.older.as_mut().and_then(|older| older.by_id.get_mut(&packet_id.value())).map(|one| &mut one.slot))
     }
 
     fn index_of(&self, packet_id: PacketId) -> usize {
@@ -341,8 +423,8 @@ impl Inflight {
 
     /// What is owed through shared subscriptions, with the packet id of QoS 2 that was sent.
     pub fn shared(&self) -> impl Iterator<Item = (Option<PacketId>, &Owed)> {
-        let sent = (0..).zip(&self.slots).filter_map(|(index, slot)| match slot {
-            Slot::Sent(owed) => Some((id_at(self.first, index).filter(|_| owed.qos == Qos::ExactlyOnce), owed)),
+        let sent = self.with_ids().filter_map(|(id, slot)| match slot {
+            Slot::Sent(owed) => Some((Some(id).filter(|_| owed.qos == Qos::ExactlyOnce), owed)),
             _ => None,
         });
         sent.chain(self.queue.iter().map(|owed| (None, owed))).filter(|(_, owed)| matches!(owed.source, Source::Shared(_)))
@@ -350,8 +432,9 @@ impl Inflight {
 
     /// True if what was sent under this id came through a shared subscription.
     pub fn is_shared(&self, packet_id: PacketId) -> bool {
-        let index = self.index_of(packet_id);
-        matches!(self.slots.get(index), Some(Slot::Sent(Owed { source: Source::Shared(_), .. })))
+        let recent = self.slots.get(self.index_of(packet_id)).filter(|slot| !matches!(slot, Slot::Free));
+        let older = || Some(&self.older.as_ref()?.by_id.get(&packet_id.value())?.slot);
+        matches!(recent.or_else(older), Some(Slot::Sent(Owed { source: Source::Shared(_), .. })))
     }
 
     /// Takes what waits of this publication, and came through a shared subscription, out of the line.
@@ -365,29 +448,20 @@ impl Inflight {
 
     /// An earlier process sent this event as QoS 2 under this packet id. Where it is not at hand it is read again.
     pub fn restore_sent(&mut self, packet_id: PacketId, event: EventId, owed: Option<Owed>) {
-        if self.slots.is_empty() && !self.is_first_known {
-            self.first = packet_id.value();
+        // Ids go round: one that is less than half a round ahead was given later than `first`, the others before.
+        let ahead = self.index_of(packet_id);
+        if ahead < IDS / 2 {
+            self.first = id_at(self.first, ahead + 1).map_or(1, PacketId::value);
         }
-        let mut index = self.index_of(packet_id);
-        // Ids go round: one that is far ahead was given before the first that is known.
-        if index > IDS / 2 {
-            (index..IDS).for_each(|_| self.slots.push_front(Slot::Free));
-            self.first = packet_id.value();
-            index = 0;
-        }
-        while self.slots.len() <= index {
-            self.slots.push_back(Slot::Free);
-        }
-        if let Some(slot) = self.slots.get_mut(index) {
-            *slot = owed.map_or(Slot::Awaited(event), Slot::Sent);
-        }
+        let slot = owed.map_or(Slot::Awaited(event), Slot::Sent);
+        self.older.get_or_insert_default().put(packet_id.value(), slot, event.value(), false);
     }
 
     /// An event that an earlier process may have sent has been read; gives it back if it was not sent under a packet id that is
     /// known.
     pub fn restore_read(&mut self, owed: Owed) -> Option<Owed> {
         let event = EventId::new(owed.publication.id.0);
-        match self.slots.iter_mut().find(|slot| slot.event().is_some() && slot.event() == event) {
+        match self.all_mut().find(|slot| slot.event().is_some() && slot.event() == event) {
             Some(slot @ Slot::Awaited(_)) => *slot = Slot::Sent(owed),
             // The client has it.
             Some(_) => {}
@@ -398,7 +472,7 @@ impl Inflight {
 
     /// What an earlier process sent up to this event cannot be read any more: with PUBREL both sides forget it.
     pub fn give_up_awaited(&mut self, until: EventId) {
-        for slot in &mut self.slots {
+        for slot in self.all_mut() {
             if let Slot::Awaited(event) = slot
                 && *event <= until
             {
@@ -409,7 +483,7 @@ impl Inflight {
 
     /// True if an event is to be sent again that has not been read.
     pub fn is_awaiting(&self) -> bool {
-        self.slots.iter().any(|slot| matches!(slot, Slot::Awaited(_)))
+        self.all().any(|slot| matches!(slot, Slot::Awaited(_)))
     }
 
     /// The client was connected to an earlier process: what waits may have been sent. Not so with QoS 2: what was sent is on
@@ -420,8 +494,7 @@ impl Inflight {
 
     /// An earlier process heard that the QoS 2 delivery under this packet id was received.
     pub fn restore_received(&mut self, packet_id: PacketId) {
-        let index = self.index_of(packet_id);
-        if let Some(slot) = self.slots.get_mut(index) {
+        if let Some(slot) = self.slot_mut(packet_id) {
             match slot {
                 Slot::Sent(owed) => *slot = Slot::Released(owed.publication.id, owed.source),
                 Slot::Awaited(event) => *slot = Slot::Released((*event).into(), Source::Past),
@@ -434,7 +507,7 @@ impl Inflight {
     pub fn restore_finished(&mut self, is_over: impl Fn(PublicationId, Source) -> bool) {
         self.queue.retain(|owed| !is_over(owed.publication.id, owed.source));
         self.queue_bytes = self.queue.iter().map(|owed| owed.publication.weight()).sum();
-        for slot in &mut self.slots {
+        for slot in self.all_mut() {
             let (id, source) = match slot {
                 Slot::Sent(owed) => (owed.publication.id, owed.source),
                 Slot::Released(id, source) => (*id, *source),
@@ -446,6 +519,7 @@ impl Inflight {
             }
         }
         self.trim();
+        self.forget_older();
     }
 
     /// Drops what waits above the bounds, the oldest first.
@@ -460,17 +534,48 @@ impl Inflight {
     /// Items of queues are owed to a connection, not to its session: what was sent of them is not sent again, and what waits is
     /// not sent at all.
     pub fn forget_claims(&mut self) {
-        for (index, slot) in self.slots.iter_mut().enumerate() {
+        let older = self.older.iter_mut().flat_map(|older| older.by_id.values_mut());
+        let older = older.map(|one| (one.is_sent, &mut one.slot));
+        let recent = (0..).zip(&mut self.slots).map(|(index, slot): (usize, _)| (index < self.sent, slot));
+        for (is_sent, slot) in older.chain(recent) {
             let Slot::Sent(Owed { claim: Some(_), publication, .. }) = slot else { continue };
-            if index < self.sent {
+            if is_sent {
                 self.active -= 1;
                 self.active_bytes -= publication.weight();
             }
             *slot = Slot::Free;
         }
         self.trim();
+        self.forget_older();
         self.queue.retain(|owed| owed.claim.is_none());
         self.queue_bytes = self.queue.iter().map(|owed| owed.publication.weight()).sum();
+    }
+
+    /// Moves the oldest deliveries to `older` where most behind them are over.
+    fn make_room(&mut self) {
+        let live = self.active.saturating_sub(self.overtaken());
+        let most = OVERTAKEN_AT.max(4 * live).min(MAX_IN_FLIGHT);
+        while self.sent == self.slots.len() && self.slots.len() >= most {
+            let Some(slot) = self.slots.pop_front() else { return };
+            let packet_id = self.first;
+            self.sent -= 1;
+            self.first = id_at(self.first, 1).map_or(1, PacketId::value);
+            let older = self.older.get_or_insert_default();
+            let order = older.last_order + 1;
+            older.put(packet_id, slot, order, true);
+            self.trim();
+        }
+    }
+
+    /// Forgets of `older` what is over.
+    fn forget_older(&mut self) {
+        let Some(older) = &mut self.older else { return };
+        let Older { by_id, again, .. } = &mut **older;
+        by_id.retain(|_, one| !matches!(one.slot, Slot::Free));
+        again.retain(|id| by_id.contains_key(id));
+        if by_id.is_empty() {
+            self.older = None;
+        }
     }
 
     fn trim(&mut self) {
@@ -487,7 +592,9 @@ impl Inflight {
     /// Ends the window: what was owed through shared subscriptions and may go to another member (4.8.2).
     /// QoS 2 that was sent stays with its member [MQTT-4.8.2-5].
     pub fn into_shared(self) -> impl Iterator<Item = (u32, Owed)> {
-        let sent = self.slots.into_iter().filter_map(|slot| match slot {
+        let mut older: Vec<_> = self.older.map(|older| older.by_id.into_values().collect()).unwrap_or_default();
+        older.sort_by_key(|one| one.order);
+        let sent = older.into_iter().map(|one| one.slot).chain(self.slots).filter_map(|slot| match slot {
             Slot::Sent(owed) if owed.qos == Qos::AtLeastOnce => Some(owed),
             _ => None,
         });
@@ -495,6 +602,41 @@ impl Inflight {
             Source::Shared(group) => Some((group, owed)),
             _ => None,
         })
+    }
+}
+
+impl Older {
+    fn put(&mut self, packet_id: u16, slot: Slot, order: u64, is_sent: bool) {
+        self.last_order = self.last_order.max(order);
+        self.by_id.insert(packet_id, Overtaken { order, is_sent, slot });
+        if !is_sent {
+            self.again.push_back(packet_id);
+        }
+    }
+
+    /// All of it is to be sent on a new connection, in the order in which it was sent [MQTT-4.6.0-1].
+    fn send_again(&mut self) {
+        self.by_id.values_mut().for_each(|one| one.is_sent = false);
+        let mut again: Vec<_> = self.by_id.iter().map(|(id, one)| (one.order, *id)).collect();
+        again.sort_unstable();
+        self.again = again.into_iter().map(|(_, id)| id).collect();
+    }
+
+    /// The next that is to be sent again; one that is still to be read stays the next.
+    fn poll_again(&mut self) -> Option<(PacketId, &Slot)> {
+        let id = *self.again.front()?;
+        let one = self.by_id.get_mut(&id)?;
+        if !matches!(one.slot, Slot::Awaited(_)) {
+            one.is_sent = true;
+            self.again.pop_front();
+        }
+        Some((PacketId::new(id)?, &one.slot))
+    }
+
+    /// The delivery with this id, if it was sent on the connection of now.
+    fn sent_mut(&mut self, packet_id: PacketId) -> Option<&mut Slot> {
+        let one = self.by_id.get_mut(&packet_id.value())?;
+        (one.is_sent && !matches!(one.slot, Slot::Free)).then_some(&mut one.slot)
     }
 }
 
@@ -616,6 +758,150 @@ mod tests {
             }
             assert!(seen.iter().all(|id| *id != 0));
             assert_eq!(seen.iter().collect::<std::collections::HashSet<_>>().len(), seen.len());
+        }
+    }
+
+    /// Deliveries in flight by id, in the order of sending, as a client sees them.
+    #[derive(Default)]
+    struct Client {
+        held: Vec<(u16, u64)>,
+        ids: std::collections::HashSet<u16>,
+    }
+
+    impl Client {
+        fn receive(&mut self, event: &Event) {
+            let id = event.packet_id.unwrap().value();
+            assert!(id != 0 && self.ids.insert(id), "id {id} is in use [MQTT-2.2.1-4]");
+            self.held.push((id, event.publication.id.0));
+        }
+
+        /// Acknowledges the delivery at this place of `held`.
+        fn acknowledge(&mut self, at: usize, inflight: &mut Inflight) {
+            let (id, number) = self.held.remove(at);
+            self.ids.remove(&id);
+            let progress = inflight.handle_acknowledgement(step(id, AcknowledgeStep::Acknowledged));
+            assert_eq!(progress, Progress::Done(PublicationId(number), Source::Other));
+            assert_eq!(inflight.handle_acknowledgement(step(id, AcknowledgeStep::Acknowledged)), Progress::Unknown);
+        }
+    }
+
+    fn numbered(number: u64) -> Owed {
+        let mut owed = owed(Qos::AtLeastOnce);
+        Arc::get_mut(&mut owed.publication).unwrap().id = PublicationId(number);
+        owed
+    }
+
+    fn roomy() -> Limits {
+        Limits { max_outbox_bytes: usize::MAX, ..Limits::default() }
+    }
+
+    /// Sends `count` deliveries through a window, of which those that `keeps` names are never acknowledged.
+    fn overtake(window: u16, count: u64, keeps: impl Fn(u64) -> bool) -> (Inflight, Client) {
+        let limits = roomy();
+        let (mut inflight, mut client) = (Inflight::new(window), Client::default());
+        for number in 1..=count {
+            let sent = inflight.offer(numbered(number), true, &limits);
+            client.receive(&sent.expect("there is room in the window"));
+            if !keeps(number) {
+                client.acknowledge(client.held.len() - 1, &mut inflight);
+            }
+        }
+        (inflight, client)
+    }
+
+    #[test]
+    fn deliveries_that_stay_unacknowledged_stop_nothing() {
+        for keeps in [1, 7, 20_000, 65_500] {
+            let (mut inflight, mut client) = overtake(100, 140_000, |number| number % 65_535 == keeps);
+            assert_eq!((inflight.active(), client.held.len()), if keeps < 8_000 { (3, 3) } else { (2, 2) });
+            assert!(inflight.slots.len() <= OVERTAKEN_AT, "what is over is not kept");
+            while !client.held.is_empty() {
+                client.acknowledge(0, &mut inflight);
+            }
+            assert_eq!((inflight.active(), inflight.active_bytes), (0, 0));
+            assert!(inflight.older.is_none());
+        }
+    }
+
+    #[test]
+    fn a_window_of_all_ids_holds_half_of_them() {
+        let (mut inflight, mut client) =
+            overtake(u16::MAX, 110_000, |number| number % 3 == 0 && number / 3 < MAX_IN_FLIGHT as u64);
+        assert_eq!(client.held.len(), MAX_IN_FLIGHT - 1);
+        let limits = roomy();
+        client.receive(&inflight.offer(numbered(110_001), true, &limits).expect("there is room for one"));
+        assert!(inflight.offer(numbered(110_002), true, &limits).is_none(), "there is room for none");
+    }
+
+    #[test]
+    fn what_was_overtaken_is_sent_again_first_and_in_order() {
+        let limits = Limits::default();
+        let (mut inflight, client) = overtake(10, 150_000, |number| matches!(number, 5 | 70_000 | 149_999 | 150_000));
+        inflight.offer(numbered(150_001), false, &limits);
+        inflight.reconnect(10);
+        assert!(!inflight.is_next(&limits));
+        let mut again = Vec::new();
+        while let Some(Next::Publish(event)) = inflight.poll_next(0, &limits) {
+            again.push((event.packet_id.unwrap().value(), event.publication.id.0, event.duplicate));
+        }
+        let expected = client.held.iter().map(|(id, number)| (*id, *number, true));
+        assert_eq!(again[..4], expected.collect::<Vec<_>>());
+        assert_eq!((again.len(), again[4].1, again[4].2), (5, 150_001, false));
+    }
+
+    #[test]
+    fn ids_of_an_earlier_process_are_passed_over() {
+        let limits = Limits::default();
+        let mut inflight = Inflight::new(10);
+        inflight.restore_first(PacketId::new(65_534).unwrap());
+        for (id, event) in [(65_534, 11), (2, 13), (40_000, 7)] {
+            inflight.restore_begun(PacketId::new(id).unwrap(), EventId::new(event).unwrap(), Begun::Received);
+        }
+        inflight.reconnect(10);
+        let again: Vec<_> = std::iter::from_fn(|| id(inflight.poll_next(0, &limits))).collect();
+        assert_eq!(again, [40_000, 65_534, 2], "in the order of the events");
+        let next = inflight.offer(owed(Qos::ExactlyOnce), true, &limits).unwrap();
+        assert_eq!(next.packet_id, PacketId::new(3));
+    }
+
+    proptest::proptest! {
+        /// Whatever is acknowledged in whatever order, over reconnects: no id twice, nothing lost, no standstill.
+        #[test]
+        fn any_order_of_acknowledgements(
+            window in 1_u16..400,
+            steps in proptest::collection::vec((0_u8..40, 0_usize..10_000), 1..4_000),
+        ) {
+            let limits = Limits::default();
+            let (mut inflight, mut client, mut number) = (Inflight::new(window), Client::default(), 0);
+            for (what, which) in steps {
+                match what {
+                    0 => {
+                        inflight.reconnect(window);
+                        let before = std::mem::take(&mut client.held);
+                        client.ids.clear();
+                        while let Some(Next::Publish(event)) = inflight.poll_next(0, &limits) {
+                            client.receive(&event);
+                        }
+                        assert_eq!(client.held, before);
+                    }
+                    1..25 => {
+                        number += 1;
+                        let event = inflight.offer(numbered(number), true, &limits);
+                        assert_eq!(event.is_some(), client.held.len() < usize::from(window));
+                        match event {
+                            Some(event) => client.receive(&event),
+                            None => { inflight.queue.clear(); inflight.queue_bytes = 0; }
+                        }
+                    }
+                    // Mostly the newest, so that the others are overtaken.
+                    _ if !client.held.is_empty() => {
+                        let last = client.held.len() - 1;
+                        let at = if which % 50 == 0 { which % client.held.len() } else { last };
+                        client.acknowledge(at, &mut inflight);
+                    }
+                    _ => {}
+                }
+            }
         }
     }
 
