@@ -456,7 +456,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
-    use crate::gate::Origin;
+    use crate::gate::{Origin, RequestIds};
     use crate::model::{Command, Limits, Reason, SessionId};
     use crate::net::transport::Stream;
 
@@ -510,6 +510,7 @@ mod tests {
             allow_anonymous: true,
             refused_filters: Vec::new(),
             server_reference: None,
+            request_ids: RequestIds::Any,
             has_history: true,
         }
     }

@@ -8,9 +8,10 @@ use crate::wire::mqtt::{Error, PacketType, Peer, ReasonCode, UserProperties, Ver
 /// [MQTT-3.14.2-1]).
 pub fn code_of(reason: Reason, packet: PacketType) -> ReasonCode {
     let code = match (reason, packet) {
-        (Reason::InvalidTopic | Reason::UnfitCharacter(_) | Reason::ReservedName(_), PacketType::SubAck | PacketType::UnsubAck) => {
-            ReasonCode::TopicFilterInvalid
-        }
+        (
+            Reason::InvalidTopic | Reason::UnfitCharacter(_) | Reason::ReservedName(_),
+            PacketType::SubAck | PacketType::UnsubAck,
+        ) => ReasonCode::TopicFilterInvalid,
         (reason, _) => general_code_of(reason),
     };
     if code.is_legal_in(packet, Version::V5, Peer::Server) {

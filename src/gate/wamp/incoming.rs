@@ -32,12 +32,12 @@ impl WampGate {
             Message::Subscribe { request, options, topic } => self.handle_subscribe(*request, options, topic, output),
             Message::Unsubscribe { request, subscription } => {
                 let entry = UnsubscribeEntry::Subscription(*subscription);
-                self.give_up(RequestKind::Unsubscribe, *request, subscription.0, entry, output);
+                self.handle_give_up(RequestKind::Unsubscribe, *request, subscription.0, entry, output);
             }
             Message::Register { request, options, procedure } => self.handle_register(*request, options, procedure, output),
             Message::Unregister { request, registration } => {
                 let entry = UnsubscribeEntry::Registration(*registration);
-                self.give_up(RequestKind::Unregister, *request, registration.0, entry, output);
+                self.handle_give_up(RequestKind::Unregister, *request, registration.0, entry, output);
             }
             Message::Call { request, options, procedure, payload } => {
                 self.handle_call(*request, options, procedure, take(payload), output);
@@ -102,7 +102,7 @@ impl WampGate {
         }
     }
 
-    fn give_up(&mut self, kind: RequestKind, request: RequestId, id: u64, entry: UnsubscribeEntry, output: &mut Output) {
+    fn handle_give_up(&mut self, kind: RequestKind, request: RequestId, id: u64, entry: UnsubscribeEntry, output: &mut Output) {
         if self.open(kind, request, About::Name(id.to_string().into()), output) {
             output.commands.push(Command::Unsubscribe { request, entries: vec![entry] });
         }

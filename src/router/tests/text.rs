@@ -311,6 +311,11 @@ fn reason_text(reason: Reason) -> String {
         Reason::NoSpace => "no-space",
         Reason::StorageFailed => "storage-failed",
         Reason::NoHistory => "no-history",
+        Reason::NoSuchToken => "no-such-token",
+        Reason::NotALock => "not-a-lock",
+        Reason::UnfitCharacter(character) => return format!("unfit-character {:x}", u32::from(character)),
+        Reason::ReservedName(root) => return format!("reserved-name {root}"),
+        Reason::WrongValue(name, must_be) => return format!("wrong-value {name} {must_be}"),
         Reason::HistoryTooOld(oldest) => return format!("history-too-old {}", oldest.value()),
         Reason::Internal => "internal",
     };
