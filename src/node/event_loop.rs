@@ -23,8 +23,8 @@ use crate::model::{ConnectionId, Delivery, Limits, Publication, Reason};
 use crate::net::clock::{instant_of, now_ms};
 use crate::net::outbox::Outbox;
 use crate::net::{Input, Realm};
-use crate::router::effect::Draft;
-use crate::router::{Census, Counters, Effect, Router};
+use crate::router::Draft;
+use crate::router::{Counters, Effect, RealmSizes, Router};
 use crate::store::Error;
 
 /// One thing for a realm to handle.
@@ -180,8 +180,8 @@ impl EventLoop {
     }
 
     /// Sizes and counters now.
-    pub fn census(&self) -> (Census, Counters) {
-        self.look(|core| (core.router.census(), core.router.counters()))
+    pub fn sizes(&self) -> (RealmSizes, Counters) {
+        self.look(|core| (core.router.sizes(), core.router.counters()))
     }
 
     /// Connections that have joined and not left.
@@ -463,7 +463,7 @@ mod tests {
             let (realm, is_over) = (realm.clone(), is_over.clone());
             move || {
                 while !is_over.load(Ordering::Relaxed) {
-                    realm.census();
+                    realm.sizes();
                 }
             }
         });

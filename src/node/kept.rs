@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::state::{Entry, encode};
 use crate::model::EventId;
-use crate::router::state::{Piece, PieceKey};
+use crate::router::{Piece, PieceKey};
 use crate::store::Projections;
 
 /// Retained messages that are kept together, without waiting for anything else.

@@ -9,7 +9,7 @@ use crate::cluster::segment::SyncToken;
 use crate::cluster::solo::{Refusal, Restored, Room, Solo, SoloEffect, SoloLimits, Write};
 use crate::model::record::Ticket;
 use crate::model::{EventId, Item, Reason};
-use crate::router::effect::Draft;
+use crate::router::Draft;
 
 /// A line with less is short, by [`Item::weight_bytes`].
 const SHORT_BYTES: u64 = 4 << 20;
@@ -260,6 +260,7 @@ fn reason_of(refusal: Refusal) -> Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::record::Kind;
     use crate::model::{Payload, Publication, Qos, Topic};
 
     /// A line over a disk that does what it is told.
@@ -271,7 +272,7 @@ mod tests {
     fn draft(bytes: usize) -> Draft {
         let payload = Payload::Bytes(vec![b'x'; bytes].into());
         let publication = Publication::new(Topic::from_mqtt("t").unwrap(), payload, Qos::AtLeastOnce);
-        Draft::publication(Arc::new(publication), None)
+        Draft::publication(Kind::PUBLICATION, Arc::new(publication), None)
     }
 
     fn weight(bytes: usize) -> u64 {

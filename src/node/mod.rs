@@ -133,7 +133,7 @@ fn status(config: &Config, realms: &Arc<Realms>, census: &Arc<Census>) -> Status
             ..StatusSnapshot::default()
         };
         for (name, realm) in realms.all() {
-            let (sizes, counters) = realm.census();
+            let (sizes, counters) = realm.sizes();
             snapshot.messages_in += counters.published;
             snapshot.messages_out += counters.delivered;
             snapshot.realms.push(RealmStatus {

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use super::event_loop::EventLoop;
 use crate::model::query::{Page, Query, ReadTicket};
 use crate::model::{Encoding, Payload, Reason, Record};
-use crate::router::effect::ReadForm;
+use crate::router::ReadForm;
 use crate::store::Error;
 use crate::store::disk::OsDisk;
 use crate::store::log::Reader;

@@ -11,7 +11,7 @@ use crate::cluster::segment::{DedupKey, Incarnation};
 use crate::cluster::solo::{Restored, SoloLimits, SoloState};
 use crate::model::{EventId, Limits, Record};
 use crate::router::Router;
-use crate::router::state::{Piece, PieceKey};
+use crate::router::{Piece, PieceKey};
 use crate::store::codec;
 use crate::wire::payload;
 

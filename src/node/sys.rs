@@ -32,7 +32,7 @@ pub async fn publish_figures(realms: Arc<Realms>, census: Arc<Census>) {
         published.retain(|name, _| realms.iter().any(|(realm, _)| realm == name));
         for (name, realm) in realms {
             let last = published.entry(name.clone()).or_default();
-            let own = state_of(&format!("$SYS/realm/{}", level_of(&name)), &realm.census());
+            let own = state_of(&format!("$SYS/realm/{}", level_of(&name)), &realm.sizes());
             for (topic, value) in figures_of_all.iter().chain(&own) {
                 if last.get(topic) == Some(value) {
                     continue;
@@ -72,9 +72,9 @@ impl Figures {
             ("$SYS/broker/version".into(), concat!("corsac version ", env!("CARGO_PKG_VERSION")).into()),
             ("$SYS/broker/uptime".into(), format!("{} seconds", uptime.as_secs())),
         ];
-        let (mut sizes, mut counters) = (router::Census::default(), router::Counters::default());
+        let (mut sizes, mut counters) = (router::RealmSizes::default(), router::Counters::default());
         for (_, realm) in realms.all() {
-            let (realm_sizes, realm_counters) = realm.census();
+            let (realm_sizes, realm_counters) = realm.sizes();
             sizes.add(&realm_sizes);
             counters.add(&realm_counters);
         }
@@ -121,7 +121,7 @@ impl Figures {
 }
 
 /// The figures that the process and each of its realms have alike.
-fn state_of(prefix: &str, (sizes, counters): &(router::Census, router::Counters)) -> Vec<(String, String)> {
+fn state_of(prefix: &str, (sizes, counters): &(router::RealmSizes, router::Counters)) -> Vec<(String, String)> {
     let figures = [
         ("clients/total", sizes.sessions as u64),
         ("clients/connected", sizes.connected as u64),

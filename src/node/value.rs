@@ -2,7 +2,7 @@
 use serde_json::{Value, json};
 
 use crate::model::{Encoding, Payload, Publication};
-use crate::router::condition::MAX_VALUE_BYTES;
+use crate::router::MAX_VALUE_BYTES;
 use crate::wire::payload;
 
 /// The one argument, or the list or the dictionary of several (MAPPING.md, Payloads); `None` for what is too long to be compared.

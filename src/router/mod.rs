@@ -1,458 +1,341 @@
 //! One realm as a plain value: commands in, effects out; it knows no socket, no clock and no protocol bytes.
-pub mod append;
-pub mod backlog;
-pub mod broker;
-pub mod condition;
-pub mod dealer;
-pub mod dedup;
-pub mod deliver;
-pub mod durable;
-pub mod effect;
-pub mod history;
-pub mod inflight;
-pub mod invocation;
-pub mod lifecycle;
-pub mod lock;
-pub mod lock_change;
+//!
+//! Inner floors, of which none knows one above it: `base` and `matcher` (nouns), the closed parts (`session`, `broker`, `dealer`,
+//! `lock`, `queue`, `retained`), `waiting` and `realm` (all parts side by side), `flow` (verbs over several parts), `procedure` (the
+//! router's own procedures), and this file: an input goes to one flow, then what that left to be done is done.
+mod base;
+mod broker;
+mod dealer;
+mod flow;
+mod lock;
 pub mod matcher;
-pub mod own;
-pub mod past;
-pub mod queue;
-pub mod random;
-pub mod read;
-pub mod replay;
-pub mod retained;
-pub mod selected;
-pub mod session;
-pub mod state;
-pub mod subscribe;
+mod procedure;
+mod queue;
+mod realm;
+mod retained;
+mod session;
 #[cfg(test)]
-pub mod tests;
-pub mod timers;
-pub mod topic_calls;
-pub mod will;
+mod tests;
+mod waiting;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use foldhash::fast::FixedState;
 
-pub use effect::Effect;
+pub use base::context::Counters;
+pub use base::effect::{Draft, DraftBody, Effect, ReadForm};
+pub use base::piece::{Piece, PieceKey};
+pub use lock::{MAX_VALUE_BYTES, ReadValue};
+pub use realm::RealmSizes;
 
-use crate::model::command::{Acknowledge, AcknowledgeStep, Acknowledgement, Protocol, PublishOptions};
-use crate::model::delivery::Taken;
 use crate::model::names;
 use crate::model::payload::ToArgs;
-use crate::model::record::StoreRule;
+use crate::model::query::{Page, ReadTicket};
+use crate::model::record::{StoreRule, Ticket};
 use crate::model::{
-    Command, ConnectionId, Delivery, Encoding, EventId, Item, Limits, PacketId, Payload, Publication, PublicationId, Qos, Reason,
-    SessionId, Topic,
+    Command, ConnectionId, Delivery, Encoding, EventId, Limits, Payload, Publication, Qos, Reason, Record, Topic,
 };
-use append::Appends;
-use broker::Broker;
-use condition::Conditions;
-use dealer::Dealer;
-use inflight::{Next, Progress};
-use invocation::Pending;
-use lifecycle::Due;
-use queue::Desk;
-use random::Random;
-use read::Reads;
-use retained::Retained;
-use selected::Selected;
-use session::{Repeats, SessionKey, Sessions};
-use slab::Slab;
-use smallvec::SmallVec;
-use state::Changes;
-use timers::{TimerKey, Timers};
-
-/// What a realm counts; read by the status page and `$SYS`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counters {
-    /// Publications accepted.
-    pub published: u64,
-    /// Events sent towards connections.
-    pub delivered: u64,
-    /// Deliveries lost at the bound of a session's queue.
-    pub dropped: u64,
-}
-
-impl Counters {
-    /// Adds those of another realm.
-    pub fn add(&mut self, more: &Counters) {
-        self.published += more.published;
-        self.delivered += more.delivered;
-        self.dropped += more.dropped;
-    }
-}
+use base::context::Consequence;
+use base::key::SessionKey;
+use base::reads::{Purpose, Reader};
+use flow::{
+    answer, append, due, locks, order, pieces, place, publish, replay, restart, route, session as sessions, subscribe, wills,
+    window,
+};
+use procedure::history;
+use realm::Realm;
 
 /// One realm: its sessions, subscriptions, retained messages and registrations.
 #[derive(Debug)]
 pub struct Router {
-    now_ms: u64,
-    limits: Limits,
-    random: Random,
-    sessions: Sessions,
-    broker: Broker,
-    dealer: Dealer,
-    pending: Slab<Pending>,
-    retained: Retained,
-    /// Retained messages of the router's own (`$SYS`), which take no place from those of clients.
-    own_retained: Retained,
-    appends: Appends,
-    /// Sessions with acknowledgements that are not on record.
-    progressed: Vec<SessionKey>,
-    checkpoint_timer: Option<TimerKey>,
-    /// What is stored can be read.
-    has_history: bool,
-    store_rules: Vec<StoreRule>,
-    reads: Reads,
-    selections: Slab<Selected>,
-    to_args: ToArgs,
-    queues: Desk,
-    conditions: Conditions,
-    changes: Changes,
-    /// Wills on record, by session.
-    wills: BTreeMap<SessionId, Item>,
-    /// Sessions of an earlier process whose wills are due.
-    due_wills: Vec<SessionKey>,
-    /// While pieces of state are restored: events that are owed through shared subscriptions.
-    restoring: HashMap<EventId, Arc<Publication>, FixedState>,
-    timers: Timers<Due>,
-    /// Every connection is told to end once nothing waits for its place in the history.
-    is_stopping: bool,
-    effects: VecDeque<Effect>,
-    counters: Counters,
+    realm: Realm,
 }
 
 impl Router {
     /// An empty realm; `seed` is all the chance it will ever have.
     pub fn new(limits: Limits, seed: u64) -> Self {
-        Router {
-            now_ms: 0,
-            limits,
-            random: Random::new(seed),
-            sessions: Sessions::default(),
-            broker: Broker::default(),
-            dealer: Dealer::default(),
-            pending: Slab::new(),
-            retained: Retained::default(),
-            own_retained: Retained::default(),
-            appends: Appends::default(),
-            progressed: Vec::new(),
-            checkpoint_timer: None,
-            has_history: false,
-            store_rules: Vec::new(),
-            reads: Reads::default(),
-            selections: Slab::new(),
-            to_args: |payload, _, _| payload.clone(),
-            queues: Desk::default(),
-            conditions: Conditions::default(),
-            changes: Changes::default(),
-            wills: BTreeMap::new(),
-            due_wills: Vec::new(),
-            restoring: HashMap::default(),
-            timers: Timers::new(),
-            is_stopping: false,
-            effects: VecDeque::new(),
-            counters: Counters::default(),
-        }
+        Router { realm: realm::empty(limits, seed) }
     }
 
     /// Takes one command of a connection. `now_ms`: milliseconds since the Unix epoch, never running backwards.
     pub fn handle(&mut self, connection: ConnectionId, command: Command, now_ms: u64) {
-        self.now_ms = self.now_ms.max(now_ms);
+        self.realm.cx.note_time(now_ms);
         if let Command::Open(open) = command {
-            return self.open(connection, *open);
+            sessions::open(&mut self.realm, connection, *open);
+            return self.finish();
         }
         // Commands behind a refused open, or behind the end, find no session: nobody waits for an answer.
-        let Some(key) = self.sessions.of_connection(connection) else { return };
-        if let Some(command) = self.put_behind(key, connection, command) {
+        let Some(key) = self.realm.sessions.of_connection(connection) else { return };
+        if let Some(command) = order::admit(&mut self.realm, key, connection, command) {
             self.handle_command(key, connection, command);
         }
+        self.finish();
     }
 
     fn handle_command(&mut self, key: SessionKey, connection: ConnectionId, command: Command) {
-        match self.record_of(key, &command) {
-            Some((kind, body)) => self.append_command(key, connection, command, kind, body),
+        match order::record_of(&self.realm, key, &command) {
+            Some((kind, body)) => append::append_command(&mut self.realm, key, connection, command, kind, body),
             None => self.carry_out(key, connection, command),
         }
     }
 
     fn carry_out(&mut self, key: SessionKey, connection: ConnectionId, command: Command) {
+        let realm = &mut self.realm;
         match command {
             Command::Open(_) => {}
             Command::Publish { publication, acknowledge, options } => {
-                self.handle_publish(key, connection, publication, acknowledge, options);
+                publish::handle_publish(realm, key, connection, publication, acknowledge, options);
             }
             Command::Refuse { acknowledge, reason } => {
-                if self.accept(key, connection, acknowledge, 0) {
-                    self.acknowledge(key, connection, acknowledge, Err(reason));
+                if answer::accept(realm, key, connection, acknowledge, 0) {
+                    answer::acknowledge(realm, key, connection, acknowledge, Err(reason));
                 }
             }
-            Command::Fail { kind, request, reason } => self.deliver(connection, Delivery::Failed(kind, request, reason)),
-            Command::Subscribe { request, entries } => self.subscribe(key, connection, request, entries),
-            Command::Unsubscribe { request, entries } => self.unsubscribe(key, connection, request, &entries),
-            Command::Acknowledge(steps) => self.handle_acknowledgements(key, connection, &steps),
-            Command::Release(packet_id) => self.handle_release(key, connection, packet_id),
-            Command::Call(call) => self.handle_call(key, connection, *call),
-            Command::Cancel { request, mode } => self.handle_cancel(key, request, mode),
-            Command::Yield(answer) => self.handle_yield(key, connection, *answer),
-            Command::Close(close) => self.close(key, close),
-            Command::Lost(reason) => self.lose(key, reason),
+            Command::Fail { kind, request, reason } => realm.cx.tell(connection, Delivery::Failed(kind, request, reason)),
+            Command::Subscribe { request, entries } => subscribe::subscribe(realm, key, connection, request, entries),
+            Command::Unsubscribe { request, entries } => subscribe::unsubscribe(realm, key, connection, request, &entries),
+            Command::Acknowledge(steps) => window::handle_acknowledgements(realm, key, connection, &steps),
+            Command::Release(packet_id) => answer::handle_release(realm, key, connection, packet_id),
+            Command::Call(call) => procedure::handle_call(realm, key, connection, *call),
+            Command::Cancel { request, mode } => flow::call::handle_cancel(realm, key, request, mode),
+            Command::Yield(answer) => flow::call::handle_yield(realm, key, connection, *answer),
+            Command::Close(close) => sessions::close(realm, key, close),
+            Command::Lost(reason) => sessions::lose(realm, key, reason),
+        }
+    }
+
+    /// Does what the input has left to be done, and looks whether the realm may stop.
+    fn finish(&mut self) {
+        if !self.realm.cx.is_done() {
+            self.carry_on();
+        }
+        if self.realm.cx.is_stopping {
+            sessions::continue_shut_down(&mut self.realm);
+        }
+    }
+
+    /// What follows from a consequence is done before the next one.
+    fn carry_on(&mut self) {
+        let mut line = Vec::new();
+        self.realm.cx.take_consequences(&mut line);
+        while let Some(next) = line.pop() {
+            match next {
+                Consequence::End(key, reason) => sessions::end_connection(&mut self.realm, key, reason),
+                Consequence::Carry(key, connection, command) => self.carry_out(key, connection, command),
+                Consequence::Follow(from, followers) => place::follow(&mut self.realm, from, followers),
+                Consequence::Continue(key) => {
+                    if let Some((connection, command)) = order::next_deferred(&mut self.realm, key) {
+                        self.handle_command(key, connection, command);
+                        self.realm.cx.then(Consequence::Continue(key));
+                    }
+                }
+                Consequence::Advance(topic) => locks::advance(&mut self.realm, &topic),
+            }
+            self.realm.cx.take_consequences(&mut line);
         }
     }
 
     /// What is due at `now_ms`.
     pub fn handle_timeout(&mut self, now_ms: u64) {
-        self.now_ms = self.now_ms.max(now_ms);
-        while let Some(due) = self.timers.pop_due(self.now_ms) {
-            self.handle_due(due);
+        self.realm.cx.note_time(now_ms);
+        while let Some(due) = self.realm.cx.timers.pop_due(self.realm.cx.now_ms) {
+            due::handle_due(&mut self.realm, due);
+            self.finish();
         }
+    }
+
+    /// What was asked for under this ticket is in the history as `id`, at `time_ms` (milliseconds since the Unix epoch). A
+    /// duplicate was there before, under this id: it is acknowledged and goes to nobody. Tickets come back in their order.
+    pub fn handle_appended(&mut self, ticket: Ticket, id: EventId, time_ms: u64, is_duplicate: bool) {
+        place::handle_appended(&mut self.realm, ticket, id, time_ms, is_duplicate);
+        self.finish();
+    }
+
+    /// What was asked for under this ticket could not be stored: nobody gets it, and its publisher is told why.
+    pub fn handle_append_refused(&mut self, ticket: Ticket, reason: Reason) {
+        place::handle_append_refused(&mut self.realm, ticket, reason);
+        self.finish();
+    }
+
+    /// The page that was asked for under this ticket, or why there is none. Pages come back in any order.
+    pub fn handle_history(&mut self, ticket: ReadTicket, page: Result<Page, Reason>) {
+        let realm = &mut self.realm;
+        // Nobody waits for the page of a session that has ended.
+        let reader = realm.reads.take(ticket).filter(|reader| realm.sessions.at(reader.session).is_some());
+        let Some(Reader { session: key, purpose }) = reader else { return };
+        match purpose {
+            Purpose::Call => history::handle_call_page(realm, key, ticket, page),
+            Purpose::Past(selection) => replay::handle_past_page(realm, key, selection, ticket, page),
+            Purpose::Backlog => window::handle_backlog_page(realm, key, ticket, page),
+            Purpose::Probe => subscribe::handle_probe(realm, key, page.map(|_| ())),
+        }
+        self.finish();
     }
 
     /// The outbox has passed the `Delivery::Paused` of this connection: more of a long answer may follow.
     pub fn handle_outbox_drained(&mut self, connection: ConnectionId) {
-        if let Some(key) = self.sessions.of_connection(connection) {
-            self.continue_replay(key);
+        if let Some(key) = self.realm.sessions.of_connection(connection) {
+            replay::continue_replay(&mut self.realm, key);
+            self.finish();
         }
     }
 
     /// Events for this connection were lost at the bound of its outbox: subscribers of `corsac.session.on_slow` are told
     /// the session and how many, the figures count them.
     pub fn handle_outbox_overrun(&mut self, connection: ConnectionId, dropped: u64) {
-        self.counters.dropped += dropped;
-        let Some(session) = self.sessions.of_connection(connection).and_then(|key| self.sessions.at(key)) else { return };
+        let realm = &mut self.realm;
+        realm.cx.counters.dropped += dropped;
+        let Some(session) = realm.sessions.of_connection(connection).and_then(|key| realm.sessions.at(key)) else { return };
         let args = format!("[{},{dropped}]", session.id).into();
         let payload = Payload::Args { encoding: Encoding::Json, args, kwargs: Bytes::new() };
         if let Ok(topic) = Topic::from_mqtt(names::ON_SLOW) {
-            self.publish(None, Arc::new(Publication::new(topic, payload, Qos::AtMostOnce)), None);
+            route::publish(realm, None, Arc::new(Publication::new(topic, payload, Qos::AtMostOnce)), None);
         }
     }
 
     /// The next effect, in order.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        let effect = self.effects.pop_front()?;
-        self.counters.delivered += u64::from(matches!(effect, Effect::Deliver(_, Delivery::Event(_))));
+        let effect = self.realm.cx.effects.pop_front()?;
+        self.realm.cx.counters.delivered += u64::from(matches!(effect, Effect::Deliver(_, Delivery::Event(_))));
         Some(effect)
     }
 
     /// When `handle_timeout` is next needed.
     pub fn poll_timeout(&self) -> Option<u64> {
-        self.timers.next_ms()
+        self.realm.cx.timers.next_ms()
     }
 
     /// Publishes in the router's own name (`$SYS`, meta events).
     pub fn publish_own(&mut self, publication: Publication, now_ms: u64) {
-        self.now_ms = self.now_ms.max(now_ms);
-        self.publish(None, Arc::new(publication), None);
+        self.realm.cx.note_time(now_ms);
+        route::publish(&mut self.realm, None, Arc::new(publication), None);
+    }
+
+    /// The router stops: wills are published while there is somebody to read them, then every connection ends.
+    pub fn shut_down(&mut self, now_ms: u64) {
+        self.realm.cx.note_time(now_ms);
+        sessions::shut_down(&mut self.realm);
+        self.finish();
+    }
+
+    /// A record of the history that was there before this process: brings the realm's state to what it was behind it. Records
+    /// come in the order of ids, all of them, before any command. Which client retained a message is not on record: No Local does
+    /// not see it.
+    pub fn handle_replayed(&mut self, record: &Record) {
+        restart::handle_replayed(&mut self.realm, record);
+    }
+
+    /// Everything is read: sessions wait for their clients, from when those left, or from now if the process ended first.
+    pub fn finish_replay(&mut self, now_ms: u64) {
+        self.realm.cx.note_time(now_ms);
+        restart::finish_replay(&mut self.realm);
+    }
+
+    /// The process before this one ended at this place in the history, and all its connections with it. Before anything that this
+    /// process asks for has its place.
+    pub fn handle_gone(&mut self, id: EventId, time_ms: u64) {
+        place::handle_gone(&mut self.realm, id, time_ms);
+        wills::publish_earlier_wills(&mut self.realm);
+        self.finish();
+    }
+
+    /// True while something that this connection sent waits for its place in the history.
+    pub fn is_owed(&self, connection: ConnectionId) -> bool {
+        let session = self.realm.sessions.of_connection(connection).and_then(|key| self.realm.sessions.at(key));
+        session.is_some_and(|session| !session.owed.is_settled())
+    }
+
+    /// Which publications get a place in the history, where that is not decided by whether they are acknowledged.
+    pub fn store_by(&mut self, rules: Vec<StoreRule>) {
+        self.realm.store_rules = rules;
+    }
+
+    /// From now on there is a history to read: sessions that stay need no copies of it.
+    pub fn keep_history(&mut self) {
+        self.realm.has_history = true;
+    }
+
+    /// Hands the conversion of payloads to the router, which looks into the bodies of events with it (MAPPING.md, `filter`). Without
+    /// it what is not JSON arguments already fits no pattern.
+    pub fn convert_with(&mut self, to_args: ToArgs) {
+        self.realm.to_args = to_args;
+    }
+
+    /// Has the values of topics read in this way, which knows more than JSON.
+    pub fn read_values_with(&mut self, read: ReadValue) {
+        self.realm.locks.read = read;
+    }
+
+    /// From now on changes of pieces are noted, for [`Router::take_changes`].
+    pub fn track_changes(&mut self) {
+        pieces::track_changes(&mut self.realm);
+    }
+
+    /// No piece is kept yet.
+    pub fn note_all_changed(&mut self) {
+        pieces::note_all_changed(&mut self.realm);
+    }
+
+    /// How many retained messages have changed.
+    pub fn changed_retained(&self) -> usize {
+        pieces::changed_retained(&self.realm)
+    }
+
+    /// How many other pieces have changed, about.
+    pub fn changed(&self) -> usize {
+        pieces::changed(&self.realm)
+    }
+
+    /// So many of the retained messages that have changed. They may be kept before all other pieces: whatever a record before the
+    /// last has retained gives way to what is read behind it.
+    pub fn take_changed_retained(&mut self, count: usize) -> Vec<(PieceKey, Option<Piece>)> {
+        pieces::take_changed_retained(&mut self.realm, count)
+    }
+
+    /// The pieces that have changed since the last time, as they are now; `None` is no more.
+    pub fn take_changes(&mut self) -> Vec<(PieceKey, Option<Piece>)> {
+        pieces::take_changes(&mut self.realm)
+    }
+
+    /// The last event whose effect is in the pieces.
+    pub fn as_of(&self) -> Option<EventId> {
+        self.realm.reads.last_id()
+    }
+
+    /// Every piece there is, by key.
+    pub fn pieces(&self) -> Vec<PieceKey> {
+        pieces::pieces(&self.realm)
+    }
+
+    /// What a piece is now; `None` if there is none.
+    pub fn piece(&mut self, key: &PieceKey) -> Option<Piece> {
+        pieces::piece(&mut self.realm, key)
+    }
+
+    /// Puts a piece in its place, into a realm without connections, before any record is read. Pieces come in the order of their
+    /// keys' bytes. `None` if it says nothing that is known here.
+    pub fn restore(&mut self, key: &PieceKey, piece: &Piece) -> Option<()> {
+        pieces::restore(&mut self.realm, key, piece)
+    }
+
+    /// All pieces are those of a realm whose last event was this, at that time (milliseconds since the Unix epoch).
+    pub fn resume_behind(&mut self, last: EventId, time_ms: u64) {
+        pieces::resume_behind(&mut self.realm, last, time_ms);
     }
 
     /// Counters since the realm exists.
     pub fn counters(&self) -> Counters {
-        self.counters
+        self.realm.cx.counters
     }
 
     /// Sizes of the realm now.
-    pub fn census(&self) -> Census {
-        Census {
-            sessions: self.sessions.len(),
-            connected: self.sessions.connected(),
-            subscriptions: self.broker.len(),
-            registrations: self.dealer.len(),
-            retained: self.retained.len(),
+    pub fn sizes(&self) -> RealmSizes {
+        RealmSizes {
+            sessions: self.realm.sessions.len(),
+            connected: self.realm.sessions.connected(),
+            subscriptions: self.realm.broker.len(),
+            registrations: self.realm.dealer.len(),
+            retained: self.realm.retained.len(),
         }
-    }
-
-    fn deliver(&mut self, connection: ConnectionId, delivery: Delivery) {
-        self.effects.push_back(Effect::Deliver(connection, delivery));
-    }
-
-    fn handle_publish(
-        &mut self,
-        key: SessionKey,
-        connection: ConnectionId,
-        publication: Arc<Publication>,
-        acknowledge: Acknowledge,
-        mut options: Option<Box<PublishOptions>>,
-    ) {
-        let is_qos_2 = matches!(acknowledge, Acknowledge::ExactlyOnce(_) | Acknowledge::ExactlyOnceAgain(_));
-        let fingerprint = if is_qos_2 { fingerprint(&publication) } else { 0 };
-        if !self.accept(key, connection, acknowledge, fingerprint) {
-            return;
-        }
-        if queue::is_put(&publication) {
-            return self.put_published(key, connection, publication, acknowledge, options);
-        }
-        let outcome = if let Some(root) = publication.topic.root() {
-            Err(Reason::ReservedName(root))
-        } else if let Some(options) = options.take_if(|options| options.condition.is_some()) {
-            match self.ask(key, connection, publication, acknowledge, options) {
-                Ok(()) => return,
-                Err(reason) => Err(reason),
-            }
-        } else if !self.is_stored(&publication, acknowledge) {
-            Ok(self.publish(Some(key), publication, options.as_deref()))
-        } else if let Err(reason) = self.make_room_for(&publication) {
-            Err(reason)
-        } else {
-            return self.append(Some(key), Some(connection), publication, acknowledge, options);
-        };
-        self.acknowledge(key, connection, acknowledge, outcome);
-    }
-
-    /// Takes a publication's packet id into use; false if it is a repetition, which is answered here [MQTT-4.3.3-10],
-    /// 3.1.1: [MQTT-4.3.3-2].
-    ///
-    /// What is sent again has DUP [MQTT-3.3.1-1]: without it, the second identical repetition on one connection is a client gone
-    /// wrong.
-    fn accept(&mut self, key: SessionKey, connection: ConnectionId, acknowledge: Acknowledge, fingerprint: u64) -> bool {
-        let (packet_id, is_repetition) = match acknowledge {
-            Acknowledge::ExactlyOnce(packet_id) => (packet_id, false),
-            Acknowledge::ExactlyOnceAgain(packet_id) => (packet_id, true),
-            _ => return true,
-        };
-        let Some(session) = self.sessions.at_mut(key) else { return false };
-        if let Some(repeats) = session.unreleased.get_mut(&packet_id) {
-            let is_same = repeats.fingerprint == fingerprint;
-            let count = if is_same && !is_repetition { repeats.count + 1 } else { 0 };
-            *repeats = Repeats { fingerprint, count, ..*repeats };
-            match count {
-                0 | 1 => self.deliver(connection, Delivery::Received(packet_id, Ok(Taken { has_receivers: true, token: None }))),
-                _ => self.end_connection(key, Reason::ProtocolViolation),
-            }
-            return false;
-        }
-        if session.protocol == Protocol::Mqtt5 && session.unreleased.len() >= usize::from(self.limits.receive_maximum) {
-            // [MQTT-3.3.4-7]
-            self.end_connection(key, Reason::ReceiveMaximumExceeded);
-            return false;
-        }
-        session.unreleased.insert(packet_id, Repeats { fingerprint, count: 0, is_placed: false });
-        true
-    }
-
-    /// The answer to a publication that has been taken or refused. QoS 1 leaves nothing behind: the id is free for a new message
-    /// [MQTT-4.3.2-5], 3.1.1: [MQTT-4.3.2-2].
-    fn acknowledge(
-        &mut self,
-        key: SessionKey,
-        connection: ConnectionId,
-        acknowledge: Acknowledge,
-        outcome: Result<(PublicationId, usize), Reason>,
-    ) {
-        let taken = outcome.map(|(_, receivers)| Taken { has_receivers: receivers > 0, token: None });
-        match acknowledge {
-            Acknowledge::None => {}
-            Acknowledge::AtLeastOnce(id) => self.deliver(connection, Delivery::Acknowledged(id, taken)),
-            Acknowledge::ExactlyOnce(id) | Acknowledge::ExactlyOnceAgain(id) => {
-                if let (Err(_), Some(session)) = (&taken, self.sessions.at_mut(key)) {
-                    // PUBREC with an error ends the use of the id [MQTT-4.3.3-9]; 3.1.1 has no such answer and releases it.
-                    if session.protocol == Protocol::Mqtt5 {
-                        session.unreleased.remove(&id);
-                    }
-                }
-                self.deliver(connection, Delivery::Received(id, taken));
-            }
-            Acknowledge::Request(request) => {
-                self.deliver(connection, Delivery::Published(request, outcome.map(|(id, _)| id)));
-            }
-        }
-    }
-
-    /// PUBREL ends the use of a packet id [MQTT-4.3.3-12] and is answered, known or not [MQTT-4.3.3-11].
-    fn handle_release(&mut self, key: SessionKey, connection: ConnectionId, packet_id: PacketId) {
-        let Some(session) = self.sessions.at_mut(key) else { return };
-        let was_known = session.unreleased.remove(&packet_id).is_some();
-        let outcome = if was_known { Ok(()) } else { Err(Reason::PacketIdNotFound) };
-        self.deliver(connection, Delivery::Completed(packet_id, outcome));
-    }
-
-    fn handle_acknowledgements(&mut self, key: SessionKey, connection: ConnectionId, steps: &[Acknowledgement]) {
-        let Some(session) = self.sessions.at_mut(key) else { return };
-        let (mut finished, mut released) = (SmallVec::<[_; 16]>::new(), SmallVec::<[_; 16]>::new());
-        let mut claims = Vec::new();
-        let mut is_violation = false;
-        for step in steps {
-            match session.inflight.handle_acknowledgement(*step) {
-                Progress::Done(id, source) => finished.push((id, source)),
-                Progress::Settled(claim, is_done) => claims.push((claim, is_done)),
-                Progress::Release(id) => released.push((id, Ok(()))), // [MQTT-4.3.3-4]
-                Progress::Unknown if step.step == AcknowledgeStep::Received => {
-                    released.push((step.packet_id, Err(Reason::PacketIdNotFound)));
-                }
-                Progress::Unknown => {}
-                Progress::Violation => {
-                    is_violation = true;
-                    break;
-                }
-            }
-        }
-        for (id, source) in finished {
-            self.note_finished(key, id, source);
-        }
-        for (id, known) in released {
-            self.send_release(key, connection, id, known);
-        }
-        self.settle_claims(key, claims);
-        if is_violation {
-            return self.end_connection(key, Reason::ProtocolViolation);
-        }
-        self.continue_window(key, connection);
-    }
-
-    /// Sends what is next in a session's window, as far as it has room.
-    fn continue_window(&mut self, key: SessionKey, connection: ConnectionId) {
-        while let Some(session) = self.sessions.at_mut(key)
-            && let Some(next) = session.inflight.poll_next(self.now_ms, &self.limits)
-        {
-            match next {
-                Next::Publish(event) => self.send_event(key, connection, event),
-                Next::Release(packet_id) => self.repeat_release(key, connection, packet_id),
-            }
-        }
-        self.continue_backlog(key);
-        let Some(session) = self.sessions.at(key) else { return };
-        if session.inflight.waiting() == 0 && session.replays.front().is_some_and(|replay| replay.is_held_up) {
-            self.continue_replay(key);
-        }
-    }
-}
-
-/// What two publications have in common if one repeats the other.
-fn fingerprint(publication: &Publication) -> u64 {
-    let mut hasher = FixedState::default().build_hasher();
-    publication.topic.hash(&mut hasher);
-    if let Payload::Bytes(bytes) = &publication.payload {
-        bytes.hash(&mut hasher);
-    }
-    hasher.finish()
-}
-
-/// Sizes of a realm at one moment.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Census {
-    /// Sessions, connected or not.
-    pub sessions: usize,
-    /// Sessions with a connection.
-    pub connected: usize,
-    /// Distinct subscriptions.
-    pub subscriptions: usize,
-    /// Distinct registrations.
-    pub registrations: usize,
-    /// Retained messages.
-    pub retained: usize,
-}
-
-impl Census {
-    /// Adds those of another realm.
-    pub fn add(&mut self, more: &Census) {
-        self.sessions += more.sessions;
-        self.connected += more.connected;
-        self.subscriptions += more.subscriptions;
-        self.registrations += more.registrations;
-        self.retained += more.retained;
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::reason::MustBe;
 use crate::model::{Reason, Topic};
+use crate::router::base::codec::{decode_record, encode_record};
 
 /// Where queues stand among topics.
 const ROOT: &str = "$queue/";
@@ -134,13 +135,12 @@ pub enum Change {
 impl Change {
     /// As the body of a record.
     pub fn encode(&self) -> Bytes {
-        // Numbers and text always have a JSON form.
-        serde_json::to_vec(self).unwrap_or_default().into()
+        encode_record(self)
     }
 
     /// What the body of a record says; `None` if it says nothing that is known here.
     pub fn decode(body: &[u8]) -> Option<Self> {
-        serde_json::from_slice(body).ok()
+        decode_record(body)
     }
 }
 

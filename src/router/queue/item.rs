@@ -12,14 +12,14 @@ pub const DEFAULT_VISIBILITY_MS: u64 = 30_000;
 
 /// What an item says, as it was put.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Body {
+pub struct ItemBody {
     /// As it arrived.
     pub payload: Payload,
     /// What travels with it.
     pub properties: Option<Arc<Properties>>,
 }
 
-impl Body {
+impl ItemBody {
     /// Bytes that it holds, with a share for its place in the tables.
     pub fn weight(&self) -> usize {
         weight_of(&self.payload, self.properties.as_deref())
@@ -79,12 +79,12 @@ pub struct Grant {
     /// Which delivery this is, counting from 1.
     pub delivery_count: u32,
     /// What it says.
-    pub body: Body,
+    pub body: ItemBody,
 }
 
 /// What follows from a record for those who wait.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Told {
+pub enum QueueEvent {
     /// The call that asked by this record gets these; none if its wait is over.
     Items {
         /// The record.

@@ -4,39 +4,40 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Desk;
+use super::Queues;
 use super::change::Token;
-use super::item::{Body, Counts, Settings};
-use super::line::{Holder, Line, Taker};
-use super::state::{Claim, Due, Item, Queue, Queues, Rank, Standing};
+use super::item::{Counts, ItemBody, Settings};
+use super::line::{Consumer, Line, Taker};
+use super::state::{Claim, Item, Queue, QueueDue, QueueState, Rank, Standing};
 use crate::model::record::Kind;
 use crate::model::{EventId, Item as RecordItem, Record, Topic};
-use crate::router::state::{ITS_REALM, Piece, PieceKey, decode, encode};
+use crate::router::base::codec::{decode, encode};
+use crate::router::base::piece::{ITS_REALM, Piece, PieceKey};
 
 /// Which pieces have changed. Two states of queues are equal whatever is in it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Touched {
+pub struct Changed {
     is_tracked: bool,
     items: BTreeSet<Rank>,
     rest: bool,
 }
 
-impl PartialEq for Touched {
+impl PartialEq for Changed {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for Touched {}
+impl Eq for Changed {}
 
-impl Touched {
-    pub(super) fn note_item(&mut self, rank: Rank) {
+impl Changed {
+    pub fn note_item(&mut self, rank: Rank) {
         if self.is_tracked {
             self.items.insert(rank);
         }
     }
 
-    pub(super) fn note_rest(&mut self) {
+    pub fn note_rest(&mut self) {
         self.rest = self.is_tracked;
     }
 }
@@ -44,14 +45,14 @@ impl Touched {
 /// Everything but items, and what follows from them.
 #[derive(Serialize, Deserialize)]
 struct Rest {
-    queues: Vec<(Topic, QueueState)>,
+    queues: Vec<(Topic, QueuePiece)>,
     claims: Vec<(Token, Claim)>,
-    holders: BTreeMap<u64, Holder>,
+    holders: BTreeMap<u64, Consumer>,
     waits: BTreeMap<u64, (Topic, u64)>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct QueueState {
+struct QueuePiece {
     settings: Settings,
     is_declared: bool,
     line: Line,
@@ -60,40 +61,40 @@ struct QueueState {
 
 /// What is not in the record of an item.
 #[derive(Serialize, Deserialize)]
-struct ItemState {
+struct ItemPiece {
     id: u64,
     deliveries: u32,
     standing: Standing,
 }
 
-impl Desk {
-    pub(in crate::router) fn track_changes(&mut self) {
-        self.state.touched.is_tracked = true;
+impl Queues {
+    pub fn track_changes(&mut self) {
+        self.state.changed.is_tracked = true;
     }
 
-    pub(in crate::router) fn note_changed(&mut self, key: &PieceKey) {
+    pub fn note_changed(&mut self, key: &PieceKey) {
         match key {
-            PieceKey::QueueItem(id, index) => self.state.touched.note_item(Rank(*id, *index)),
-            _ => self.state.touched.note_rest(),
+            PieceKey::QueueItem(id, index) => self.state.changed.note_item(Rank(*id, *index)),
+            _ => self.state.changed.note_rest(),
         }
     }
 
-    pub(in crate::router) fn changed(&self) -> usize {
-        self.state.touched.items.len() + usize::from(self.state.touched.rest)
+    pub fn changed(&self) -> usize {
+        self.state.changed.items.len() + usize::from(self.state.changed.rest)
     }
 
-    pub(in crate::router) fn take_changes(&mut self) -> Vec<PieceKey> {
-        let touched = &mut self.state.touched;
-        let rest = std::mem::take(&mut touched.rest).then_some(PieceKey::Queues);
-        rest.into_iter().chain(std::mem::take(&mut touched.items).into_iter().map(key_of)).collect()
+    pub fn take_changes(&mut self) -> Vec<PieceKey> {
+        let changed = &mut self.state.changed;
+        let rest = std::mem::take(&mut changed.rest).then_some(PieceKey::Queues);
+        rest.into_iter().chain(std::mem::take(&mut changed.items).into_iter().map(key_of)).collect()
     }
 
-    pub(in crate::router) fn pieces(&self) -> impl Iterator<Item = PieceKey> {
+    pub fn pieces(&self) -> impl Iterator<Item = PieceKey> {
         let rest = (!self.state.queues.is_empty()).then_some(PieceKey::Queues);
         rest.into_iter().chain(self.state.items.keys().copied().map(key_of))
     }
 
-    pub(in crate::router) fn piece(&self, key: &PieceKey) -> Option<Piece> {
+    pub fn piece(&self, key: &PieceKey) -> Option<Piece> {
         let state = &self.state;
         match key {
             PieceKey::QueueItem(id, index) => state.items.get(&Rank(*id, *index)).and_then(piece_of),
@@ -102,7 +103,7 @@ impl Desk {
         }
     }
 
-    pub(in crate::router) fn restore(&mut self, key: &PieceKey, piece: &Piece) -> Option<()> {
+    pub fn restore(&mut self, key: &PieceKey, piece: &Piece) -> Option<()> {
         match key {
             PieceKey::Queues => self.state.restore_rest(decode(&piece.head)?),
             PieceKey::QueueItem(id, index) => {
@@ -120,7 +121,7 @@ fn key_of(rank: Rank) -> PieceKey {
 
 fn piece_of(item: &Item) -> Option<Piece> {
     let Item { queue, id, body, expires_at_ms, deliveries, standing } = item;
-    let state = ItemState { id: *id, deliveries: *deliveries, standing: *standing };
+    let state = ItemPiece { id: *id, deliveries: *deliveries, standing: *standing };
     let properties = body.properties.as_deref().cloned().map(Box::new);
     let record = RecordItem {
         topic: Some(queue.clone()),
@@ -132,10 +133,10 @@ fn piece_of(item: &Item) -> Option<Piece> {
 }
 
 impl Rest {
-    fn of(state: &Queues) -> Self {
+    fn of(state: &QueueState) -> Self {
         let of_queue = |queue: &Queue| {
             let Queue { settings, is_declared, line, counts, .. } = queue.clone();
-            QueueState { settings, is_declared, line, counts }
+            QueuePiece { settings, is_declared, line, counts }
         };
         Rest {
             queues: state.queues.iter().map(|(topic, queue)| (topic.clone(), of_queue(queue))).collect(),
@@ -146,29 +147,29 @@ impl Rest {
     }
 }
 
-impl Queues {
+impl QueueState {
     fn restore_rest(&mut self, rest: Rest) {
-        for (topic, QueueState { settings, is_declared, line, counts }) in rest.queues {
+        for (topic, QueuePiece { settings, is_declared, line, counts }) in rest.queues {
             for (turn, taker) in line.takers() {
                 if let Taker::Call { take, until_ms, .. } = taker {
-                    self.due.insert((*until_ms, Due::Wait(*take)));
+                    self.due.insert((*until_ms, QueueDue::Wait(*take)));
                     self.waits.insert(*take, (topic.clone(), *turn));
                 }
             }
             self.queues.insert(topic, Queue { settings, is_declared, line, counts, ..Queue::default() });
         }
         for (token, claim) in rest.claims {
-            self.due.extend(claim.until_ms.map(|until_ms| (until_ms, Due::Lease(token))));
+            self.due.extend(claim.until_ms.map(|until_ms| (until_ms, QueueDue::Lease(token))));
             self.claims.insert(token, claim);
         }
         (self.holders, self.waits) = (rest.holders, rest.waits);
     }
 
-    fn restore_item(&mut self, rank: Rank, state: ItemState, record: &Record) -> Option<()> {
-        let ItemState { id, deliveries, standing } = state;
+    fn restore_item(&mut self, rank: Rank, state: ItemPiece, record: &Record) -> Option<()> {
+        let ItemPiece { id, deliveries, standing } = state;
         let queue = record.item.topic.clone()?;
         let properties = record.item.properties.as_deref().cloned().map(Arc::new);
-        let body = Body { payload: record.item.payload.clone(), properties };
+        let body = ItemBody { payload: record.item.payload.clone(), properties };
         let weight = body.weight();
         let entry = self.queues.get_mut(&queue)?;
         entry.items += 1;
@@ -176,11 +177,11 @@ impl Queues {
         self.bytes += weight;
         match standing {
             Standing::Ready => drop(entry.ready.insert(rank)),
-            Standing::Resting(until_ms) => drop(self.due.insert((until_ms, Due::Rest(rank)))),
+            Standing::Resting(until_ms) => drop(self.due.insert((until_ms, QueueDue::Rest(rank)))),
             Standing::Claimed => entry.claimed += 1,
         }
         let expires_at_ms = record.item.expires_at_ms;
-        self.due.extend(expires_at_ms.map(|at_ms| (at_ms, Due::Expiry(rank))));
+        self.due.extend(expires_at_ms.map(|at_ms| (at_ms, QueueDue::Expiry(rank))));
         self.items.insert(rank, Item { queue, id, body, expires_at_ms, deliveries, standing });
         Some(())
     }

@@ -88,7 +88,7 @@ impl Line {
 
 /// What a connection waits for and has.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Holder {
+pub struct Consumer {
     /// Items that it may hold at a time.
     pub window: u32,
     /// The queues that it takes from, with its turn in each line where it stands in it.
@@ -99,7 +99,7 @@ pub struct Holder {
     pub claims: BTreeSet<Token>,
 }
 
-impl Holder {
+impl Consumer {
     /// True if it may hold one more.
     pub fn has_room(&self) -> bool {
         self.claims.len() < self.window as usize

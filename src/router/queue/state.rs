@@ -7,69 +7,69 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::change::{Change, Token};
-use super::item::{Body, Counts, DEFAULT_VISIBILITY_MS, Refused, Settings, Stats, Told};
-use super::kept::Touched;
-use super::line::{Holder, Line, Taker};
+use super::item::{Counts, DEFAULT_VISIBILITY_MS, ItemBody, QueueEvent, Refused, Settings, Stats};
+use super::kept::Changed;
+use super::line::{Consumer, Line, Taker};
 use crate::model::Topic;
-use crate::router::append::Place;
+use crate::router::base::place::Place;
 
 /// Items that one call takes at the most.
 pub const MAX_TAKE: u32 = 1_000;
 
 /// What one record settles of that which is due; the next goes on.
-const MAX_DUE: usize = 10_000;
+pub const MAX_DUE: usize = 10_000;
 
 /// Where an item stands in its queue: the id of the record that brought it there, and which of those that came with it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-pub(super) struct Rank(pub(super) u64, pub(super) u32);
+pub struct Rank(pub u64, pub u32);
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Item {
-    pub(super) queue: Topic,
+pub struct Item {
+    pub queue: Topic,
     /// The id of the record that put it.
-    pub(super) id: u64,
-    pub(super) body: Body,
-    pub(super) expires_at_ms: Option<u64>,
-    pub(super) deliveries: u32,
-    pub(super) standing: Standing,
+    pub id: u64,
+    pub body: ItemBody,
+    pub expires_at_ms: Option<u64>,
+    pub deliveries: u32,
+    pub standing: Standing,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) enum Standing {
+pub enum Standing {
     Ready,
     Resting(u64),
     Claimed,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) struct Claim {
-    pub(super) item: Rank,
+pub struct Claim {
+    pub item: Rank,
     /// When it is over; a connection's lasts as long as the connection.
-    pub(super) until_ms: Option<u64>,
-    pub(super) by: Option<u64>,
+    pub until_ms: Option<u64>,
+    pub by: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Queue {
-    pub(super) settings: Settings,
-    pub(super) is_declared: bool,
-    pub(super) ready: BTreeSet<Rank>,
-    pub(super) items: u64,
-    pub(super) claimed: u64,
-    pub(super) bytes: usize,
-    pub(super) line: Line,
-    pub(super) counts: Counts,
+pub struct Queue {
+    pub settings: Settings,
+    pub is_declared: bool,
+    pub ready: BTreeSet<Rank>,
+    pub items: u64,
+    pub claimed: u64,
+    pub bytes: usize,
+    pub line: Line,
+    pub counts: Counts,
 }
 
 impl Queue {
     /// Nothing tells it from a queue that nobody ever heard of.
-    pub(super) fn is_nothing(&self) -> bool {
+    pub fn is_nothing(&self) -> bool {
         !self.is_declared && self.items == 0 && self.line.is_empty()
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Due {
+pub enum QueueDue {
     Rest(Rank),
     Lease(Token),
     Expiry(Rank),
@@ -77,21 +77,21 @@ pub(super) enum Due {
 }
 
 /// One record at work.
-pub(super) struct Step {
-    pub(super) place: Place,
-    pub(super) claims: u32,
-    pub(super) moved: u32,
-    /// Queues in which something may be given out now.
-    pub(super) touched: BTreeSet<Topic>,
-    pub(super) told: Vec<Told>,
+pub struct Step {
+    pub place: Place,
+    pub claims: u32,
+    pub moved: u32,
+    /// QueueState in which something may be given out now.
+    pub touched: BTreeSet<Topic>,
+    pub told: Vec<QueueEvent>,
 }
 
 impl Step {
-    fn new(place: Place) -> Self {
+    pub fn new(place: Place) -> Self {
         Step { place, claims: 0, moved: 0, touched: BTreeSet::new(), told: Vec::new() }
     }
 
-    pub(super) fn token(&mut self) -> Token {
+    pub fn token(&mut self) -> Token {
         self.claims += 1;
         Token(self.place.id.value(), self.claims - 1)
     }
@@ -99,21 +99,21 @@ impl Step {
 
 /// All queues of a realm.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Queues {
-    pub(super) queues: BTreeMap<Topic, Queue>,
-    pub(super) items: BTreeMap<Rank, Item>,
-    pub(super) claims: BTreeMap<Token, Claim>,
-    pub(super) holders: BTreeMap<u64, Holder>,
+pub struct QueueState {
+    pub queues: BTreeMap<Topic, Queue>,
+    pub items: BTreeMap<Rank, Item>,
+    pub claims: BTreeMap<Token, Claim>,
+    pub holders: BTreeMap<u64, Consumer>,
     /// Calls that wait: of which queue, and their turn there.
-    pub(super) waits: BTreeMap<u64, (Topic, u64)>,
-    pub(super) due: BTreeSet<(u64, Due)>,
-    pub(super) bytes: usize,
+    pub waits: BTreeMap<u64, (Topic, u64)>,
+    pub due: BTreeSet<(u64, QueueDue)>,
+    pub bytes: usize,
     /// What has changed, for whoever keeps the state.
-    pub(super) touched: Touched,
+    pub changed: Changed,
 }
 
-impl Queues {
-    /// Queues that are declared, hold something, or have somebody waiting.
+impl QueueState {
+    /// QueueState that are declared, hold something, or have somebody waiting.
     pub fn count(&self) -> usize {
         self.queues.len()
     }
@@ -161,17 +161,17 @@ impl Queues {
     }
 
     /// An item is put, to rest for `delay_ms` first; refused if the queue is full.
-    pub(in crate::router) fn put(
+    pub fn put(
         &mut self,
         place: Place,
         queue: &Topic,
-        body: Body,
+        body: ItemBody,
         delay_ms: u64,
         expires_at_ms: Option<u64>,
-    ) -> (Result<(), Refused>, Vec<Told>) {
+    ) -> (Result<(), Refused>, Vec<QueueEvent>) {
         let mut step = Step::new(place);
-        self.touched.note_rest();
-        self.advance(&mut step);
+        self.changed.note_rest();
+        self.settle_due(&mut step);
         let entry = self.queues.entry(queue.clone()).or_default();
         let max_len = entry.settings.max_len;
         let outcome = if max_len > 0 && entry.items >= max_len {
@@ -188,19 +188,19 @@ impl Queues {
     }
 
     /// A change has its place. The settings now in force follow from a declaration.
-    pub(in crate::router) fn apply(&mut self, place: Place, change: Change) -> (Result<Option<Settings>, Refused>, Vec<Told>) {
+    pub fn apply(&mut self, place: Place, change: Change) -> (Result<Option<Settings>, Refused>, Vec<QueueEvent>) {
         let mut step = Step::new(place);
-        self.touched.note_rest();
-        self.advance(&mut step);
+        self.changed.note_rest();
+        self.settle_due(&mut step);
         let outcome = self.change(change, &mut step);
         (outcome, self.finish(step))
     }
 
     /// Every connection has ended: the process had.
-    pub(in crate::router) fn end_all(&mut self, place: Place) -> Vec<Told> {
+    pub fn end_all(&mut self, place: Place) -> Vec<QueueEvent> {
         let mut step = Step::new(place);
-        self.touched.note_rest();
-        self.advance(&mut step);
+        self.changed.note_rest();
+        self.settle_due(&mut step);
         // First nobody waits: what returns goes to none of them.
         let connections: Vec<u64> = self.holders.keys().copied().collect();
         for by in &connections {
@@ -212,13 +212,13 @@ impl Queues {
         self.finish(step)
     }
 
-    fn change(&mut self, change: Change, step: &mut Step) -> Result<Option<Settings>, Refused> {
+    pub fn change(&mut self, change: Change, step: &mut Step) -> Result<Option<Settings>, Refused> {
         match change {
             Change::Declare { .. } => return Ok(self.declare(change)),
             Change::Take { queue, max, wait_ms, by } => self.take(&queue, max, wait_ms, by, step),
             Change::Cancel { take } => {
                 if self.withdraw(take, step) {
-                    step.told.push(Told::Canceled { take });
+                    step.told.push(QueueEvent::Canceled { take });
                 }
             }
             Change::Ack { tokens } => {
@@ -251,22 +251,22 @@ impl Queues {
     }
 
     /// Settles what is due by the time of the record, one after the other: whoever waits gets what there was at each time.
-    fn advance(&mut self, step: &mut Step) {
+    pub fn settle_due(&mut self, step: &mut Step) {
         for _ in 0..MAX_DUE {
             let Some((_, due)) = self.due.first().copied().filter(|(at_ms, _)| *at_ms <= step.place.time_ms) else { return };
             self.due.pop_first();
             match due {
-                Due::Rest(rank) => self.make_ready(rank, step),
-                Due::Lease(token) => drop(self.put_back(token, Some(0), true, step)),
-                Due::Expiry(rank) => {
+                QueueDue::Rest(rank) => self.make_ready(rank, step),
+                QueueDue::Lease(token) => drop(self.put_back(token, Some(0), true, step)),
+                QueueDue::Expiry(rank) => {
                     // One that is claimed may still be done with.
                     if self.items.get(&rank).is_some_and(|item| item.standing != Standing::Claimed) {
                         self.expire(rank, step);
                     }
                 }
-                Due::Wait(take) => {
+                QueueDue::Wait(take) => {
                     if self.withdraw(take, step) {
-                        step.told.push(Told::Items { take, items: Vec::new() });
+                        step.told.push(QueueEvent::Items { take, items: Vec::new() });
                     }
                 }
             }
@@ -274,12 +274,12 @@ impl Queues {
         }
     }
 
-    fn finish(&mut self, mut step: Step) -> Vec<Told> {
+    pub fn finish(&mut self, mut step: Step) -> Vec<QueueEvent> {
         self.serve_all(&mut step);
         step.told
     }
 
-    fn declare(&mut self, change: Change) -> Option<Settings> {
+    pub fn declare(&mut self, change: Change) -> Option<Settings> {
         let Change::Declare { queue, visibility_ms, max_deliveries, dead_letter, max_len } = change else { return None };
         let queue = self.queues.entry(Topic::from_mqtt(&queue).ok()?).or_default();
         queue.is_declared = true;
@@ -293,7 +293,7 @@ impl Queues {
         Some(settings.clone())
     }
 
-    fn acknowledge(&mut self, token: Token, step: &mut Step) -> bool {
+    pub fn acknowledge(&mut self, token: Token, step: &mut Step) -> bool {
         let Some(claim) = self.end_claim(token, step) else { return false };
         if let Some(item) = self.remove(claim.item, step)
             && let Some(queue) = self.queues.get_mut(&item.queue)
@@ -303,23 +303,23 @@ impl Queues {
         true
     }
 
-    fn extend(&mut self, token: Token, visibility_ms: Option<u64>, step: &Step) -> Result<(), Refused> {
+    pub fn extend(&mut self, token: Token, visibility_ms: Option<u64>, step: &Step) -> Result<(), Refused> {
         let claim = self.claims.get_mut(&token).ok_or(Refused::NoSuchToken)?;
         let Some(before_ms) = claim.until_ms else { return Ok(()) };
         let queue = self.items.get(&claim.item).and_then(|item| self.queues.get(&item.queue));
         let visibility_ms = visibility_ms.or(queue.map(|queue| queue.settings.visibility_ms)).unwrap_or(DEFAULT_VISIBILITY_MS);
         let until_ms = step.place.time_ms.saturating_add(visibility_ms);
         claim.until_ms = Some(until_ms);
-        self.due.remove(&(before_ms, Due::Lease(token)));
-        self.due.insert((until_ms, Due::Lease(token)));
+        self.due.remove(&(before_ms, QueueDue::Lease(token)));
+        self.due.insert((until_ms, QueueDue::Lease(token)));
         Ok(())
     }
 
     /// Ends a claim and nothing else; whoever held it may have room again.
-    fn end_claim(&mut self, token: Token, step: &mut Step) -> Option<Claim> {
+    pub fn end_claim(&mut self, token: Token, step: &mut Step) -> Option<Claim> {
         let claim = self.claims.remove(&token)?;
         if let Some(until_ms) = claim.until_ms {
-            self.due.remove(&(until_ms, Due::Lease(token)));
+            self.due.remove(&(until_ms, QueueDue::Lease(token)));
         }
         if let Some(queue) = self.items.get(&claim.item).and_then(|item| self.queues.get_mut(&item.queue)) {
             queue.claimed -= 1;
@@ -341,9 +341,9 @@ impl Queues {
 
     /// A claim ends and its item stays; `None` rests as long as a claim would last. What does not count (`is_counted`) is as if it
     /// had not been. False if there is no such claim.
-    pub(super) fn put_back(&mut self, token: Token, delay_ms: Option<u64>, is_counted: bool, step: &mut Step) -> bool {
+    pub fn put_back(&mut self, token: Token, delay_ms: Option<u64>, is_counted: bool, step: &mut Step) -> bool {
         let Some(Claim { item: rank, .. }) = self.end_claim(token, step) else { return false };
-        self.touched.note_item(rank);
+        self.changed.note_item(rank);
         let Some(item) = self.items.get_mut(&rank) else { return true };
         let Some(queue) = self.queues.get_mut(&item.queue) else { return true };
         item.standing = Standing::Ready;
@@ -362,15 +362,15 @@ impl Queues {
         } else if delay_ms > 0 {
             let until_ms = step.place.time_ms.saturating_add(delay_ms);
             item.standing = Standing::Resting(until_ms);
-            self.due.insert((until_ms, Due::Rest(rank)));
+            self.due.insert((until_ms, QueueDue::Rest(rank)));
         } else {
             self.make_ready(rank, step);
         }
         true
     }
 
-    fn make_ready(&mut self, rank: Rank, step: &mut Step) {
-        self.touched.note_item(rank);
+    pub fn make_ready(&mut self, rank: Rank, step: &mut Step) {
+        self.changed.note_item(rank);
         let Some(item) = self.items.get_mut(&rank) else { return };
         item.standing = Standing::Ready;
         if let Some(queue) = self.queues.get_mut(&item.queue) {
@@ -379,7 +379,7 @@ impl Queues {
         step.touched.insert(item.queue.clone());
     }
 
-    fn expire(&mut self, rank: Rank, step: &mut Step) {
+    pub fn expire(&mut self, rank: Rank, step: &mut Step) {
         if let Some(item) = self.remove(rank, step)
             && let Some(queue) = self.queues.get_mut(&item.queue)
         {
@@ -388,7 +388,7 @@ impl Queues {
     }
 
     /// An item was delivered often enough.
-    fn bury(&mut self, rank: Rank, step: &mut Step) {
+    pub fn bury(&mut self, rank: Rank, step: &mut Step) {
         let Some(mut item) = self.remove(rank, step) else { return };
         let Some(queue) = self.queues.get_mut(&item.queue) else { return };
         let Some(target) = queue.settings.dead_letter.clone() else {
@@ -405,8 +405,8 @@ impl Queues {
     }
 
     /// An item comes into its queue, which exists.
-    fn insert(&mut self, rank: Rank, item: Item, step: &mut Step) {
-        self.touched.note_item(rank);
+    pub fn insert(&mut self, rank: Rank, item: Item, step: &mut Step) {
+        self.changed.note_item(rank);
         let Some(queue) = self.queues.get_mut(&item.queue) else { return };
         let weight = item.body.weight();
         queue.items += 1;
@@ -414,18 +414,18 @@ impl Queues {
         self.bytes += weight;
         step.touched.insert(item.queue.clone());
         match item.standing {
-            Standing::Resting(until_ms) => drop(self.due.insert((until_ms, Due::Rest(rank)))),
+            Standing::Resting(until_ms) => drop(self.due.insert((until_ms, QueueDue::Rest(rank)))),
             _ => drop(queue.ready.insert(rank)),
         }
         if let Some(at_ms) = item.expires_at_ms {
-            self.due.insert((at_ms, Due::Expiry(rank)));
+            self.due.insert((at_ms, QueueDue::Expiry(rank)));
         }
         self.items.insert(rank, item);
     }
 
     /// An item that nobody holds leaves its queue.
-    fn remove(&mut self, rank: Rank, step: &mut Step) -> Option<Item> {
-        self.touched.note_item(rank);
+    pub fn remove(&mut self, rank: Rank, step: &mut Step) -> Option<Item> {
+        self.changed.note_item(rank);
         let item = self.items.remove(&rank)?;
         let weight = item.body.weight();
         self.bytes -= weight;
@@ -435,10 +435,10 @@ impl Queues {
             queue.ready.remove(&rank);
         }
         if let Standing::Resting(until_ms) = item.standing {
-            self.due.remove(&(until_ms, Due::Rest(rank)));
+            self.due.remove(&(until_ms, QueueDue::Rest(rank)));
         }
         if let Some(at_ms) = item.expires_at_ms {
-            self.due.remove(&(at_ms, Due::Expiry(rank)));
+            self.due.remove(&(at_ms, QueueDue::Expiry(rank)));
         }
         step.touched.insert(item.queue.clone());
         Some(item)

@@ -1,31 +1,31 @@
 //! Those who take: they join a line, are served in their turn, and leave.
 use super::change::Token;
-use super::item::{Grant, Told};
-use super::line::{Holder, Taker};
-use super::state::{Claim, Due, Queue, Queues, Standing, Step};
+use super::item::{Grant, QueueEvent};
+use super::line::{Consumer, Taker};
+use super::state::{Claim, Queue, QueueDue, QueueState, Standing, Step};
 use crate::model::Topic;
 
 /// Bytes of items after which one call gets no further one.
 const MAX_TAKE_BYTES: usize = 1024 * 1024;
 
-impl Queues {
-    pub(super) fn take(&mut self, queue: &str, max: u32, wait_ms: u64, by: u64, step: &mut Step) {
+impl QueueState {
+    pub fn take(&mut self, queue: &str, max: u32, wait_ms: u64, by: u64, step: &mut Step) {
         let take = step.place.id.value();
-        let Ok(topic) = Topic::from_mqtt(queue) else { return step.told.push(Told::Items { take, items: Vec::new() }) };
+        let Ok(topic) = Topic::from_mqtt(queue) else { return step.told.push(QueueEvent::Items { take, items: Vec::new() }) };
         let until_ms = step.place.time_ms.saturating_add(wait_ms);
         let turn = self.queues.entry(topic.clone()).or_default().line.join(Taker::Call { take, max, by, until_ms });
         self.waits.insert(take, (topic.clone(), turn));
-        self.due.insert((until_ms, Due::Wait(take)));
+        self.due.insert((until_ms, QueueDue::Wait(take)));
         self.holders.entry(by).or_default().calls.insert(take);
         step.touched.insert(topic);
         self.serve_all(step);
         if wait_ms == 0 && self.withdraw(take, step) {
-            step.told.push(Told::Items { take, items: Vec::new() });
+            step.told.push(QueueEvent::Items { take, items: Vec::new() });
         }
     }
 
     /// Takes a call out of its line; false if it does not wait.
-    pub(super) fn withdraw(&mut self, take: u64, step: &mut Step) -> bool {
+    pub fn withdraw(&mut self, take: u64, step: &mut Step) -> bool {
         let Some((topic, turn)) = self.waits.remove(&take) else { return false };
         let taker = self.queues.get_mut(&topic).and_then(|queue| queue.line.leave(turn));
         if let Some(Taker::Call { by, until_ms, .. }) = taker {
@@ -36,20 +36,20 @@ impl Queues {
     }
 
     fn forget_call(&mut self, take: u64, by: u64, until_ms: u64) {
-        self.due.remove(&(until_ms, Due::Wait(take)));
+        self.due.remove(&(until_ms, QueueDue::Wait(take)));
         if let Some(holder) = self.holders.get_mut(&by) {
             holder.calls.remove(&take);
         }
         self.forget_holder(by);
     }
 
-    pub(super) fn forget_holder(&mut self, by: u64) {
-        if self.holders.get(&by).is_some_and(Holder::is_nothing) {
+    pub fn forget_holder(&mut self, by: u64) {
+        if self.holders.get(&by).is_some_and(Consumer::is_nothing) {
             self.holders.remove(&by);
         }
     }
 
-    pub(super) fn attach(&mut self, queue: &str, by: u64, window: u32, step: &mut Step) {
+    pub fn attach(&mut self, queue: &str, by: u64, window: u32, step: &mut Step) {
         let Ok(topic) = Topic::from_mqtt(queue) else { return };
         let holder = self.holders.entry(by).or_default();
         holder.window = window;
@@ -62,7 +62,7 @@ impl Queues {
         step.touched.insert(topic);
     }
 
-    pub(super) fn detach(&mut self, queue: &Topic, by: u64, step: &mut Step) {
+    pub fn detach(&mut self, queue: &Topic, by: u64, step: &mut Step) {
         let turn = self.holders.get_mut(&by).and_then(|holder| holder.queues.remove(queue)).flatten();
         if let Some(entry) = self.queues.get_mut(queue) {
             if let Some(turn) = turn {
@@ -75,13 +75,13 @@ impl Queues {
     }
 
     /// A connection waits for nothing any more.
-    pub(super) fn leave(&mut self, by: u64, step: &mut Step) {
+    pub fn leave(&mut self, by: u64, step: &mut Step) {
         let Some(holder) = self.holders.get(&by) else { return };
         let (calls, queues): (Vec<u64>, Vec<Topic>) =
             (holder.calls.iter().copied().collect(), holder.queues.keys().cloned().collect());
         for take in calls {
             self.withdraw(take, step);
-            step.told.push(Told::Canceled { take });
+            step.told.push(QueueEvent::Canceled { take });
         }
         for queue in queues {
             self.detach(&queue, by, step);
@@ -89,7 +89,7 @@ impl Queues {
     }
 
     /// What a connection has returns.
-    pub(super) fn give_back(&mut self, by: u64, step: &mut Step) {
+    pub fn give_back(&mut self, by: u64, step: &mut Step) {
         let tokens: Vec<Token> = self.holders.get(&by).map(|holder| holder.claims.iter().copied().collect()).unwrap_or_default();
         for token in tokens {
             self.put_back(token, Some(0), true, step);
@@ -98,7 +98,7 @@ impl Queues {
     }
 
     /// Gives out what can be given out, and forgets queues that are nothing any more.
-    pub(super) fn serve_all(&mut self, step: &mut Step) {
+    pub fn serve_all(&mut self, step: &mut Step) {
         while let Some(topic) = step.touched.pop_first() {
             while self.serve_next(&topic, step) {}
             if self.queues.get(&topic).is_some_and(Queue::is_nothing) {
@@ -116,7 +116,7 @@ impl Queues {
                 self.waits.remove(&take);
                 self.forget_call(take, by, until_ms);
                 let items = self.claim(topic, max, None, step);
-                step.told.push(Told::Items { take, items });
+                step.told.push(QueueEvent::Items { take, items });
             }
             Some(Taker::Connection(by)) => {
                 // Its place in line is used up; it has another one as soon as it has room.
@@ -128,7 +128,7 @@ impl Queues {
                 let turn = will_have_room.then(|| queue.line.join(Taker::Connection(by)));
                 self.note_turn(topic, by, turn);
                 for grant in self.claim(topic, 1, Some(by), step) {
-                    step.told.push(Told::Delivery { to: by, queue: topic.clone(), grant });
+                    step.told.push(QueueEvent::Delivery { to: by, queue: topic.clone(), grant });
                 }
             }
         }
@@ -155,7 +155,7 @@ impl Queues {
                 break;
             }
             queue.ready.pop_first();
-            self.touched.note_item(rank);
+            self.changed.note_item(rank);
             queue.claimed += 1;
             queue.counts.taken += 1;
             item.standing = Standing::Claimed;
@@ -163,7 +163,7 @@ impl Queues {
             let token = step.token();
             self.claims.insert(token, Claim { item: rank, until_ms, by });
             if let Some(until_ms) = until_ms {
-                self.due.insert((until_ms, Due::Lease(token)));
+                self.due.insert((until_ms, QueueDue::Lease(token)));
             }
             if let Some(holder) = by.and_then(|by| self.holders.get_mut(&by)) {
                 holder.claims.insert(token);

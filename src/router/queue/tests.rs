@@ -1,13 +1,13 @@
-//! Queues by their records alone: tables of what follows, and random schedules that lose nothing and replay to the same state.
+//! QueueState by their records alone: tables of what follows, and random schedules that lose nothing and replay to the same state.
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::change::{Change, Token};
-use super::item::{Body, Counts, Grant, Refused, Settings, Stats, Told};
-use super::state::Queues;
+use super::item::{Counts, Grant, ItemBody, QueueEvent, Refused, Settings, Stats};
+use super::state::QueueState;
 use crate::model::{EventId, Payload, Topic};
-use crate::router::append::Place;
+use crate::router::base::place::Place;
 
 /// One record.
 #[derive(Clone, Debug)]
@@ -17,10 +17,10 @@ enum Entry {
     EndAll,
 }
 
-/// Queues with a clock, and every record that they were given.
+/// QueueState with a clock, and every record that they were given.
 #[derive(Default)]
 struct Bench {
-    queues: Queues,
+    queues: QueueState,
     log: Vec<(Place, Entry)>,
     now_ms: u64,
 }
@@ -33,11 +33,11 @@ fn path(name: &str) -> Box<str> {
     topic(name).as_mqtt().into()
 }
 
-fn body(text: &str) -> Body {
-    Body { payload: Payload::Bytes(text.to_owned().into()), properties: None }
+fn body(text: &str) -> ItemBody {
+    ItemBody { payload: Payload::Bytes(text.to_owned().into()), properties: None }
 }
 
-fn apply(queues: &mut Queues, place: Place, entry: Entry) -> (Result<Option<Settings>, Refused>, Vec<Told>) {
+fn apply(queues: &mut QueueState, place: Place, entry: Entry) -> (Result<Option<Settings>, Refused>, Vec<QueueEvent>) {
     match entry {
         Entry::Put { queue, text, delay_ms, expires_at_ms } => {
             let (outcome, told) = queues.put(place, &topic(queue), body(&text), delay_ms, expires_at_ms);
@@ -49,19 +49,19 @@ fn apply(queues: &mut Queues, place: Place, entry: Entry) -> (Result<Option<Sett
 }
 
 impl Bench {
-    fn record(&mut self, entry: Entry) -> (Result<Option<Settings>, Refused>, Vec<Told>) {
+    fn record(&mut self, entry: Entry) -> (Result<Option<Settings>, Refused>, Vec<QueueEvent>) {
         let place = Place { id: EventId::new(self.log.len() as u64 + 1).unwrap(), time_ms: self.now_ms };
         self.log.push((place, entry.clone()));
         apply(&mut self.queues, place, entry)
     }
 
-    fn change(&mut self, change: Change) -> Vec<Told> {
+    fn change(&mut self, change: Change) -> Vec<QueueEvent> {
         let (outcome, told) = self.record(Entry::Change(change));
         assert!(outcome.is_ok(), "{outcome:?}");
         told
     }
 
-    fn put(&mut self, queue: &'static str, text: &str) -> Vec<Told> {
+    fn put(&mut self, queue: &'static str, text: &str) -> Vec<QueueEvent> {
         let (outcome, told) = self.record(Entry::Put { queue, text: text.to_owned(), delay_ms: 0, expires_at_ms: None });
         assert_eq!(outcome, Ok(None));
         told
@@ -74,7 +74,7 @@ impl Bench {
     }
 
     /// Asks for items; what is told.
-    fn ask(&mut self, queue: &str, max: u32, wait_ms: u64, by: u64) -> Vec<Told> {
+    fn ask(&mut self, queue: &str, max: u32, wait_ms: u64, by: u64) -> Vec<QueueEvent> {
         self.change(Change::Take { queue: path(queue), max, wait_ms, by })
     }
 
@@ -86,7 +86,7 @@ impl Bench {
         got.pop()
     }
 
-    fn tick(&mut self, ms: u64) -> Vec<Told> {
+    fn tick(&mut self, ms: u64) -> Vec<QueueEvent> {
         self.now_ms += ms;
         self.change(Change::Tick)
     }
@@ -101,7 +101,7 @@ impl Bench {
 
     /// The same records again lead to the same state.
     fn check_replay(&self) {
-        let mut again = Queues::default();
+        let mut again = QueueState::default();
         for (place, entry) in &self.log {
             apply(&mut again, *place, entry.clone()).1.clear();
         }
@@ -110,11 +110,11 @@ impl Bench {
 }
 
 /// Who got what: `Ok` = the call that asked by this record, `Err` = a connection.
-fn grants(told: &Told) -> Vec<(Result<u64, u64>, Grant)> {
+fn grants(told: &QueueEvent) -> Vec<(Result<u64, u64>, Grant)> {
     match told {
-        Told::Items { take, items } => items.iter().map(|grant| (Ok(*take), grant.clone())).collect(),
-        Told::Delivery { to, grant, .. } => vec![(Err(*to), grant.clone())],
-        Told::Canceled { .. } => Vec::new(),
+        QueueEvent::Items { take, items } => items.iter().map(|grant| (Ok(*take), grant.clone())).collect(),
+        QueueEvent::Delivery { to, grant, .. } => vec![(Err(*to), grant.clone())],
+        QueueEvent::Canceled { .. } => Vec::new(),
     }
 }
 
@@ -130,13 +130,13 @@ fn seen(grant: &Grant) -> (String, u32, Token) {
 }
 
 /// Everything told, in short: `call:texts` or `->connection:text`.
-fn told(told: &[Told]) -> Vec<String> {
-    let short = |told: &Told| match told {
-        Told::Items { take, items } => {
+fn told(told: &[QueueEvent]) -> Vec<String> {
+    let short = |told: &QueueEvent| match told {
+        QueueEvent::Items { take, items } => {
             format!("{take}:{}", items.iter().map(text_of).collect::<Vec<_>>().join(","))
         }
-        Told::Canceled { take } => format!("{take} canceled"),
-        Told::Delivery { to, grant, .. } => format!("->{to}:{}", text_of(grant)),
+        QueueEvent::Canceled { take } => format!("{take} canceled"),
+        QueueEvent::Delivery { to, grant, .. } => format!("->{to}:{}", text_of(grant)),
     };
     told.iter().map(short).collect()
 }
@@ -160,7 +160,7 @@ fn items_come_in_their_order_once_each() {
     assert_eq!(bench.record(Entry::Change(Change::Ack { tokens: vec![token] })).0, Err(Refused::NoSuchToken));
     // Nothing is left of a queue that nobody has declared.
     assert_eq!((bench.queues.count(), bench.queues.items(), bench.queues.bytes()), (0, 0, 0));
-    assert_eq!(bench.queues, Queues::default());
+    assert_eq!(bench.queues, QueueState::default());
     bench.check_replay();
 }
 
@@ -495,12 +495,12 @@ impl World {
         self.look(&told);
     }
 
-    fn look(&mut self, told: &[Told]) {
+    fn look(&mut self, told: &[QueueEvent]) {
         for told in told {
             match told {
-                Told::Items { take, .. } => assert!(self.waiting.remove(take).is_some(), "{take} does not wait"),
-                Told::Delivery { to, .. } => assert!(self.attached.contains(to), "{to} has ended"),
-                Told::Canceled { take } => drop(self.waiting.remove(take)),
+                QueueEvent::Items { take, .. } => assert!(self.waiting.remove(take).is_some(), "{take} does not wait"),
+                QueueEvent::Delivery { to, .. } => assert!(self.attached.contains(to), "{to} has ended"),
+                QueueEvent::Canceled { take } => drop(self.waiting.remove(take)),
             }
             for (_, grant) in grants(told) {
                 let text = text_of(&grant);

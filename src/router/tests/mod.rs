@@ -1,6 +1,22 @@
 //! A realm for tests: opens sessions of both protocols, sends commands, and keeps what each connection is told.
+mod append;
+mod backlog;
+mod calls;
+mod dedup;
+mod handshakes;
+mod history;
+mod lock_histories;
+mod locks;
+mod past;
+mod pieces;
+mod queue_connections;
+mod queue_procedures;
+mod registrations;
+mod replay;
 pub mod text;
+mod topic_calls;
 mod trace;
+mod wills;
 mod world;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -8,9 +24,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::effect::{Draft, ReadForm};
-use super::state::{Piece, PieceKey};
-use super::{Effect, Router};
+use super::{Draft, Effect, Piece, PieceKey, ReadForm, Router};
 use crate::model::arguments::Arguments;
 use crate::model::command::{
     Acknowledge, Call, CalleeForm, CancelMode, Features, InvokePolicy, Open, Outcome, Protocol, RegisterOptions, ReplyTo,
@@ -211,7 +225,7 @@ impl Realm {
 
     /// The same, but it reads these pieces instead of so many records.
     pub fn restart_behind(&mut self, pieces: &BTreeMap<Vec<u8>, Piece>, kept: usize) {
-        self.router = Router::new(self.router.limits.clone(), 1);
+        self.router = Router::new(self.router.realm.cx.limits.clone(), 1);
         self.router.keep_history();
         self.inboxes.clear();
         self.tickets.clear();
@@ -473,7 +487,7 @@ impl Realm {
 
     /// Calls on their way, of the whole realm.
     pub fn pending(&self) -> usize {
-        self.router.pending.len()
+        self.router.realm.pending.len()
     }
 }
 

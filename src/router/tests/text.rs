@@ -8,7 +8,7 @@ use crate::model::query::Query;
 use crate::model::record::{DedupKey, Origin};
 use crate::model::{Delivery, Encoding, ErrorUri, Filter, Item, Payload, Publication, Reason};
 use crate::router::Effect;
-use crate::router::effect::ReadForm;
+use crate::router::ReadForm;
 
 /// Everything that a router has asked for, as a hash; and line by line, if it is to be looked at.
 #[derive(Debug)]

@@ -9,20 +9,23 @@ use std::path::Path;
 use super::world::World;
 use super::{Realm, text::Trace};
 
+/// What is done to a realm before it is played in.
+pub type Prepare<'a> = &'a dyn Fn(&mut Realm);
+
 /// A world: its name, its seeds, and what plays it in a realm whose trace is given.
 struct Play {
     name: &'static str,
     seeds: u64,
-    play: fn(u64, &dyn Fn(&mut Realm)) -> u32,
+    play: fn(u64, Prepare<'_>) -> u32,
 }
 
 const PLAYS: [Play; 3] = [
-    Play { name: "append", seeds: 300, play: crate::router::append::tests::play },
-    Play { name: "locks", seeds: 200, play: crate::router::lock::random::play },
+    Play { name: "append", seeds: 300, play: super::append::play },
+    Play { name: "locks", seeds: 200, play: super::lock_histories::play },
     Play { name: "world", seeds: 200, play: play_world },
 ];
 
-fn play_world(seed: u64, prepare: &dyn Fn(&mut Realm)) -> u32 {
+fn play_world(seed: u64, prepare: Prepare<'_>) -> u32 {
     let mut world = World::new(seed);
     prepare(&mut world.realm);
     for _ in 0..300 {

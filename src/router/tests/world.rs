@@ -68,7 +68,8 @@ impl World {
         };
         let mut realm = Realm::with_limits(limits);
         realm.router.track_changes();
-        (realm.is_disk_slow, realm.is_reader_slow, realm.page_records) = (seed % 3 > 0, seed % 4 > 1, 3 + seed as usize % 5);
+        (realm.is_disk_slow, realm.is_reader_slow, realm.page_records) =
+            (!seed.is_multiple_of(3), seed % 4 > 1, 3 + seed as usize % 5);
         let client = |protocol| Client { protocol, ..Client::default() };
         let clients = vec![
             client(Speech::Stays(Protocol::Mqtt5)),

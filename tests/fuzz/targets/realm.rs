@@ -207,8 +207,8 @@ impl World {
         self.settle();
         self.clients.values_mut().for_each(|client| client.connection.end());
         self.settle();
-        let census = self.router.census();
-        assert_eq!((census.sessions, census.connected, census.subscriptions, census.registrations), (0, 0, 0, 0), "{census:?}");
+        let sizes = self.router.sizes();
+        assert_eq!((sizes.sessions, sizes.connected, sizes.subscriptions, sizes.registrations), (0, 0, 0, 0), "{sizes:?}");
         assert_eq!(self.router.poll_timeout(), None, "a timer of nobody");
     }
 }

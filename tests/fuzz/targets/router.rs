@@ -222,9 +222,9 @@ impl World {
             self.tell(connection, Command::Lost(Reason::ConnectionLost));
             self.look();
         }
-        let census = self.router.census();
-        assert_eq!((census.sessions, census.connected, census.subscriptions, census.registrations), (0, 0, 0, 0), "{census:?}");
-        assert!(census.retained <= limits().max_retained);
+        let sizes = self.router.sizes();
+        assert_eq!((sizes.sessions, sizes.connected, sizes.subscriptions, sizes.registrations), (0, 0, 0, 0), "{sizes:?}");
+        assert!(sizes.retained <= limits().max_retained);
         // Queues and conditions may have something due that belongs to nobody: when its time has come it is over.
         for _ in 0..100 {
             let Some(due_ms) = self.router.poll_timeout() else { break };

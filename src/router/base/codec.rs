@@ -1,0 +1,25 @@
+//! How the router's own records and pieces of state become bytes: records as JSON, pieces as MsgPack.
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// The body of a record.
+pub fn encode_record(change: &impl Serialize) -> Bytes {
+    // Numbers, texts and lists of them always have a form.
+    serde_json::to_vec(change).map(Bytes::from).unwrap_or_default()
+}
+
+/// What the body of a record says; `None` where a later version wrote what this one does not know.
+pub fn decode_record<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
+    serde_json::from_slice(body).ok()
+}
+
+/// The head of a piece.
+pub fn encode(state: &impl Serialize) -> Bytes {
+    // Numbers, texts and lists of them always have a form.
+    rmp_serde::to_vec_named(state).map(Bytes::from).unwrap_or_default()
+}
+
+/// What the head of a piece says; `None` where a later version wrote what this one does not know.
+pub fn decode<'a, T: Deserialize<'a>>(head: &'a [u8]) -> Option<T> {
+    rmp_serde::from_slice(head).ok()
+}

@@ -1,0 +1,119 @@
+//! What every step of a realm may use: its time, bounds, chance and timers, and where it puts what is to be done.
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::due::Due;
+use super::effect::Effect;
+use super::key::SessionKey;
+use super::random::Random;
+use super::timers::Timers;
+use crate::model::command::PublishOptions;
+use crate::model::{Command, ConnectionId, Delivery, Limits, Publication, Reason, Topic};
+
+/// How long to wait before something that the disk refused is tried again.
+pub const RETRY_MS: u64 = 1_000;
+
+/// What a realm counts; read by the status page and `$SYS`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Publications accepted.
+    pub published: u64,
+    /// Events sent towards connections.
+    pub delivered: u64,
+    /// Deliveries lost at the bound of a session's queue.
+    pub dropped: u64,
+}
+
+impl Counters {
+    /// Adds those of another realm.
+    pub fn add(&mut self, more: &Counters) {
+        self.published += more.published;
+        self.delivered += more.delivered;
+        self.dropped += more.dropped;
+    }
+}
+
+/// What a flow leaves to be done above it; done in order, each with all that follows from it, before the next.
+#[derive(Debug)]
+pub enum Consequence {
+    /// The router ends the connection of a session; the session may stay.
+    End(SessionKey, Reason),
+    /// A command is carried out that was on its way into the history.
+    Carry(SessionKey, ConnectionId, Command),
+    /// What a session published behind a ticket goes out, now that this has come back.
+    Follow(Option<SessionKey>, Vec<Follower>),
+    /// Commands of a session that waited go on, as far as they need not wait again.
+    Continue(SessionKey),
+    /// Whoever waits for a topic is looked at again.
+    Advance(Topic),
+}
+
+/// An unacknowledged publication that follows a stored one of its session.
+#[derive(Debug)]
+pub struct Follower {
+    /// What is published.
+    pub publication: Arc<Publication>,
+    /// How.
+    pub options: Option<Box<PublishOptions>>,
+}
+
+/// What every step of a realm may use.
+#[derive(Debug)]
+pub struct Context {
+    /// Milliseconds since the Unix epoch, never running backwards.
+    pub now_ms: u64,
+    /// The bounds of the realm.
+    pub limits: Limits,
+    /// All the chance that the realm has.
+    pub random: Random,
+    /// What is due when.
+    pub timers: Timers<Due>,
+    /// What the realm counts.
+    pub counters: Counters,
+    /// Every connection is told to end once nothing waits for its place in the history.
+    pub is_stopping: bool,
+    /// What is to be done outside of the realm, in order.
+    pub effects: VecDeque<Effect>,
+    consequences: Vec<Consequence>,
+}
+
+impl Context {
+    /// That of a realm whose time has not begun.
+    pub fn new(limits: Limits, seed: u64) -> Self {
+        Context {
+            now_ms: 0,
+            limits,
+            random: Random::new(seed),
+            timers: Timers::new(),
+            counters: Counters::default(),
+            is_stopping: false,
+            effects: VecDeque::new(),
+            consequences: Vec::new(),
+        }
+    }
+
+    /// Time goes on, never back.
+    pub fn note_time(&mut self, now_ms: u64) {
+        self.now_ms = self.now_ms.max(now_ms);
+    }
+
+    /// Tells a connection something.
+    pub fn tell(&mut self, to: ConnectionId, delivery: Delivery) {
+        self.effects.push_back(Effect::Deliver(to, delivery));
+    }
+
+    /// Leaves something to be done above the flow that is at work.
+    pub fn then(&mut self, next: Consequence) {
+        self.consequences.push(next);
+    }
+
+    /// True if nothing was left to be done.
+    pub fn is_done(&self) -> bool {
+        self.consequences.is_empty()
+    }
+
+    /// Moves what was left to be done to the end of `line`, the first of it last.
+    pub fn take_consequences(&mut self, line: &mut Vec<Consequence>) {
+        line.extend(self.consequences.drain(..).rev());
+    }
+}

@@ -1,0 +1,69 @@
+//! Reads of the history on their way: who waits for which page, and what readers may see.
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+
+use crate::model::query::ReadTicket;
+use crate::model::record::{Flags, Kind};
+use crate::model::{EventId, Record};
+use crate::router::base::key::{SelectionKey, SessionKey};
+
+/// What a page is read for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// The call at the head of the session's line.
+    Call,
+    /// A subscription, which gets past events.
+    Past(SelectionKey),
+    /// A session that is behind.
+    Backlog,
+    /// To see whether what a SUBSCRIBE asks for is kept.
+    Probe,
+}
+
+/// Who waits for a page.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader {
+    /// Its session.
+    pub session: SessionKey,
+    /// What for.
+    pub purpose: Purpose,
+}
+
+/// Reads that have not been answered.
+#[derive(Debug, Default)]
+pub struct Reads {
+    last: u64,
+    waiting: HashMap<ReadTicket, Reader, FixedState>,
+    /// The last event that the realm knows of: what the log has behind it is not anybody's yet.
+    last_id: Option<EventId>,
+}
+
+impl Reads {
+    /// The last event of the realm.
+    pub fn last_id(&self) -> Option<EventId> {
+        self.last_id
+    }
+
+    /// Somebody waits for one more page.
+    pub fn push(&mut self, reader: Reader) -> ReadTicket {
+        self.last += 1;
+        self.waiting.insert(ReadTicket(self.last), reader);
+        ReadTicket(self.last)
+    }
+
+    /// Who waits for this page, and waits no longer.
+    pub fn take(&mut self, ticket: ReadTicket) -> Option<Reader> {
+        self.waiting.remove(&ticket)
+    }
+
+    /// Everything up to this event has its place, and its effect.
+    pub fn note_last(&mut self, id: EventId) {
+        self.last_id = self.last_id.max(Some(id));
+    }
+}
+
+/// True for a publication that every reader may see.
+pub fn is_visible(record: &Record) -> bool {
+    record.item.kind == Kind::PUBLICATION && !record.item.flags.has(Flags::RESTRICTED)
+}

@@ -1,0 +1,124 @@
+//! Who waits for the answer of a call, and what the answer is.
+use crate::model::Topic;
+use crate::model::sentence::of_call;
+use serde_json::Value;
+
+use crate::model::command::{Acknowledge, Outcome, ReplyTo};
+use crate::model::publication::Properties;
+use crate::model::{ErrorUri, Payload, Qos, Reason, RequestId};
+use crate::router::base::key::SessionKey;
+
+/// How a procedure of the router's answers.
+#[derive(Debug)]
+pub enum Reply {
+    /// With these arguments, now.
+    #[allow(dead_code, reason = "locks and queues answer so")]
+    Now(Vec<Value>),
+    /// With this error, now.
+    Refused(ErrorUri),
+    /// By itself, when there is an answer: it has kept the caller.
+    Later,
+}
+
+impl From<Reason> for Reply {
+    fn from(reason: Reason) -> Self {
+        Reply::Refused(ErrorUri::Reason(reason))
+    }
+}
+
+/// Who waits for an answer, and where.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The session; `None` once it has left a call that it wanted no answer for.
+    pub session: Option<SessionKey>,
+    /// Where the answer goes.
+    pub reply: ReplyTo,
+    /// QoS of the call, and so of its answers.
+    pub qos: Qos,
+    /// What was called, for refusals; `None` where that is too long to be kept.
+    pub name: Option<Topic>,
+}
+
+/// Longest name that a call keeps while it is on its way, in bytes.
+const MAX_KEPT_NAME: usize = 256;
+
+/// What a call keeps of the name of what is called.
+pub fn kept_name(name: &Topic) -> Option<Topic> {
+    (name.as_mqtt().len() <= MAX_KEPT_NAME).then(|| name.clone())
+}
+
+/// What a caller is told.
+#[derive(Debug)]
+pub struct Message {
+    /// What it is.
+    pub outcome: Outcome,
+    /// The body.
+    pub payload: Payload,
+    /// Properties that travel with it.
+    pub properties: Option<Box<Properties>>,
+}
+
+impl Message {
+    /// An error of the router's own.
+    pub fn error(reason: Reason) -> Self {
+        Message { outcome: Outcome::Error(ErrorUri::Reason(reason)), payload: Payload::empty(), properties: None }
+    }
+}
+
+impl Caller {
+    /// The request, if it has one.
+    pub fn request(&self) -> Option<RequestId> {
+        request_of(&self.reply)
+    }
+
+    /// The arguments of an error of the router's own: a sentence with the name of what was called, as the caller spells it, and behind
+    /// it what a program can use.
+    pub fn refusal(&self, reason: Reason) -> Payload {
+        let name = match (&self.name, &self.reply) {
+            (None, _) => "the procedure",
+            (Some(name), ReplyTo::Request(_)) => name.as_uri(),
+            (Some(name), _) => name.as_mqtt(),
+        };
+        let sentence = of_call(name, reason).into();
+        match reason {
+            Reason::HistoryTooOld(oldest) => Payload::of_values(&[sentence, oldest.value().into()]),
+            _ => Payload::of_values(&[sentence]),
+        }
+    }
+
+    /// Bytes that its reply address holds while the call is on its way.
+    pub fn reply_bytes(&self) -> usize {
+        match &self.reply {
+            ReplyTo::Request(_) | ReplyTo::Nobody => 0,
+            ReplyTo::Topic { topic, correlation_data } => {
+                topic.as_mqtt().len() + correlation_data.as_ref().map_or(0, |data| data.len())
+            }
+            ReplyTo::CallId(id) => id.len(),
+        }
+    }
+}
+
+/// The QoS of the PUBLISH that carried a call.
+pub fn qos_of(acknowledge: Acknowledge) -> Qos {
+    match acknowledge {
+        Acknowledge::None | Acknowledge::Request(_) => Qos::AtMostOnce,
+        Acknowledge::AtLeastOnce(_) => Qos::AtLeastOnce,
+        Acknowledge::ExactlyOnce(_) | Acknowledge::ExactlyOnceAgain(_) => Qos::ExactlyOnce,
+    }
+}
+
+pub fn request_of(reply: &ReplyTo) -> Option<RequestId> {
+    match reply {
+        ReplyTo::Request(request) => Some(*request),
+        _ => None,
+    }
+}
+
+/// Where an answer goes is between each side and the router: the other side does not see it.
+pub fn without_addresses(mut properties: Option<Box<Properties>>) -> Option<Box<Properties>> {
+    if let Some(properties) = &mut properties {
+        properties.response_topic = None;
+        properties.correlation_data = None;
+    }
+    properties
+}

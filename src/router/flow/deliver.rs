@@ -1,0 +1,231 @@
+//! One event to one session: at once, into its window, behind what is not on record yet, or nowhere.
+use crate::router::session::window::Inflight;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::model::command::{Audience, PublishOptions, SubscribeOptions};
+use crate::model::delivery::Event;
+use crate::model::record::Kind;
+use crate::model::{ConnectionId, Delivery, EventId, PacketId, Publication, Qos, Reason, SubscriptionId};
+use crate::router::base::codec::encode_record;
+use crate::router::base::key::{SelectionKey, SessionKey};
+use crate::router::base::passage::{Passage, Source};
+use crate::router::broker::selection::ParsedBody;
+use crate::router::flow::append;
+use crate::router::realm::Realm;
+use crate::router::session::catching::Turn;
+use crate::router::session::record::Handshake;
+use crate::router::session::window::Outgoing;
+use crate::router::session::{Session, Subscribed};
+use crate::router::waiting::Waiting;
+
+/// True if the session is in all lists that are present (`all`), or in any of them.
+fn is_listed(audience: &Audience, session: &Session, all: bool) -> bool {
+    let lists = [
+        audience.sessions.as_ref().map(|ids| ids.contains(&session.id)),
+        audience.authids.as_ref().map(|names| names.iter().any(|name| **name == *session.principal.authid)),
+        audience.authroles.as_ref().map(|names| names.iter().any(|name| **name == *session.principal.authrole)),
+    ];
+    let mut present = lists.into_iter().flatten();
+    if all { present.all(|is_in| is_in) } else { present.any(|is_in| is_in) }
+}
+
+/// Says something to a session behind what it is told next, if that is not on record yet: events keep their order
+/// [MQTT-4.6.0-6].
+pub fn say_behind(realm: &mut Realm, key: SessionKey, connection: ConnectionId, delivery: Delivery) {
+    let owed = realm.sessions.at(key).map(|session| &session.owed).filter(|owed| owed.said > 0);
+    match owed.map(|owed| owed.last_said).and_then(|last| realm.tickets.at_mut(last)) {
+        Some(Waiting::Delivery(said)) if said.connection == connection => said.deliveries.push(delivery),
+        _ => realm.cx.tell(connection, delivery),
+    }
+}
+
+/// A publisher that subscribes with No Local: only its other subscriptions count [MQTT-3.8.3-3].
+pub fn deliver_own(
+    realm: &mut Realm,
+    key: SessionKey,
+    publication: &Arc<Publication>,
+    options: Option<&PublishOptions>,
+    source: Source,
+) -> usize {
+    if options.is_some_and(|options| !admits(realm, options, key)) {
+        return 0;
+    }
+    let Some(session) = realm.sessions.at(key) else { return 0 };
+    let mut merged: Option<Passage> = None;
+    for ((filter, share), Subscribed { options, .. }) in &session.subscriptions {
+        let is_selected = session.selections.contains_key(filter);
+        if share.is_some() || is_selected || options.no_local || !filter.covers(&publication.topic) {
+            continue;
+        }
+        let retain = options.retain_as_published && publication.retain;
+        let passage = Passage::of(*options, filter, session.protocol, SubscriptionId(0));
+        Passage::merge(&mut merged, Passage { retain, source, ..passage });
+    }
+    let Some(passage) = merged else { return 0 };
+    deliver_to(realm, key, publication, passage);
+    1
+}
+
+/// One event on its way to one session [MQTT-4.5.0-1]: at once, into its window (where it waits if the client is away,
+/// 3.1.1: [MQTT-3.1.2-5]), or nowhere if it is away and took QoS 0.
+pub fn deliver_to(realm: &mut Realm, key: SessionKey, publication: &Arc<Publication>, passage: Passage) {
+    if matches!(passage.source, Source::Shared(_)) {
+        note_session_changed(realm, key);
+    }
+    let Some(session) = realm.sessions.at_mut(key) else { return };
+    let qos = publication.qos.min(passage.qos); // [MQTT-3.8.4-8], [MQTT-4.8.2-3]
+    let Passage { retain, by_pattern, subscriptions, source, .. } = passage;
+    let event = if qos == Qos::AtMostOnce {
+        // Whatever the window holds [MQTT-3.3.4-10].
+        let publication = publication.clone();
+        Some(Event { publication, qos, retain, duplicate: false, by_pattern, packet_id: None, subscriptions })
+    } else {
+        // At the start of the process: sessions whose client had not left may have been sent it (what comes through shared
+        // subscriptions; the rest is read again). What was sent as QoS 2 is on record with its packet id.
+        let again = session.is_replayed && session.left_ms.is_none() && qos == Qos::AtLeastOnce;
+        let owed = Outgoing { publication: publication.clone(), qos, retain, subscriptions, source, claim: None, again };
+        session.put_in_line(owed, &realm.cx.limits)
+    };
+    if let (Some(event), Some(connection)) = (event, session.connection) {
+        send_event(realm, key, connection, event);
+    }
+}
+
+/// One member of a share group gets it: in turn among those that are connected, else one that will come back.
+pub fn deliver_shared(realm: &mut Realm, group_key: u32, publication: &Arc<Publication>) -> bool {
+    let Some((session, options)) = pick_member(realm, group_key, publication.qos) else { return false };
+    let mut subscriptions = SmallVec::new();
+    subscriptions.extend(options.identifier.map(u64::from)); // [MQTT-3.3.4-5]
+    let retain = options.retain_as_published && publication.retain;
+    let source = Source::Shared(group_key);
+    deliver_to(realm, session, publication, Passage { qos: options.qos, retain, by_pattern: true, subscriptions, source });
+    true
+}
+
+pub fn pick_member(realm: &mut Realm, group_key: u32, qos: Qos) -> Option<(SessionKey, SubscribeOptions)> {
+    let group = realm.broker.group_mut(group_key)?;
+    let count = group.members.len();
+    let turn = group.turn;
+    let at = |step: usize| (turn + step) % count.max(1);
+    let is_connected = |index: &usize| {
+        let member = group.members.get(*index).and_then(|(key, _)| realm.sessions.at(*key));
+        member.is_some_and(|session| session.connection.is_some())
+    };
+    // Nobody keeps what a member takes with QoS 0 while it is away.
+    let keeps = |index: &usize| {
+        let granted = group.members.get(*index).map(|(_, options)| options.qos);
+        granted.is_some_and(|granted| granted.min(qos) > Qos::AtMostOnce)
+    };
+    let index = (0..count).map(at).find(is_connected).or_else(|| (0..count).map(at).find(keeps))?;
+    group.turn = index + 1;
+    group.members.get(index).copied()
+}
+
+/// WAMP: Advanced, Subscriber Black- and Whitelisting: inside every white list that is given and no black list.
+pub fn admits(realm: &Realm, options: &PublishOptions, key: SessionKey) -> bool {
+    if options.eligible.is_none() && options.exclude.is_none() {
+        return true;
+    }
+    let Some(session) = realm.sessions.at(key) else { return false };
+    let eligible = options.eligible.as_ref().is_none_or(|audience| is_listed(audience, session, true));
+    eligible && !options.exclude.as_ref().is_some_and(|audience| is_listed(audience, session, false))
+}
+
+/// What its share groups still owe, but for QoS 2 that has begun [MQTT-4.8.2-5], goes to their other members.
+pub fn redistribute(realm: &mut Realm, inflight: Inflight) {
+    for (group, owed) in inflight.into_shared() {
+        if let Some((member, options)) = pick_member(realm, group, owed.qos) {
+            let subscriptions = options.identifier.map(u64::from).into_iter().collect();
+            let passage = Passage { qos: options.qos, retain: owed.retain, by_pattern: true, subscriptions, source: owed.source };
+            deliver_to(realm, member, &owed.publication, passage);
+        }
+    }
+}
+
+/// A live publication for a selective subscription; true if it gets it, now or in its turn. `is_restricted`: the history does not
+/// show it.
+pub fn deliver_selected(
+    realm: &mut Realm,
+    selection: SelectionKey,
+    publication: &Arc<Publication>,
+    is_restricted: bool,
+    body: &mut ParsedBody,
+) -> bool {
+    let to_args = realm.to_args;
+    let Some(selected) = realm.selections.get_mut(selection as usize) else { return false };
+    if selected.is_snapshot || !selected.wants(publication, body, to_args) {
+        return false;
+    }
+    let id = EventId::new(publication.id.0).filter(|_| !is_restricted);
+    let catching = selected.catching.as_mut();
+    match catching.map_or(Turn::Now, |catching| catching.turn_of(id, publication.weight(), || publication.clone())) {
+        Turn::Now => pass(realm, selection, publication, if id.is_some() { Source::Live } else { Source::Other }),
+        Turn::Later => {}
+    }
+    true
+}
+
+/// True if the pattern of this subscription, if it has one, fits.
+pub fn is_wanted(realm: &Realm, selection: SelectionKey, publication: &Publication) -> bool {
+    let selected = realm.selections.get(selection as usize);
+    selected.is_some_and(|selected| selected.wants(publication, &mut ParsedBody::default(), realm.to_args))
+}
+
+/// Sends an event through a selective subscription.
+pub fn pass(realm: &mut Realm, selection: SelectionKey, publication: &Arc<Publication>, source: Source) {
+    let Some(selected) = realm.selections.get(selection as usize) else { return };
+    let Some(session) = realm.sessions.at(selected.session) else { return };
+    let mut passage = Passage::of(selected.options, &selected.filter, session.protocol, selected.subscription);
+    passage.retain = selected.options.retain_as_published && publication.retain;
+    passage.source = source;
+    deliver_to(realm, selected.session, publication, passage);
+}
+
+/// Sends an event; the packet id of QoS 2 is on record before, so that no other process gives it to another event.
+pub fn send_event(realm: &mut Realm, key: SessionKey, connection: ConnectionId, event: Event) {
+    let session = realm.sessions.at(key).filter(|session| session.is_recorded);
+    // A repetition has its record, unless that is on its way still.
+    let is_on_record = event.duplicate && session.is_some_and(|session| !session.owed.is_saying());
+    let Some(client) = session.and_then(|session| session.client_id.clone()) else {
+        return realm.cx.tell(connection, Delivery::Event(event));
+    };
+    match event.packet_id.filter(|_| event.qos == Qos::ExactlyOnce && !is_on_record) {
+        Some(PacketId(packet_id)) => {
+            let is_shared = session.is_some_and(|session| session.inflight.is_shared(PacketId(packet_id)));
+            let step = Handshake::Sent { client, packet_id, event: event.publication.id.0, is_shared };
+            append::append_delivery(realm, key, connection, Delivery::Event(event), Kind::HANDSHAKE, encode_record(&step));
+        }
+        None => say_behind(realm, key, connection, Delivery::Event(event)),
+    }
+}
+
+/// Sends PUBREL; that PUBREC has come is on record before.
+pub fn send_release(realm: &mut Realm, key: SessionKey, connection: ConnectionId, id: PacketId, known: Result<(), Reason>) {
+    let session = realm.sessions.at(key).filter(|session| session.is_recorded && known.is_ok());
+    let delivery = Delivery::Release(id, known);
+    match session.and_then(|session| session.client_id.clone()) {
+        Some(client) => {
+            let step = Handshake::Received { client, packet_id: id.0 };
+            append::append_delivery(realm, key, connection, delivery, Kind::HANDSHAKE, encode_record(&step));
+        }
+        None => realm.cx.tell(connection, delivery),
+    }
+}
+
+/// Sends PUBREL once more, to a client that came back; where the record of a PUBREC is on its way still, behind it.
+pub fn repeat_release(realm: &mut Realm, key: SessionKey, connection: ConnectionId, id: PacketId) {
+    if realm.sessions.at(key).is_some_and(|session| session.owed.is_saying()) {
+        send_release(realm, key, connection, id, Ok(()));
+    } else {
+        realm.cx.tell(connection, Delivery::Release(id, Ok(())));
+    }
+}
+
+/// A record of this session has its place, or what it leaves has.
+pub fn note_session_changed(realm: &mut Realm, key: SessionKey) {
+    let Some(session) = realm.sessions.at_mut(key).filter(|session| session.is_recorded) else { return };
+    realm.changes.sessions += usize::from(!session.is_piece_changed());
+    session.is_changed = true;
+}

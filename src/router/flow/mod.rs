@@ -1,0 +1,22 @@
+//! Verbs over several parts, from low to high; none calls one above it, and what would be a call upward is a `Consequence`.
+pub mod answer;
+pub mod append;
+pub mod backlog;
+pub mod call;
+pub mod deliver;
+pub mod due;
+pub mod holders;
+pub mod locks;
+pub mod order;
+pub mod pieces;
+pub mod place;
+pub mod progress;
+pub mod publish;
+pub mod queues;
+pub mod replay;
+pub mod restart;
+pub mod route;
+pub mod session;
+pub mod subscribe;
+pub mod wills;
+pub mod window;

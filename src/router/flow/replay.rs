@@ -1,0 +1,388 @@
+//! What a new subscription gets of what there was before: retained messages and past events, in pages, as fast as its session reads.
+//!
+//! The history is read up to the last event of the realm. What is stored meanwhile is behind the end of that read: it is held back, a
+//! bounded number of events, and sent behind the last page, in one step with which the subscription becomes a live one. If more came
+//! than is held, that is let go and the history read on. What is not stored has no place in the order: it is sent at once.
+use std::sync::Arc;
+
+use crate::model::command::{Past, Selection, SubscribeOptions};
+use crate::model::query::{Page, Query, ReadTicket};
+use crate::model::record::Flags;
+use crate::model::{Delivery, EventId, Filter, Publication, Reason, Record, SubscriptionId};
+use crate::router::base::context::Consequence;
+use crate::router::base::effect::ReadForm;
+use crate::router::base::key::{SelectionKey, SessionKey};
+use crate::router::base::passage::{Passage, Source};
+use crate::router::base::reads::{Purpose, is_visible};
+use crate::router::broker::selection::SelectiveSubscription;
+use crate::router::flow::queues::queue_named;
+use crate::router::flow::{append, deliver, queues};
+use crate::router::realm::Realm;
+use crate::router::retained::{Author, Retained, Wanted};
+use crate::router::session::catching::{Catching, PAGE_BYTES, PAGE_EVENTS, together};
+use crate::router::session::replay::{Replay, ReplaySource};
+
+/// `$reply/…` and `$cancel/…`: each session sees only its own (MAPPING.md, Calls).
+pub fn is_private_filter(filter: &Filter) -> bool {
+    let text = match filter {
+        Filter::Exact(topic) => topic.as_mqtt(),
+        Filter::Levels(levels) => levels,
+        Filter::Prefix(_) => return false,
+    };
+    matches!(text.split('/').next(), Some("$reply" | "$cancel"))
+}
+
+/// Retained messages looked at before the router turns to others.
+pub const PAGE_STEPS: usize = 256;
+
+pub fn unsubscribe_topic(realm: &mut Realm, key: SessionKey, filter: &Filter, share: Option<&str>) -> Result<(), Reason> {
+    let session = realm.sessions.at_mut(key).ok_or(Reason::ConnectionLost)?;
+    if is_private_filter(filter) && session.protocol.is_mqtt() {
+        let before = session.private.len();
+        session.private.retain(|(private, _)| private != filter);
+        return if session.private.len() < before { Ok(()) } else { Err(Reason::NoSuchSubscription) };
+    }
+    if session.protocol.is_mqtt()
+        && let Some(queue) = queue_named(filter)
+    {
+        return queues::unsubscribe_queue(realm, key, queue?);
+    }
+    // [MQTT-3.10.4-1]
+    let name = (filter.clone(), share.map(Into::into));
+    if session.subscriptions.remove(&name).is_none() {
+        return Err(Reason::NoSuchSubscription);
+    }
+    session.wildcards -= usize::from(!matches!(filter, Filter::Exact(_)));
+    // What waits in the window and behind it stays there [MQTT-3.10.4-3].
+    realm.broker.unsubscribe(key, filter, share);
+    if share.is_none() {
+        stop_replays(realm, key, filter);
+        forget_selection(realm, key, filter);
+    }
+    Ok(())
+}
+
+/// Takes a subscription away that its session has not given up.
+pub fn drop_subscription(realm: &mut Realm, key: SessionKey, filter: &Filter) {
+    unsubscribe_topic(realm, key, filter, None).ok();
+}
+
+/// Reads the next page for the subscription whose turn it is, unless it has to wait: for the page before, for its client to
+/// come back, or for room in its window.
+pub fn continue_past(realm: &mut Realm, key: SessionKey, selection: SelectionKey) {
+    let last = realm.reads.last_id();
+    let max_events = PAGE_EVENTS.min(realm.cx.limits.max_session_queue / 2).max(1);
+    let Some(session) = realm.sessions.at_mut(key) else { return };
+    let Some(replay) = session.replays.front_mut().filter(|replay| replay.reading.is_none()) else { return };
+    replay.is_held_up = session.inflight.waiting() > 0;
+    if replay.is_held_up || session.connection.is_none() {
+        return;
+    }
+    let Some(selected) = realm.selections.get_mut(selection as usize) else { return };
+    let Some(catching) = &mut selected.catching else { return };
+    let mut query = Query { filter: Some(selected.filter.clone()), max_bytes: PAGE_BYTES, ..Query::new("") };
+    if catching.to_find.is_some() {
+        query.before = catching.find_before;
+        query.reverse = true;
+    } else {
+        query.after = catching.cursor;
+        query.limit = max_events;
+        catching.start_read(last);
+    }
+    let ticket = append::read(realm, key, Purpose::Past(selection), query, ReadForm::Stored);
+    if let Some(replay) = realm.sessions.at_mut(key).and_then(|session| session.replays.front_mut()) {
+        replay.reading = ticket;
+    }
+}
+
+/// A page has come for the subscription whose turn it is.
+pub fn handle_past_page(
+    realm: &mut Realm,
+    key: SessionKey,
+    selection: SelectionKey,
+    ticket: ReadTicket,
+    page: Result<Page, Reason>,
+) {
+    let Some(session) = realm.sessions.at_mut(key) else { return };
+    let Some(replay) = session.replays.front_mut().filter(|replay| replay.reading == Some(ticket)) else { return };
+    replay.reading = None;
+    if replay.is_over() || session.connection.is_none() {
+        return continue_replay(realm, key);
+    }
+    let is_finding = catching_mut(realm, selection).is_some_and(|catching| catching.to_find.is_some());
+    match page {
+        Ok(page) if is_finding => find_in(realm, key, selection, &page),
+        Ok(page) => pass_page(realm, key, selection, &page),
+        // Trimmed while it was looked through: the last ones are what is left.
+        Err(Reason::HistoryTooOld(_)) if is_finding => find_in(realm, key, selection, &Page { is_end: true, ..Page::default() }),
+        Err(reason) => {
+            pop_replay(realm, key);
+            revoke(realm, selection, Err(reason));
+            continue_replay(realm, key);
+        }
+    }
+}
+
+fn catching_mut(realm: &mut Realm, selection: SelectionKey) -> Option<&mut Catching<Arc<Publication>>> {
+    realm.selections.get_mut(selection as usize)?.catching.as_mut()
+}
+
+/// Looks for the first of the last events.
+fn find_in(realm: &mut Realm, key: SessionKey, selection: SelectionKey, page: &Page) {
+    let wanted: Vec<EventId> = page
+        .records
+        .iter()
+        .filter(|record| past_event(realm, key, selection, record).is_some())
+        .map(|record| record.id)
+        .collect();
+    let Some(catching) = catching_mut(realm, selection) else { return };
+    let left = catching.to_find.unwrap_or(0);
+    let found = usize::try_from(left).ok().and_then(|left| wanted.get(left.checked_sub(1)?));
+    if let Some(first) = found {
+        catching.cursor = first.previous();
+        catching.to_find = None;
+    } else if page.is_end {
+        catching.cursor = None;
+        catching.to_find = None;
+    } else {
+        catching.find_before = page.cursor.or(catching.find_before);
+        catching.to_find = Some(left - wanted.len() as u64);
+    }
+    continue_past(realm, key, selection);
+}
+
+/// Sends the events of a page, and becomes live if that was all.
+fn pass_page(realm: &mut Realm, key: SessionKey, selection: SelectionKey, page: &Page) {
+    let records = together(&page.records);
+    let is_cut = records.len() < page.records.len();
+    let mut is_any = false;
+    for record in records {
+        if let Some(publication) = past_event(realm, key, selection, record) {
+            // What was there before it subscribed ends with the process, as its wish for that does.
+            let is_new = since_of(realm, key, selection) < record.id.value();
+            deliver::pass(realm, selection, &Arc::new(publication), if is_new { Source::Past } else { Source::Other });
+            is_any = true;
+        }
+    }
+    let last = realm.reads.last_id();
+    let Some(catching) = catching_mut(realm, selection) else { return };
+    let cut_at = records.last().filter(|_| is_cut).map(|record| record.id);
+    let Some(held) = catching.finish_read(page, cut_at, last) else {
+        return pause_replay(realm, key, is_any);
+    };
+    for publication in held {
+        deliver::pass(realm, selection, &publication, Source::Past);
+        is_any = true;
+    }
+    pop_replay(realm, key);
+    complete(realm, selection);
+    pause_replay(realm, key, is_any);
+}
+
+/// The number of the last event before a subscription began.
+fn since_of(realm: &Realm, key: SessionKey, selection: SelectionKey) -> u64 {
+    let filter = realm.selections.get(selection as usize).map(|selected| selected.filter.clone());
+    let subscriptions = realm.sessions.at(key).map(|session| &session.subscriptions);
+    filter.zip(subscriptions).and_then(|(filter, all)| all.get(&(filter, None))).map_or(0, |subscribed| subscribed.since)
+}
+
+/// What a reader gets of a record, if it does.
+fn past_event(realm: &Realm, key: SessionKey, selection: SelectionKey, record: &Record) -> Option<Publication> {
+    let session = realm.sessions.at(key)?;
+    let selected = realm.selections.get(selection as usize)?;
+    let is_own = record.item.origin.as_ref().is_some_and(|origin| origin.session == session.id);
+    let is_kept_from = is_own && (selected.options.no_local || record.item.flags.has(Flags::NOT_TO_ITSELF));
+    let is_unwanted = selected.options.retained_only && !record.item.flags.has(Flags::RETAIN);
+    if is_kept_from || is_unwanted || !is_visible(record) {
+        return None;
+    }
+    record.to_publication().filter(|event| !event.is_expired(realm.cx.now_ms) && deliver::is_wanted(realm, selection, event))
+}
+
+/// Goes on when what was sent has left the outbox; at once if nothing was.
+fn pause_replay(realm: &mut Realm, key: SessionKey, is_any: bool) {
+    let Some(session) = realm.sessions.at(key) else { return };
+    match session.connection.filter(|_| is_any && !session.replays.is_empty()) {
+        Some(connection) => realm.cx.tell(connection, Delivery::Paused),
+        None => continue_replay(realm, key),
+    }
+}
+
+fn pop_replay(realm: &mut Realm, key: SessionKey) {
+    if let Some(session) = realm.sessions.at_mut(key) {
+        session.replays.pop_front();
+    }
+}
+
+/// Begins to send what is retained under `filter` to a session that has just subscribed.
+pub fn start_replay(
+    realm: &mut Realm,
+    key: SessionKey,
+    filter: &Filter,
+    subscription: SubscriptionId,
+    options: SubscribeOptions,
+) {
+    let selection = realm.sessions.at(key).and_then(|session| session.selections.get(filter)).copied();
+    let selected = selection.and_then(|selection| realm.selections.get(selection as usize));
+    // No filter that starts with a wildcard covers a name of the router's [MQTT-4.7.2-1].
+    let is_own = filter.is_hidden() && !realm.own_retained.is_empty();
+    if realm.retained.is_empty() && !is_own && selection.is_none() {
+        return;
+    }
+    // What is set while a snapshot is sent does not come otherwise.
+    let is_snapshot = selected.is_some_and(|selected| selected.is_snapshot());
+    let until = |store: &Retained| if is_snapshot { u64::MAX } else { store.latest() };
+    let own_until = is_own.then(|| until(&realm.own_retained));
+    let until = until(&realm.retained);
+    line_up(realm, key, filter, selection, ReplaySource::Retained { subscription, options, cursor: None, until, own_until });
+}
+
+/// Begins to send the past events that a subscription has asked for.
+pub fn start_past(realm: &mut Realm, key: SessionKey, filter: &Filter, selection: SelectionKey) {
+    line_up(realm, key, filter, Some(selection), ReplaySource::History(selection));
+}
+
+fn line_up(realm: &mut Realm, key: SessionKey, filter: &Filter, selection: Option<SelectionKey>, source: ReplaySource) {
+    let filter = filter.clone();
+    let replay = Replay { filter, source, selection, reading: None, is_held_up: false, is_over: false };
+    let Some(session) = realm.sessions.at_mut(key) else { return };
+    session.replays.push_back(replay);
+    if session.replays.len() == 1 {
+        continue_replay(realm, key);
+    }
+}
+
+/// Takes back what is still to be sent for a subscription that has ended [MQTT-3.10.4-2].
+pub fn stop_replays(realm: &mut Realm, key: SessionKey, filter: &Filter) {
+    let Some(session) = realm.sessions.at_mut(key) else { return };
+    let begun = session.replays.pop_front();
+    session.replays.retain(|replay| replay.filter != *filter);
+    if let Some(mut begun) = begun {
+        begun.is_over |= begun.filter == *filter;
+        session.replays.push_front(begun);
+    }
+}
+
+/// Sends the next page; asks to be told when it has left the outbox if there is more.
+pub fn continue_replay(realm: &mut Realm, key: SessionKey) {
+    let mut page = Vec::new();
+    loop {
+        let Some(session) = realm.sessions.at_mut(key) else { return };
+        let Some(mut replay) = session.replays.pop_front() else { return };
+        if replay.is_over {
+            // Only what is being read for it keeps its place.
+            match replay.reading {
+                Some(_) => return session.replays.push_front(replay),
+                None => continue,
+            }
+        }
+        let (subscription, options, cursor, until, own_until) = match &mut replay.source {
+            ReplaySource::Retained { subscription, options, cursor, until, own_until } => {
+                (*subscription, *options, cursor, *until, own_until)
+            }
+            ReplaySource::History(selection) => {
+                let selection = *selection;
+                session.replays.push_front(replay);
+                return continue_past(realm, key, selection);
+            }
+        };
+        let (protocol, connection) = (session.protocol, session.connection);
+        // [MQTT-3.8.3-3]
+        let own = session.client_id.as_deref().filter(|_| options.no_local).map(Author::of);
+        let (store, set_until) = match *own_until {
+            Some(until) => (&realm.own_retained, until),
+            None => (&realm.retained, until),
+        };
+        let wanted = Wanted { now_ms: realm.cx.now_ms, set_until, not_by: own };
+        page.clear();
+        let after = cursor.take();
+        let next = store.page(&replay.filter, after.as_ref(), PAGE_STEPS, wanted, &mut page);
+        page.retain(|publication| replay.selection.is_none_or(|selection| deliver::is_wanted(realm, selection, publication)));
+        for publication in &page {
+            let mut passage = Passage::of(options, &replay.filter, protocol, subscription);
+            passage.retain = true; // 3.1.1: [MQTT-3.3.1-8]
+            deliver::deliver_to(realm, key, publication, passage);
+        }
+        // Behind those of the router's own come those of clients.
+        if next.is_some() || own_until.take().is_some() {
+            *cursor = next;
+            if let Some(session) = realm.sessions.at_mut(key) {
+                session.replays.push_front(replay);
+            }
+        } else if let Some(selection) = replay.selection {
+            complete(realm, selection);
+        }
+        let Some(session) = realm.sessions.at_mut(key) else { return };
+        if session.replays.is_empty() {
+            return;
+        }
+        if let Some(connection) = connection.filter(|_| !page.is_empty()) {
+            realm.cx.tell(connection, Delivery::Paused);
+            return;
+        }
+    }
+}
+
+/// Makes a subscription a selective one.
+pub fn select(
+    realm: &mut Realm,
+    key: SessionKey,
+    subscription: SubscriptionId,
+    filter: &Filter,
+    options: SubscribeOptions,
+    selection: Selection,
+) -> SelectionKey {
+    let Selection { past, is_snapshot, pattern } = selection;
+    let catching = past.map(|past| match past {
+        Past::After(after) => Catching::after(after),
+        Past::Last(count) => Catching::last(count, realm.reads.last_id()),
+    });
+    let filter = filter.clone();
+    let selected =
+        SelectiveSubscription { session: key, subscription, filter: filter.clone(), options, pattern, is_snapshot, catching };
+    let selection = realm.selections.insert(selected) as SelectionKey;
+    realm.broker.select(key, &filter, Some(selection));
+    if let Some(session) = realm.sessions.at_mut(key) {
+        session.selections.insert(filter, selection);
+    }
+    selection
+}
+
+/// The subscription is over, or from now on gets simply what comes.
+pub fn forget_selection(realm: &mut Realm, key: SessionKey, filter: &Filter) {
+    let Some(selection) = realm.sessions.at_mut(key).and_then(|session| session.selections.remove(filter)) else { return };
+    realm.selections.try_remove(selection as usize);
+    realm.broker.select(key, filter, None);
+}
+
+/// What was before has been sent: a snapshot ends, any other subscription goes on with what comes.
+pub fn complete(realm: &mut Realm, selection: SelectionKey) {
+    let last = realm.reads.last_id().map_or(0, EventId::value);
+    let Some(selected) = realm.selections.get_mut(selection as usize) else { return };
+    // Whatever the session reads besides, this subscription has had everything.
+    let subscriptions = realm.sessions.at_mut(selected.session).map(|session| &mut session.subscriptions);
+    let subscribed = subscriptions.and_then(|all| all.get_mut(&(selected.filter.clone(), None)));
+    if let (Some(subscribed), Some(_)) = (subscribed, selected.catching.take()) {
+        subscribed.since = last;
+    }
+    if selected.is_snapshot {
+        revoke(realm, selection, Ok(()));
+    } else if selected.pattern.is_none() {
+        let (key, filter) = (selected.session, selected.filter.clone());
+        forget_selection(realm, key, &filter);
+    }
+}
+
+/// Ends a subscription from this side. WAMP clients are told (WAMP: Advanced, Subscription Revocation). MQTT has no word for it: a
+/// client knows that it asked for a snapshot; if something went wrong its connection ends.
+pub fn revoke(realm: &mut Realm, selection: SelectionKey, outcome: Result<(), Reason>) {
+    let Some(selected) = realm.selections.get(selection as usize) else { return };
+    let (key, subscription, filter) = (selected.session, selected.subscription, selected.filter.clone());
+    drop_subscription(realm, key, &filter);
+    let Some(session) = realm.sessions.at(key) else { return };
+    match (outcome, session.connection) {
+        (Err(reason), Some(_)) if session.protocol.is_mqtt() => realm.cx.then(Consequence::End(key, reason)),
+        (outcome, Some(connection)) => realm.cx.tell(connection, Delivery::Revoked(subscription, outcome)),
+        _ => {}
+    }
+}

@@ -1,0 +1,326 @@
+//! Records of an earlier process, applied again at the start: sessions, subscriptions, and what they are owed.
+use crate::router::session::record::HANDSHAKES;
+use std::sync::Arc;
+
+use crate::model::command::{Features, Open, Protocol, SubscribeEntry, Transport};
+use crate::model::record::{DedupKey, Flags, Kind};
+use crate::model::{ConnectionId, EventId, Item, PacketId, Payload, Principal, PublicationId, Qos, Record, SessionId};
+use crate::router::base::codec::decode_record;
+use crate::router::base::key::SessionKey;
+use crate::router::base::passage::Source;
+use crate::router::base::piece::PieceKey;
+use crate::router::base::place::Place;
+use crate::router::flow::{deliver, queues, route, session, subscribe, wills};
+use crate::router::lock::LockedTopic;
+use crate::router::lock::holder::Holder;
+use crate::router::lock::record::LockChange;
+use crate::router::realm::Realm;
+use crate::router::session::backlog::{Backlog, Position};
+use crate::router::session::record::{Checkpoint, Handshake, SessionChange, SubscriptionChange, protocol_of};
+use crate::router::session::window::Outgoing;
+use crate::router::session::{Repeats, Session};
+
+/// A record of the history that was there before this process: brings the realm's state to what it was behind it. Records
+/// come in the order of ids, all of them, before any command. Which client retained a message is not on record: No Local does
+/// not see it.
+pub fn handle_replayed(realm: &mut Realm, record: &Record) {
+    realm.reads.note_last(record.id);
+    replay_packet_id(realm, record);
+    realm.locks.time_ms = record.item.time_ms;
+    let Item { kind, flags, time_ms, payload, .. } = &record.item;
+    match (*kind, payload) {
+        (Kind::LOCK, _) => return replay_lock(realm, record),
+        (Kind::WILL, _) => return wills::replay_will(realm, record),
+        (Kind::QUEUE, _) => queues::replay_queue_record(realm, record),
+        (Kind::GONE, _) => {
+            queues::replay_queue_record(realm, record);
+            replay_gone(realm, Place { id: record.id, time_ms: *time_ms });
+        }
+        (Kind::PUBLICATION, _) => replay_publication(realm, record),
+        (kind, Payload::Bytes(body)) => replay_change(realm, Place { id: record.id, time_ms: *time_ms }, kind, body),
+        _ => {}
+    }
+    if flags.has(Flags::RETAIN)
+        && let Some(publication) = record.to_publication()
+    {
+        replay_holder(realm, record);
+        route::retain(realm, &Arc::new(publication), None);
+    }
+}
+
+/// A record of an earlier process about sessions.
+pub fn replay_change(realm: &mut Realm, place: Place, kind: Kind, body: &[u8]) {
+    match kind {
+        Kind::SESSION => decode_record(body).map(|change| replay_session(realm, place, change)),
+        Kind::SUBSCRIPTION => decode_record(body).map(|change| replay_subscription(realm, change)),
+        Kind::HANDSHAKE => decode_record(body).map(|step| replay_handshake(realm, step)),
+        Kind::CURSOR => decode_record(body).map(|checkpoint| replay_checkpoint(realm, checkpoint)),
+        _ => None,
+    };
+}
+
+/// A session, to be changed by a record.
+fn session_of<'a>(realm: &'a mut Realm, client: &str) -> Option<&'a mut Session> {
+    let key = realm.sessions.of_client_id(client)?;
+    deliver::note_session_changed(realm, key);
+    realm.sessions.at_mut(key)
+}
+
+fn replay_checkpoint(realm: &mut Realm, checkpoint: Checkpoint) {
+    let Checkpoint { client, cursor, over, done, shared } = checkpoint;
+    let Some(key) = realm.sessions.of_client_id(&client) else { return };
+    deliver::note_session_changed(realm, key);
+    let Some(session) = realm.sessions.at_mut(key) else { return };
+    let Some(backlog) = &mut session.backlog else { return };
+    backlog.restore(Position { cursor, over, done });
+    let is_over = |id: PublicationId| EventId::new(id.0).is_none_or(|id| backlog.is_over(id));
+    session.inflight.restore_finished(|id, source| source.is_history() && is_over(id));
+    if shared.is_empty() {
+        return;
+    }
+    // Who got what of a shared subscription is not on record before it is over.
+    let is_over = |id: PublicationId| shared.iter().any(|(first, last)| (*first..=*last).contains(&id.0));
+    for member in realm.broker.fellows(key, &realm.sessions) {
+        deliver::note_session_changed(realm, member);
+        if let Some(member) = realm.sessions.at_mut(member) {
+            member.inflight.restore_finished(|id, source| matches!(source, Source::Shared(_)) && is_over(id));
+        }
+    }
+}
+
+/// Finds what an earlier process sent through a shared subscription, with whichever member it was expected.
+fn replay_sent(realm: &mut Realm, client: &str, packet_id: PacketId, event: EventId, is_shared: bool) {
+    let Some(key) = realm.sessions.of_client_id(client) else { return };
+    deliver::note_session_changed(realm, key);
+    let fellows = if is_shared { realm.broker.fellows(key, &realm.sessions) } else { Vec::new() };
+    let mut fellows = fellows.into_iter();
+    let owed = fellows.find_map(|member| {
+        let owed = realm.sessions.at_mut(member)?.inflight.take_waiting(event.into())?;
+        deliver::note_session_changed(realm, member);
+        Some(Outgoing { qos: Qos::ExactlyOnce, ..owed })
+    });
+    let Some(session) = realm.sessions.at_mut(key) else { return };
+    let is_over = match is_shared {
+        true => owed.is_none(),
+        false => session.backlog.as_ref().is_none_or(|backlog| backlog.is_over(event)),
+    };
+    if !is_over {
+        session.inflight.restore_sent(packet_id, event, owed);
+    }
+}
+
+fn replay_handshake(realm: &mut Realm, step: Handshake) {
+    match step {
+        Handshake::Released { client, packet_id } => {
+            if let Some(session) = session_of(realm, &client) {
+                session.unreleased.remove(&PacketId(packet_id));
+            }
+        }
+        Handshake::Sent { client, packet_id, event, is_shared } => {
+            if let Some(event) = EventId::new(event) {
+                replay_sent(realm, &client, PacketId(packet_id), event, is_shared);
+            }
+        }
+        Handshake::Received { client, packet_id } => {
+            if let Some(session) = session_of(realm, &client) {
+                session.inflight.restore_received(PacketId(packet_id));
+            }
+        }
+    }
+}
+
+fn replay_session(realm: &mut Realm, place: Place, change: SessionChange) {
+    match change {
+        SessionChange::Ended { client } => {
+            if let Some(key) = realm.sessions.of_client_id(&client) {
+                let removed = session::remove_session(realm, key);
+                realm.changes.note(|| PieceKey::Session(client));
+                removed.into_iter().for_each(|session| deliver::redistribute(realm, session.inflight));
+            }
+        }
+        SessionChange::Left { client, expiry_s, sent } => {
+            if let Some(session) = session_of(realm, &client) {
+                session.expiry_s = expiry_s;
+                session.note_left(place.time_ms, EventId::new(sent));
+            }
+        }
+        SessionChange::Opened { client, session, authid, authrole, protocol, expiry_s, will_delay_s } => {
+            let principal = Principal::of_record(authid, authrole);
+            let key = realm
+                .sessions
+                .of_client_id(&client)
+                .or_else(|| replay_opened(realm, place, &client, SessionId(session), expiry_s));
+            if let Some(key) = key {
+                deliver::note_session_changed(realm, key);
+            }
+            if let Some(session) = key.and_then(|key| realm.sessions.at_mut(key)) {
+                session.protocol = protocol_of(protocol);
+                session.principal = Arc::new(principal);
+                session.expiry_s = expiry_s;
+                session.will_delay_s = will_delay_s;
+                session.left_ms = None;
+                session.inflight.restore_connected();
+            }
+        }
+    }
+}
+
+pub fn replay_opened(realm: &mut Realm, place: Place, client: &str, session: SessionId, expiry_s: u32) -> Option<SessionKey> {
+    if realm.sessions.of_id(session).is_some() {
+        return None;
+    }
+    let mut open = Open {
+        session,
+        protocol: Protocol::Mqtt5,
+        transport: Transport::default(),
+        principal: Arc::new(Principal::anonymous("")),
+        client_id: Some(client.into()),
+        clean_start: false,
+        expiry_s,
+        receive_maximum: 1,
+        will: None,
+        features: Features::default(),
+    };
+    let mut session = Session::new(&mut open, ConnectionId(0), 1);
+    session.connection = None;
+    session.is_recorded = true;
+    session.is_replayed = true;
+    session.backlog = Some(Box::new(Backlog::restored(Some(place.id))));
+    Some(realm.sessions.insert(session))
+}
+
+fn replay_subscription(realm: &mut Realm, change: SubscriptionChange) {
+    let (client, entries, is_subscribed) = match change {
+        SubscriptionChange::Subscribed { client, entries } => (client, entries, true),
+        SubscriptionChange::Unsubscribed { client, entries } => (client, entries, false),
+    };
+    let Some(key) = realm.sessions.of_client_id(&client) else { return };
+    deliver::note_session_changed(realm, key);
+    // The bounds refuse again what they refused before.
+    for entry in entries {
+        if is_subscribed && let Some(entry) = entry.to_subscribe() {
+            replay_entry(realm, key, entry);
+        } else if let Some(entry) = entry.to_unsubscribe() {
+            subscribe::unsubscribe_entry(realm, key, &entry).ok();
+        }
+    }
+}
+
+pub fn replay_entry(realm: &mut Realm, key: SessionKey, entry: SubscribeEntry) {
+    match entry {
+        // What is retained was sent, or is owed no more: the client subscribed on an earlier connection.
+        SubscribeEntry::Topic { filter, share, options } => {
+            subscribe::subscribe_topic(realm, key, filter, share, options, &mut Vec::new()).ok();
+        }
+        SubscribeEntry::Selected { filter, options, selection } => {
+            subscribe::subscribe_selected(realm, key, filter, options, *selection, Ok(()), &mut Vec::new()).ok();
+        }
+        SubscribeEntry::Procedure { filter, options } => {
+            if let Some(session) = realm.sessions.at_mut(key) {
+                session.procedures.insert((filter, options.form), options);
+            }
+        }
+        SubscribeEntry::Refused(_) => {}
+    }
+}
+
+/// The QoS 2 id under which a publication or an item of a queue came, not released.
+pub fn replay_packet_id(realm: &mut Realm, record: &Record) {
+    let Some((key, id)) = record.item.dedup.as_ref().and_then(|key| read_handshake_key(realm, key)) else { return };
+    deliver::note_session_changed(realm, key);
+    if let Some(session) = realm.sessions.at_mut(key) {
+        session.unreleased.insert(id.0, Repeats { fingerprint: 0, count: 0, is_placed: true });
+        session.uses = session.uses.max(id.1);
+    }
+}
+
+/// A publication of an earlier process: its subscribers are owed one more.
+pub fn replay_publication(realm: &mut Realm, record: &Record) {
+    // Whom a restricted one was for is not on record.
+    let is_for_nobody = realm.sessions.is_empty() || record.item.flags.has(Flags::RESTRICTED);
+    if is_for_nobody || record.item.qos == Qos::AtMostOnce {
+        return;
+    }
+    let Some(publication) = record.to_publication() else { return };
+    let from = record.item.origin.as_ref().and_then(|origin| realm.sessions.of_id(origin.session));
+    route::route(realm, from, &Arc::new(publication), None);
+}
+
+/// The session that a key is of, if it is there; the key of an earlier session of its client is nobody's. Before session ids
+/// were in keys, the session was that of the client at the record's place.
+fn read_handshake_key(realm: &Realm, key: &DedupKey) -> Option<(SessionKey, (PacketId, u64))> {
+    let session = realm.sessions.of_client_id(key.owner.strip_prefix(HANDSHAKES)?)?;
+    let (packet_id, rest) = key.key.split_first_chunk::<2>()?;
+    let (uses, rest) = rest.split_first_chunk::<8>()?;
+    let id = if rest.is_empty() { None } else { Some(SessionId(u64::from_le_bytes(rest.try_into().ok()?))) };
+    if id.is_some() && realm.sessions.at(session).map(|session| session.id) != id {
+        return None;
+    }
+    Some((session, (PacketId::new(u16::from_le_bytes(*packet_id))?, u64::from_le_bytes(*uses))))
+}
+
+/// The process ended here, and all its connections.
+pub fn replay_gone(realm: &mut Realm, place: Place) {
+    let connected: Vec<_> = realm.sessions.iter().filter(|(_, session)| session.left_ms.is_none()).map(|(key, _)| key).collect();
+    for key in connected {
+        deliver::note_session_changed(realm, key);
+        if let Some(session) = realm.sessions.at_mut(key) {
+            session.note_left(place.time_ms, Some(place.id));
+        }
+    }
+}
+
+/// Everything is read: sessions wait for their clients, from when those left, or from now if the process ended first.
+pub fn finish_replay(realm: &mut Realm) {
+    // Nobody is connected: what was said to anybody is void.
+    realm.cx.effects.clear();
+    let last = realm.reads.last_id();
+    let sessions: Vec<SessionKey> = realm.sessions.iter().map(|(key, _)| key).collect();
+    for key in sessions {
+        let Some(session) = realm.sessions.at_mut(key) else { continue };
+        session.inflight.trim_to(&realm.cx.limits);
+        session.is_replayed = false;
+        let left_ms = session.left_ms.unwrap_or(realm.cx.now_ms);
+        if session.left_ms.is_none() {
+            session.note_left(left_ms, last);
+            deliver::note_session_changed(realm, key);
+        }
+        wills::restore_will(realm, key);
+        if session::wait_for_client(realm, key, left_ms) {
+            realm.due_wills.push(key);
+        }
+    }
+}
+
+/// A record about conditions that was there before this process.
+pub fn replay_lock(realm: &mut Realm, record: &Record) {
+    let Payload::Bytes(body) = &record.item.payload else { return };
+    let change = LockChange::decode(body);
+    let topic = change.as_ref().and_then(LockChange::topic);
+    if let (Some(LockChange::Grant { session, will, .. }), Some(topic)) = (change, topic) {
+        realm.changes.note(|| PieceKey::Grant(topic.clone()));
+        realm.locks.recorded.insert(topic, (SessionId(session), will));
+    }
+}
+
+/// A change of a topic's value that was there before this process: whose end is to change it again.
+pub fn replay_holder(realm: &mut Realm, record: &Record) {
+    let Some(topic) = &record.item.topic else { return };
+    let by = record.item.origin.as_ref().map(|origin| origin.session);
+    let is_empty = record.item.payload.is_empty();
+    let holder = realm.locks.topics.get(topic).and_then(|cell| cell.holder.as_ref());
+    if holder.is_some_and(|holder| by != Some(holder.session) || is_empty) {
+        realm.changes.note(|| PieceKey::Holder(topic.clone()));
+        realm.locks.topics.remove(topic);
+    }
+    if realm.locks.recorded.contains_key(topic) {
+        realm.changes.note(|| PieceKey::Grant(topic.clone()));
+        realm.changes.note(|| PieceKey::Holder(topic.clone()));
+    }
+    let is_grant = record.item.flags.has(Flags::CONDITIONAL) && !is_empty;
+    let recorded = realm.locks.recorded.remove(topic).filter(|(session, _)| is_grant && by == Some(*session));
+    if let Some((session, will)) = recorded {
+        let holder = Holder::earlier(session, record.id, will, None);
+        realm.locks.topics.insert(topic.clone(), LockedTopic { holder: Some(holder), ..LockedTopic::default() });
+    }
+}

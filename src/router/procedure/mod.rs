@@ -1,0 +1,80 @@
+//! Procedures of the router's own: which there are, and how they answer.
+pub mod history;
+mod lock;
+pub mod queue;
+
+use crate::model::arguments::Arguments;
+use crate::model::command::{Call, ReplyTo};
+use crate::model::{ConnectionId, PublicationId, Reason};
+use crate::router::base::context::Consequence;
+use crate::router::base::key::SessionKey;
+use crate::router::base::reply::kept_name;
+use crate::router::base::reply::{Caller, Message, Reply, qos_of};
+use crate::router::flow::{answer, call};
+use crate::router::realm::Realm;
+use queue::PUT;
+
+/// A call of a name of the router's own.
+pub fn call_own(realm: &mut Realm, key: SessionKey, caller: &Caller, call: &Call) {
+    let reply = match &call.arguments {
+        Some(Ok(arguments)) if call.procedure.as_uri() == PUT => queue::call_put(realm, key, caller, call, arguments),
+        Some(Ok(arguments)) => choose_own(realm, key, caller, call.procedure.as_uri(), arguments),
+        Some(Err(reason)) => (*reason).into(),
+        None => Reason::NoSuchProcedure.into(),
+    };
+    answer::reply(realm, caller, reply);
+}
+
+fn choose_own(realm: &mut Realm, key: SessionKey, caller: &Caller, procedure: &str, arguments: &Arguments) -> Reply {
+    if let Some(verb) = procedure.strip_prefix("corsac.queue.") {
+        return queue::call_queue(realm, key, caller, verb, arguments);
+    }
+    let reply = match procedure {
+        "wamp.subscription.get_events" => return history::call_get_events(realm, key, caller, arguments),
+        "corsac.history.read" => return history::call_read_history(realm, key, caller, arguments),
+        "corsac.lock.acquire" => lock::acquire_lock(realm, caller, arguments),
+        "corsac.lock.release" => lock::change_lock(realm, key, caller, arguments, false),
+        "corsac.lock.renew" => lock::change_lock(realm, key, caller, arguments, true),
+        "corsac.lock.inspect" => lock::inspect_lock(realm, arguments),
+        _ => Err(Reason::NoSuchProcedure),
+    };
+    reply.unwrap_or_else(Reply::from)
+}
+
+pub fn handle_call(realm: &mut Realm, key: SessionKey, connection: ConnectionId, call: Call) {
+    let acknowledge = call.acknowledge;
+    if !answer::accept(realm, key, connection, acknowledge, 0) {
+        return;
+    }
+    let outcome = take_call(realm, key, call).map(|callees| (PublicationId(0), callees));
+    answer::acknowledge(realm, key, connection, acknowledge, outcome);
+}
+
+/// Passes a call on; how many callees have it. What is wrong with the call itself is said to its reply address:
+/// the PUBLISH that carried it was fine.
+fn take_call(realm: &mut Realm, key: SessionKey, mut call: Call) -> Result<usize, Reason> {
+    if !answer::is_reply_allowed(realm, &call.reply) {
+        return Err(Reason::NotAuthorized);
+    }
+    let session = realm.sessions.at(key).ok_or(Reason::ConnectionLost)?;
+    if matches!(&call.reply, ReplyTo::Request(request) if session.calls.contains_key(request)) {
+        // Two answers under one id could not be told apart (WAMP: Basic, Identifiers: ids are used once).
+        realm.cx.then(Consequence::End(key, Reason::ProtocolViolation));
+        return Err(Reason::ProtocolViolation);
+    }
+    let reply = std::mem::replace(&mut call.reply, ReplyTo::Nobody);
+    let caller = Caller { session: Some(key), reply, qos: qos_of(call.acknowledge), name: kept_name(&call.procedure) };
+    if call.procedure.is_reserved() {
+        call_own(realm, key, &caller, &call);
+        return Ok(0);
+    }
+    match call::choose(realm, key, &caller, &call) {
+        Ok(choice) => Ok(call::invoke(realm, key, caller, call, choice)),
+        // Nowhere else to say it.
+        Err(reason) if caller.reply == ReplyTo::Nobody && reason != Reason::NoSuchProcedure => Err(reason),
+        Err(reason) => {
+            answer::answer(realm, &caller, Message::error(reason));
+            Ok(0)
+        }
+    }
+}

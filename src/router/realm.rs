@@ -1,0 +1,129 @@
+//! All parts of a realm side by side, and its sizes.
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use slab::Slab;
+
+use crate::model::payload::ToArgs;
+use crate::model::record::StoreRule;
+use crate::model::{EventId, Item, Limits, Publication, SessionId};
+use crate::router::base::context::Context;
+use crate::router::base::key::SessionKey;
+use crate::router::base::on_the_way::OnTheWay;
+use crate::router::base::piece::Changes;
+use crate::router::base::reads::Reads;
+use crate::router::base::tickets::Tickets;
+use crate::router::base::timers::TimerKey;
+use crate::router::broker::Broker;
+use crate::router::broker::selection::SelectiveSubscription;
+use crate::router::dealer::Dealer;
+use crate::router::dealer::calls::Pending;
+use crate::router::lock::Conditions;
+use crate::router::queue::Queues;
+use crate::router::retained::Retained;
+use crate::router::session::Sessions;
+use crate::router::waiting::Waiting;
+
+/// All parts of a realm side by side. It has no methods: whatever joins two parts is a flow.
+#[derive(Debug)]
+pub struct Realm {
+    /// Time, bounds, chance, timers, and what is to be done.
+    pub cx: Context,
+    /// Its sessions.
+    pub sessions: Sessions,
+    /// Who is subscribed to what.
+    pub broker: Broker,
+    /// Subscriptions that do not simply get what comes.
+    pub selections: Slab<SelectiveSubscription>,
+    /// Who serves which procedure.
+    pub dealer: Dealer,
+    /// Calls that somebody waits for.
+    pub pending: Slab<Pending>,
+    /// Retained messages of clients.
+    pub retained: Retained,
+    /// Those of the router's own (`$SYS`), which take no place from clients'.
+    pub own_retained: Retained,
+    /// Who holds topics and waits for them.
+    pub locks: Conditions,
+    /// Queues and who takes from them.
+    pub queues: Queues,
+    /// Wills on record, by session.
+    pub wills: BTreeMap<SessionId, Item>,
+    /// Sessions of an earlier process whose wills are due.
+    pub due_wills: Vec<SessionKey>,
+    /// What is on its way into the history.
+    pub tickets: Tickets<Waiting>,
+    /// What of it will change the value of a topic.
+    pub on_the_way: OnTheWay,
+    /// Pages of the history that somebody waits for.
+    pub reads: Reads,
+    /// What is stored can be read.
+    pub has_history: bool,
+    /// What is stored where that is not decided by whether it is acknowledged.
+    pub store_rules: Vec<StoreRule>,
+    /// Sessions with acknowledgements that are not on record.
+    pub progressed: Vec<SessionKey>,
+    /// When those are recorded.
+    pub checkpoint_timer: Option<TimerKey>,
+    /// Which pieces of state have changed.
+    pub changes: Changes,
+    /// While pieces of state are restored: events that are owed through shared subscriptions.
+    pub restoring: HashMap<EventId, Arc<Publication>, FixedState>,
+    /// How bodies of other encodings are looked into.
+    pub to_args: ToArgs,
+}
+
+/// An empty realm; `seed` is all the chance it will ever have.
+pub fn empty(limits: Limits, seed: u64) -> Realm {
+    Realm {
+        cx: Context::new(limits, seed),
+        sessions: Sessions::default(),
+        broker: Broker::default(),
+        selections: Slab::new(),
+        dealer: Dealer::default(),
+        pending: Slab::new(),
+        retained: Retained::default(),
+        own_retained: Retained::default(),
+        locks: Conditions::default(),
+        queues: Queues::default(),
+        wills: BTreeMap::new(),
+        due_wills: Vec::new(),
+        tickets: Tickets::default(),
+        on_the_way: OnTheWay::default(),
+        reads: Reads::default(),
+        has_history: false,
+        store_rules: Vec::new(),
+        progressed: Vec::new(),
+        checkpoint_timer: None,
+        changes: Changes::default(),
+        restoring: HashMap::default(),
+        to_args: |payload, _, _| payload.clone(),
+    }
+}
+
+/// Sizes of a realm at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealmSizes {
+    /// Sessions, connected or not.
+    pub sessions: usize,
+    /// Sessions with a connection.
+    pub connected: usize,
+    /// Distinct subscriptions.
+    pub subscriptions: usize,
+    /// Distinct registrations.
+    pub registrations: usize,
+    /// Retained messages.
+    pub retained: usize,
+}
+
+impl RealmSizes {
+    /// Adds those of another realm.
+    pub fn add(&mut self, more: &RealmSizes) {
+        self.sessions += more.sessions;
+        self.connected += more.connected;
+        self.subscriptions += more.subscriptions;
+        self.registrations += more.registrations;
+        self.retained += more.retained;
+    }
+}

@@ -1,0 +1,224 @@
+//! What a session that stays is owed of the history: how far it has come, and no copy of what is behind that.
+//!
+//! As long as its client keeps up, events go from the realm into its window. What does not fit into a short line, or comes while the
+//! client is away, is left where it is: the session is behind, and reads on in the history when it has room. What is over is a cursor
+//! (everything up to it) and the few events that were over before older ones. A restart needs no more than that.
+use crate::model::query::ReadTicket;
+use crate::model::{EventId, Limits};
+use crate::router::base::passage::Source;
+use crate::router::session::Session;
+use crate::router::session::catching::{Catching, Turn};
+use crate::router::session::window::{Inflight, Outgoing};
+
+/// Events that wait in memory for a client that is connected, and their bytes.
+pub const LINE_EVENTS: usize = 4_096;
+
+pub const LINE_BYTES: usize = 1024 * 1024;
+
+/// The same for one that is away.
+pub const AWAY_EVENTS: usize = 64;
+
+pub const AWAY_BYTES: usize = 64 * 1024;
+
+/// How far a session has come in the history.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    /// Where it goes on reading, if it is behind.
+    pub catching: Option<Catching<Outgoing>>,
+    pub reading: Option<ReadTicket>,
+    /// Events that were for it, ever, and those of them that are over.
+    pub routed: u64,
+    pub done: u64,
+    /// Events that are over, though older ones are not.
+    pub over: Ranges,
+    /// Some of what it was to read is not kept any more.
+    pub has_gap: bool,
+    /// Up to here events may have been sent by an earlier process.
+    pub sent_until: Option<EventId>,
+}
+
+/// What is said of it in a record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Position {
+    /// Up to here everything is over, by number.
+    pub cursor: u64,
+    /// Behind that, these are over: from and to, both included.
+    pub over: Vec<(u64, u64)>,
+    /// Events that were over, ever.
+    pub done: u64,
+}
+
+/// Sets of numbers, as ranges that neither touch nor overlap, in order; both ends are included.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Ranges(Vec<(u64, u64)>);
+
+impl Ranges {
+    pub fn has(&self, number: u64) -> bool {
+        let at = self.0.partition_point(|(_, last)| *last < number);
+        self.0.get(at).is_some_and(|(first, _)| *first <= number)
+    }
+
+    pub fn add(&mut self, more: &[(u64, u64)]) {
+        let mut all = std::mem::take(&mut self.0);
+        all.extend_from_slice(more);
+        all.sort_unstable();
+        for (first, last) in all {
+            match self.0.last_mut() {
+                Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+                _ => self.0.push((first, last)),
+            }
+        }
+    }
+
+    pub fn forget_until(&mut self, number: u64) {
+        self.0.retain(|(_, last)| *last > number);
+        if let Some((first, _)) = self.0.first_mut() {
+            *first = (*first).max(number.saturating_add(1));
+        }
+    }
+}
+
+impl Backlog {
+    /// Of a session that an earlier process had: behind from this event on, until it is known better.
+    pub fn restored(after: Option<EventId>) -> Self {
+        Backlog { catching: Some(Catching::after(after)), ..Backlog::default() }
+    }
+
+    /// True if there is something to be read for it, sooner or later.
+    #[cfg(test)]
+    pub fn is_behind(&self) -> bool {
+        self.catching.is_some()
+    }
+
+    /// Decides on an event as it happens: gives it back if it goes into the line of the session.
+    pub fn take(&mut self, owed: Outgoing, inflight: &Inflight, is_connected: bool, limits: &Limits) -> Option<Outgoing> {
+        let Some(id) = EventId::new(owed.publication.id.0) else { return Some(owed) };
+        self.routed += 1;
+        if let Some(catching) = &mut self.catching {
+            return match catching.turn_of(Some(id), owed.publication.weight(), || owed.clone()) {
+                Turn::Now => Some(owed),
+                Turn::Later => None,
+            };
+        }
+        let (events, bytes) = if is_connected { (LINE_EVENTS, LINE_BYTES) } else { (AWAY_EVENTS, AWAY_BYTES) };
+        let events = events.min(limits.max_session_queue);
+        if (is_connected && inflight.is_next(limits)) || (inflight.waiting() < events && inflight.waiting_bytes() < bytes) {
+            return Some(owed);
+        }
+        self.catching = Some(Catching::after(id.previous()));
+        None
+    }
+
+    /// Events that are over since the last time, and what to say of it all.
+    pub fn note(&mut self, finished: &[(u64, u64)], cursor: u64) -> Position {
+        self.over.add(finished);
+        self.over.forget_until(cursor);
+        Position { cursor, over: self.over.0.clone(), done: self.done }
+    }
+
+    /// What an earlier process has said of it.
+    pub fn restore(&mut self, standing: Position) {
+        self.over = Ranges(standing.over);
+        self.done = standing.done;
+        let cursor = EventId::new(standing.cursor);
+        self.catching = Some(Catching::after(cursor));
+        self.over.forget_until(standing.cursor);
+    }
+
+    /// True if this event was over in an earlier process.
+    pub fn is_over(&self, id: EventId) -> bool {
+        self.catching.as_ref().is_some_and(|catching| Some(id) <= catching.cursor()) || self.over.has(id.value())
+    }
+
+    /// An event is over.
+    pub fn note_done(&mut self, id: EventId) {
+        self.done += 1;
+        // What an earlier process sent may be over before it is read again.
+        if self.catching.as_ref().is_some_and(|catching| Some(id) > catching.cursor()) {
+            self.over.add(&[(id.value(), id.value())]);
+        }
+    }
+
+    /// Events that were for it, ever.
+    pub fn routed(&self) -> u64 {
+        self.routed
+    }
+
+    /// What is known of it besides where it stands.
+    pub fn restore_routed(&mut self, routed: u64, sent_until: Option<EventId>) {
+        self.routed = routed;
+        self.sent_until = sent_until;
+    }
+
+    /// Events up to this one may have been sent to the client, which has not said that it has them.
+    pub fn note_sent_until(&mut self, id: Option<EventId>) {
+        self.sent_until = id;
+    }
+}
+
+impl Session {
+    /// The last event that its client may have been sent and has not acknowledged.
+    pub fn sent_until(&self) -> Option<EventId> {
+        // Of what an earlier process sent it is not known what it has been sent again.
+        self.inflight.last_sent().max(self.backlog.as_ref().and_then(|backlog| backlog.sent_until))
+    }
+
+    /// Puts a delivery in line, or leaves it to the history; an event that can be sent at once comes back.
+    pub fn put_in_line(&mut self, owed: Outgoing, limits: &Limits) -> Option<crate::model::delivery::Event> {
+        let is_connected = self.connection.is_some();
+        if self.is_replayed && owed.source != Source::Live {
+            // What was acknowledged is taken out of the line later than it came in.
+            self.inflight.wait(owed);
+            return None;
+        }
+        let owed = match self.backlog.as_deref_mut().filter(|_| owed.source == Source::Live) {
+            Some(backlog) => backlog.take(owed, &self.inflight, is_connected, limits)?,
+            None => owed,
+        };
+        self.inflight.offer(owed, is_connected, limits)
+    }
+}
+
+/// What a session has been acknowledged since its last checkpoint, as ranges of ids.
+#[derive(Debug, Default)]
+pub struct Finished {
+    pub history: Vec<(u64, u64)>,
+    pub shared: Vec<(u64, u64)>,
+}
+
+impl Finished {
+    /// One more; true if it is the first.
+    pub fn note(&mut self, id: EventId, source: Source) -> bool {
+        let (is_first, id) = (self.is_empty(), id.value());
+        let ranges = if source.is_history() { &mut self.history } else { &mut self.shared };
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == id => *last = id,
+            _ => ranges.push((id, id)),
+        }
+        is_first
+    }
+
+    /// Of the events that are read again otherwise.
+    pub fn history(&self) -> &[(u64, u64)] {
+        &self.history
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.history.is_empty() && self.shared.is_empty()
+    }
+}
+
+impl Session {
+    /// True if it stays after its connection, and so after the process.
+    pub fn is_durable(&self) -> bool {
+        self.protocol.is_mqtt() && self.expiry_s > 0 && self.client_id.is_some()
+    }
+
+    /// While records are read: its client has left, and events up to this one may have been sent to it.
+    pub fn note_left(&mut self, left_ms: u64, sent: Option<EventId>) {
+        self.left_ms = Some(left_ms);
+        if let Some(backlog) = &mut self.backlog {
+            backlog.note_sent_until(sent);
+        }
+    }
+}

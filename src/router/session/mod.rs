@@ -1,0 +1,279 @@
+//! A realm's record of its sessions; an MQTT session may outlive its connection.
+pub mod backlog;
+pub mod catching;
+pub mod inbound;
+pub mod reading;
+pub mod record;
+pub mod replay;
+pub mod window;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use foldhash::fast::{FixedState, RandomState};
+use slab::Slab;
+
+use crate::model::command::{CalleeForm, Features, Open, Protocol, RegisterOptions, SubscribeOptions, Transport, Will};
+use crate::model::query::ReadTicket;
+use crate::model::{ConnectionId, Filter, InvocationId, PacketId, Principal, RequestId, SessionId, Topic};
+use crate::router::base::key::{SelectionKey, SessionKey, SubscriptionName};
+use crate::router::base::timers::TimerKey;
+use crate::router::session::backlog::{Backlog, Finished};
+use crate::router::session::inbound::Order;
+use crate::router::session::reading::HistoryCall;
+use crate::router::session::replay::Replay;
+use crate::router::session::window::Inflight;
+
+/// An incoming QoS 2 id in use: what was published under it, and how often it was repeated on this connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Repeats {
+    /// Hash of the message.
+    pub fingerprint: u64,
+    /// Identical repetitions.
+    pub count: u8,
+    /// The publication has its place: a restart knows of it.
+    pub is_placed: bool,
+}
+
+/// A subscription as its session asked for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Subscribed {
+    /// How.
+    pub options: SubscribeOptions,
+    /// The number of the last event before it.
+    pub since: u64,
+}
+
+/// One session.
+#[derive(Debug)]
+pub struct Session {
+    /// Its id, as others see it.
+    pub id: SessionId,
+    /// Its connection, while it has one.
+    pub connection: Option<ConnectionId>,
+    /// What its client speaks.
+    pub protocol: Protocol,
+    /// How its client is (or was last) connected.
+    pub transport: Transport,
+    /// Who it is.
+    pub principal: Arc<Principal>,
+    /// MQTT's client id, by which the session is found [MQTT-3.1.3-2].
+    pub client_id: Option<Box<str>>,
+    /// Seconds it outlives its connection.
+    pub expiry_s: u32,
+    /// What is published if it ends without goodbye [MQTT-3.1.2-7]; 3.1.1: nothing if there is none [MQTT-3.1.2-12].
+    pub will: Option<Will>,
+    /// Seconds that its will waits for it to come back, also where that is not here but on record.
+    pub will_delay_s: u32,
+    /// What the client announced.
+    pub features: Features,
+    /// Subscriptions, by name; WAMP sessions too.
+    pub subscriptions: HashMap<SubscriptionName, Subscribed, RandomState>,
+    /// Those that select what they get.
+    pub selections: HashMap<Filter, SelectionKey, RandomState>,
+    /// How many of them have wildcards.
+    pub wildcards: usize,
+    /// Procedures served; registered again when the session resumes.
+    pub procedures: HashMap<(Filter, CalleeForm), RegisterOptions, RandomState>,
+    /// Subscriptions to `$reply/…` and `$cancel/…`, which reach only their own session.
+    pub private: Vec<(Filter, SubscribeOptions)>,
+    /// Queues that it takes from.
+    pub queues: BTreeMap<Topic, SubscribeOptions>,
+    /// Its connection, once that has asked for items.
+    pub queue_user: Option<ConnectionId>,
+    /// Outgoing QoS > 0.
+    pub inflight: Inflight,
+    /// Incoming QoS 2 ids that were published and not released [MQTT-4.3.3-10].
+    pub unreleased: BTreeMap<PacketId, Repeats>,
+    /// It is on record: it outlives the process.
+    pub is_recorded: bool,
+    /// The records are being read, and it is in them.
+    pub is_replayed: bool,
+    /// When its client left; `None` if it has not.
+    pub left_ms: Option<u64>,
+    /// A record of it has its place since its piece of the realm's state was kept.
+    pub is_changed: bool,
+    /// Events that were for it when its piece was kept.
+    pub kept_routed: u64,
+    /// How far it has come in the history, if it stays and there is one.
+    pub backlog: Option<Box<Backlog>>,
+    /// What its client has acknowledged since the last checkpoint.
+    pub finished: Finished,
+    /// How many incoming QoS 2 ids were used, ever.
+    pub uses: u64,
+    /// What it has on its way into the history.
+    pub owed: Order,
+    /// Retained messages and past events still to be sent, one subscription after the other.
+    pub replays: VecDeque<Replay>,
+    /// Calls that read the history, answered one after the other.
+    pub history_calls: VecDeque<HistoryCall>,
+    /// The read for the first of them.
+    pub call_read: Option<ReadTicket>,
+    /// Calls of this session that wait for an answer.
+    pub calls: HashMap<RequestId, u32, FixedState>,
+    /// Calls by topic, which have no request id.
+    pub topic_calls: BTreeSet<u32>,
+    /// Bytes that the reply addresses of its calls hold.
+    pub reply_bytes: usize,
+    /// Invocations that this session has not answered and somebody waits for.
+    pub invocations: HashMap<InvocationId, u32, FixedState>,
+    /// Invocations that nobody waits for any more and of which this session has not been told.
+    pub abandoned: BTreeSet<InvocationId>,
+    /// The last invocation id given to this session.
+    pub last_invocation: u64,
+    /// The will or the end that is due while its client is away.
+    pub timers: [Option<TimerKey>; 2],
+}
+
+impl Session {
+    /// What came under this QoS 2 id has its place.
+    pub fn note_placed(&mut self, id: PacketId) {
+        if let Some(repeats) = self.unreleased.get_mut(&id) {
+            repeats.is_placed = true;
+        }
+    }
+
+    /// The session that `open` asks for.
+    pub fn new(open: &mut Open, connection: ConnectionId, window: u16) -> Self {
+        Session {
+            id: open.session,
+            connection: Some(connection),
+            protocol: open.protocol,
+            transport: std::mem::take(&mut open.transport),
+            principal: open.principal.clone(),
+            client_id: open.client_id.clone(),
+            expiry_s: open.expiry_s,
+            will_delay_s: 0,
+            will: open.will.take(),
+            features: open.features,
+            subscriptions: HashMap::default(),
+            selections: HashMap::default(),
+            wildcards: 0,
+            procedures: HashMap::default(),
+            private: Vec::new(),
+            queues: BTreeMap::new(),
+            queue_user: None,
+            inflight: Inflight::new(window),
+            unreleased: BTreeMap::new(),
+            is_recorded: false,
+            is_replayed: false,
+            left_ms: None,
+            is_changed: false,
+            kept_routed: 0,
+            backlog: None,
+            finished: Finished::default(),
+            uses: 0,
+            owed: Order::default(),
+            replays: VecDeque::new(),
+            history_calls: VecDeque::new(),
+            call_read: None,
+            calls: HashMap::default(),
+            topic_calls: BTreeSet::new(),
+            reply_bytes: 0,
+            invocations: HashMap::default(),
+            abandoned: BTreeSet::new(),
+            last_invocation: 0,
+            timers: [None; 2],
+        }
+    }
+}
+
+/// All sessions of a realm, with their indexes. What clients name is hashed with a seed they cannot know (LIMITS.md).
+#[derive(Debug, Default)]
+pub struct Sessions {
+    /// With the age of each: how many sessions there had been when it began.
+    slab: Slab<(u32, Session)>,
+    last_age: u32,
+    by_connection: HashMap<ConnectionId, SessionKey, FixedState>,
+    by_client_id: HashMap<Box<str>, SessionKey, RandomState>,
+    by_id: HashMap<SessionId, SessionKey, FixedState>,
+}
+
+impl Sessions {
+    /// Adds a session whose connection and client id are not in use.
+    pub fn insert(&mut self, session: Session) -> SessionKey {
+        let (id, connection, client_id) = (session.id, session.connection, session.client_id.clone());
+        self.last_age = self.last_age.wrapping_add(1);
+        let key = SessionKey::new(self.slab.insert((self.last_age, session)) as u32, self.last_age);
+        self.by_id.insert(id, key);
+        if let Some(connection) = connection {
+            self.by_connection.insert(connection, key);
+        }
+        if let Some(client_id) = client_id {
+            self.by_client_id.insert(client_id, key);
+        }
+        key
+    }
+
+    /// Takes a session out.
+    pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
+        self.at(key)?;
+        let (_, session) = self.slab.try_remove(key.place())?;
+        self.by_id.remove(&session.id);
+        if let Some(connection) = session.connection {
+            self.by_connection.remove(&connection);
+        }
+        if let Some(client_id) = &session.client_id {
+            self.by_client_id.remove(client_id);
+        }
+        Some(session)
+    }
+
+    /// Joins a connection to a session, or parts them; returns the connection it had.
+    pub fn connect(&mut self, key: SessionKey, connection: Option<ConnectionId>) -> Option<ConnectionId> {
+        let session = self.at_mut(key)?;
+        let before = std::mem::replace(&mut session.connection, connection);
+        if let Some(before) = before {
+            self.by_connection.remove(&before);
+        }
+        if let Some(connection) = connection {
+            self.by_connection.insert(connection, key);
+        }
+        before
+    }
+
+    /// The session at this place.
+    pub fn at(&self, key: SessionKey) -> Option<&Session> {
+        self.slab.get(key.place()).filter(|(age, _)| *age == key.age()).map(|(_, session)| session)
+    }
+
+    /// The session at this place, to change.
+    pub fn at_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        self.slab.get_mut(key.place()).filter(|(age, _)| *age == key.age()).map(|(_, session)| session)
+    }
+
+    /// The session of this connection.
+    pub fn of_connection(&self, connection: ConnectionId) -> Option<SessionKey> {
+        self.by_connection.get(&connection).copied()
+    }
+
+    /// The session of this MQTT client id.
+    pub fn of_client_id(&self, client_id: &str) -> Option<SessionKey> {
+        self.by_client_id.get(client_id).copied()
+    }
+
+    /// The session with this id.
+    pub fn of_id(&self, id: SessionId) -> Option<SessionKey> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// Sessions in all.
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// True without any session.
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    /// Sessions with a connection.
+    pub fn connected(&self) -> usize {
+        self.by_connection.len()
+    }
+
+    /// Every session with its place.
+    pub fn iter(&self) -> impl Iterator<Item = (SessionKey, &Session)> {
+        self.slab.iter().map(|(place, (age, session))| (SessionKey::new(place as u32, *age), session))
+    }
+}

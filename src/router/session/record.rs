@@ -1,0 +1,262 @@
+//! Records and pieces from which an MQTT session survives a restart.
+//!
+//! A session that stays after its connection is recorded when it is opened, left and ended; its subscriptions and the ends of its
+//! QoS 2 ids are records before they are answered; what its client has acknowledged is recorded in batches, which nobody waits
+//! for. What it is owed is read in the history again, behind its cursor ([`super::backlog`]).
+use std::num::NonZeroU16;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::model::command::{
+    CalleeForm, InvokePolicy, Protocol, RegisterOptions, RetainHandling, Selection, SubscribeEntry, SubscribeOptions,
+    UnsubscribeEntry,
+};
+use crate::model::{Filter, Qos};
+use crate::router::session::Session;
+use crate::router::session::window::Begun;
+
+/// How long what was acknowledged may wait for its record.
+pub const CHECKPOINT_MS: u64 = 200;
+
+/// What the owners of the keys of QoS 2 handshakes are called, before their client ids.
+pub const HANDSHAKES: &str = "mqtt:";
+
+/// [`Kind::SESSION`]
+#[derive(Serialize, Deserialize)]
+pub enum SessionChange {
+    /// A client has connected to it, or it begins.
+    Opened {
+        client: Box<str>,
+        session: u64,
+        authid: Box<str>,
+        authrole: Box<str>,
+        protocol: u8,
+        expiry_s: u32,
+        will_delay_s: u32,
+    },
+    /// Its client has gone: it expires so many seconds after this record. Nothing behind event `sent` was sent to it.
+    Left { client: Box<str>, expiry_s: u32, sent: u64 },
+    /// It is over.
+    Ended { client: Box<str> },
+}
+
+/// [`Kind::SUBSCRIPTION`]
+#[derive(Serialize, Deserialize)]
+pub enum SubscriptionChange {
+    Subscribed { client: Box<str>, entries: Vec<Entry> },
+    Unsubscribed { client: Box<str>, entries: Vec<Entry> },
+}
+
+/// A filter as it is recorded, with what was asked for.
+#[derive(Serialize, Deserialize)]
+pub struct Entry {
+    pub filter: Box<str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Box<str>>,
+    /// A procedure, served as a publication (1) or by id (2); 0 is a topic.
+    #[serde(default)]
+    pub form: u8,
+    #[serde(default)]
+    pub qos: u8,
+    /// 1 no local, 2 retain as published, 4 retained only; of a procedure: 1 shared in turn.
+    #[serde(default)]
+    pub flags: u8,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identifier: Option<u32>,
+    /// Only events whose body fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<Value>,
+}
+
+/// [`Kind::HANDSHAKE`]: the steps of QoS 2 that a packet id must not forget.
+#[derive(Serialize, Deserialize)]
+pub enum Handshake {
+    /// From a client: PUBREL ends the use of the id.
+    Released { client: Box<str>, packet_id: NonZeroU16 },
+    /// Towards a client: the id is given to this event, which may come through a shared subscription.
+    Sent { client: Box<str>, packet_id: NonZeroU16, event: u64, is_shared: bool },
+    /// Towards a client: PUBREC has come.
+    Received { client: Box<str>, packet_id: NonZeroU16 },
+}
+
+/// [`Kind::CURSOR`]: how far a client has come. Ranges of ids include both ends.
+#[derive(Serialize, Deserialize)]
+pub struct Checkpoint {
+    pub client: Box<str>,
+    /// Everything up to here is over.
+    pub cursor: u64,
+    /// So is this behind it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub over: Vec<(u64, u64)>,
+    /// How many events were over for it, ever.
+    pub done: u64,
+    /// What came through shared subscriptions and was over since the checkpoint before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared: Vec<(u64, u64)>,
+}
+
+pub fn level_of(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Mqtt31 => 3,
+        Protocol::Mqtt311 => 4,
+        Protocol::Mqtt5 | Protocol::Wamp => 5,
+    }
+}
+
+pub fn protocol_of(level: u8) -> Protocol {
+    match level {
+        3 => Protocol::Mqtt31,
+        4 => Protocol::Mqtt311,
+        _ => Protocol::Mqtt5,
+    }
+}
+
+impl Entry {
+    pub fn of_subscribe(entry: &SubscribeEntry) -> Option<Entry> {
+        match entry {
+            SubscribeEntry::Topic { filter, share, options } => Entry::of_topic(filter, share.clone(), options, None),
+            // A snapshot ends by itself.
+            SubscribeEntry::Selected { selection, .. } if selection.is_snapshot => None,
+            SubscribeEntry::Selected { filter, options, selection } => {
+                Entry::of_topic(filter, None, options, selection.pattern.clone())
+            }
+            SubscribeEntry::Procedure { filter, options } => Some(Entry {
+                filter: filter.as_mqtt()?.into(),
+                share: None,
+                form: form_number(options.form),
+                qos: options.qos.bits(),
+                flags: u8::from(options.invoke != InvokePolicy::Single),
+                identifier: options.identifier,
+                pattern: None,
+            }),
+            SubscribeEntry::Refused(_) => None,
+        }
+    }
+
+    pub fn of_topic(
+        filter: &Filter,
+        share: Option<Box<str>>,
+        options: &SubscribeOptions,
+        pattern: Option<Value>,
+    ) -> Option<Entry> {
+        let flags = [options.no_local, options.retain_as_published, options.retained_only];
+        let flags = flags.iter().rev().fold(0, |flags, is_set| flags << 1 | u8::from(*is_set));
+        let (qos, identifier) = (options.qos.bits(), options.identifier);
+        Some(Entry { filter: filter.as_mqtt()?.into(), share, form: 0, qos, flags, identifier, pattern })
+    }
+
+    pub fn of_unsubscribe(entry: &UnsubscribeEntry) -> Option<Entry> {
+        let (filter, share, form) = match entry {
+            UnsubscribeEntry::Topic { filter, share } => (filter, share.clone(), 0),
+            UnsubscribeEntry::Procedure { filter, form } => (filter, None, form_number(*form)),
+            _ => return None,
+        };
+        Some(Entry { filter: filter.as_mqtt()?.into(), share, form, qos: 0, flags: 0, identifier: None, pattern: None })
+    }
+
+    pub fn to_subscribe(&self) -> Option<SubscribeEntry> {
+        let filter = Filter::from_mqtt(&self.filter).ok()?;
+        let qos = Qos::from_bits(self.qos)?;
+        let identifier = self.identifier;
+        Some(match form_of(self.form) {
+            Some(form) => {
+                let invoke = if self.flags == 0 { InvokePolicy::Single } else { InvokePolicy::RoundRobin };
+                let options = RegisterOptions { invoke, form, qos, identifier, ..RegisterOptions::default() };
+                SubscribeEntry::Procedure { filter, options }
+            }
+            None => {
+                let options = SubscribeOptions {
+                    qos,
+                    no_local: self.flags & 1 != 0,
+                    retain_as_published: self.flags & 2 != 0,
+                    retained_only: self.flags & 4 != 0,
+                    retain_handling: RetainHandling::Never,
+                    identifier,
+                };
+                match self.pattern.clone() {
+                    None => SubscribeEntry::Topic { filter, share: self.share.clone(), options },
+                    pattern => {
+                        let selection = Box::new(Selection { pattern, ..Selection::default() });
+                        SubscribeEntry::Selected { filter, options, selection }
+                    }
+                }
+            }
+        })
+    }
+
+    pub fn to_unsubscribe(&self) -> Option<UnsubscribeEntry> {
+        let filter = Filter::from_mqtt(&self.filter).ok()?;
+        Some(match form_of(self.form) {
+            Some(form) => UnsubscribeEntry::Procedure { filter, form },
+            None => UnsubscribeEntry::Topic { filter, share: self.share.clone() },
+        })
+    }
+}
+
+pub fn form_number(form: CalleeForm) -> u8 {
+    match form {
+        CalleeForm::Invocation | CalleeForm::Publication => 1,
+        CalleeForm::PublicationById => 2,
+    }
+}
+
+pub fn form_of(number: u8) -> Option<CalleeForm> {
+    match number {
+        1 => Some(CalleeForm::Publication),
+        2 => Some(CalleeForm::PublicationById),
+        _ => None,
+    }
+}
+
+/// Of [`PieceKey::Session`]
+#[derive(Serialize, Deserialize)]
+pub struct SessionState {
+    pub session: u64,
+    pub authid: Box<str>,
+    pub authrole: Box<str>,
+    pub protocol: u8,
+    pub expiry_s: u32,
+    pub left_ms: Option<u64>,
+    pub sent_until: u64,
+    pub cursor: u64,
+    pub over: Vec<(u64, u64)>,
+    pub done: u64,
+    pub routed: u64,
+    pub will_delay_s: u32,
+    pub uses: u64,
+    pub unreleased: Vec<u16>,
+    /// The oldest packet id that is in use towards the client, or the next.
+    pub first_packet_id: u16,
+    /// QoS 2 deliveries that have begun: packet id, event, and how far they have come.
+    pub begun: Vec<(u16, u64, Begun)>,
+    /// Everything subscribed and served, with the last event before.
+    pub entries: Vec<(Entry, u64)>,
+    pub shared: Vec<SharedState>,
+}
+
+/// An event that a session is owed through a shared subscription.
+#[derive(Serialize, Deserialize)]
+pub struct SharedState {
+    pub event: u64,
+    pub filter: Box<str>,
+    pub share: Box<str>,
+    pub qos: u8,
+    pub retain: bool,
+    pub identifiers: Vec<u64>,
+    /// Of QoS 2 that was sent.
+    pub packet_id: Option<u16>,
+}
+
+impl Session {
+    /// True if its piece is not what it was when it was kept.
+    pub fn is_piece_changed(&self) -> bool {
+        let routed = self.backlog.as_ref().map_or(0, |backlog| backlog.routed());
+        self.is_recorded && (self.is_changed || routed != self.kept_routed)
+    }
+
+    pub fn note_piece_kept(&mut self) {
+        self.kept_routed = self.backlog.as_ref().map_or(0, |backlog| backlog.routed());
+        self.is_changed = false;
+    }
+}
