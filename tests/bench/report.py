@@ -3,6 +3,7 @@ import os
 import pathlib
 import platform
 import re
+import statistics
 import time
 
 BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
@@ -92,38 +93,53 @@ def table(rows, results):
     return head + "".join(lines)
 
 
-def section(rows, report):
-    """What stands in the README."""
-    machine, versions, results = report["machine"], report["versions"], report["results"]
-    names = ", ".join(f"{name} {version}" for name, version in versions.items())
+def circumstances(report):
+    """What was measured how, on what, and between which versions."""
+    machine, results = report["machine"], report["results"]
+    names = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     disk = next((result["disk_syncs_per_second"] for result in results if result["disk_syncs_per_second"]), None)
     disk = f", a disk that syncs {disk:,.0f} times a second" if disk else ""
     fewer = min((result["rounds"] for result in results), default=report["rounds"])
     fewer = f" ({fewer} for memory, with fresh routers)" if fewer < report["rounds"] else ""
-    stars = ""
-    if any(star(result["ours"], result["notes"]) or star(result["theirs"], result["notes_of_peer"]) for result in results):
-        stars = "`*`: in at least one round the load generator or the machine was the bottleneck, and the router may be faster.\n\n"
     return (
-        f"{BEGIN}\n"
-        f"64-byte payloads over loopback, the load generator on the same machine, {report['rounds']} alternating rounds{fewer} of "
-        f"{report['seconds']:g} s, medians of their ratios; in parentheses the router's processor time for a million messages, and how "
-        f"many times as much the other took. "
+        f"64-byte payloads over loopback, the load generator on the same machine. Each figure, the ratio too, is a median of {report['rounds']} "
+        f"alternating rounds{fewer} of {report['seconds']:g} s. In parentheses: processor time of the router for a million messages, "
+        f"and how many times as much the other took.\n\n"
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Linux {machine['kernel']}{disk}; {names}; "
-        f"{machine['date']}, load average {machine['load_before']:.1f} before.\n\n"
-        f"{table(rows, results)}\n{stars}"
-        "Measured by `cargo build --release && tests/bench/install && tests/bench/compare`; `tests/bench/peers.py` says how each router\n"
-        "is set up. `tests/bench/compare --growth` draws how the figures grow with [connections](tests/bench/growth-connections.svg),\n"
-        "[subscriptions](tests/bench/growth-match.svg), [memory for each](tests/bench/growth-memory.svg), and the history's length\n"
-        "([appending](tests/bench/growth-append.svg), [reading](tests/bench/growth-read.svg)); `cargo bench` measures the parts.\n"
-        f"{END}"
+        f"{machine['date']}, load average {machine['load_before']:.1f} before.\n"
     )
 
 
+def page(rows, report):
+    """The whole of tests/bench/README.md."""
+    results, stars = report["results"], ""
+    if any(star(result["ours"], result["notes"]) or star(result["theirs"], result["notes_of_peer"]) for result in results):
+        stars = "`*`: in at least one round the load generator or the machine was the bottleneck, and the router may be faster.\n\n"
+    return (
+        f"# Speed\n\n{circumstances(report)}\n{table(rows, results)}\n{stars}"
+        "Measured, and this page written, by `cargo build --release && tests/bench/install && tests/bench/compare`;\n"
+        "[`peers.py`](peers.py) says how each router is set up, [`rows.py`](rows.py) what is measured and aimed at.\n"
+        "`tests/bench/compare --growth` draws how the figures grow with [connections](growth-connections.svg),\n"
+        "[subscriptions](growth-match.svg), [memory for each](growth-memory.svg), and the history's length\n"
+        "([appending](growth-append.svg), [reading](growth-read.svg)); `cargo bench` measures the parts.\n"
+    )
+
+
+def in_brief(rows, report):
+    """A few rows of rates for the README, each in one line with all peers; our figure is the median of those beside them."""
+    lines = []
+    for row in rows:
+        found = [result for result in report["results"] if result["row"] == row.name and result["peer"]]
+        if row.in_brief and found:
+            ours = figure(statistics.median(result["ours"] for result in found), found[0]["figure"])
+            others = ", ".join(f"{result['peer']} {figure(result['theirs'], result['figure'])}" for result in found)
+            lines.append(f"| {row.in_brief} | {ours} | {others} |\n")
+    return f"{BEGIN}\n| messages or calls a second | Corsac | others |\n|---|---|---|\n{''.join(lines)}{END}"
+
+
 def write_readme(path, text):
-    """Replaces what stands between the markers; adds the section before the last but one if there are none."""
+    """Replaces what stands between the markers."""
     readme = path.read_text()
-    if BEGIN in readme:
-        readme = re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: text, readme, flags=re.S)
-    else:
-        readme = readme.replace("## Develop\n", f"## Speed\n\n{text}\n\n## Develop\n")
-    path.write_text(readme)
+    if BEGIN not in readme:
+        raise RuntimeError(f"{path} has no {BEGIN}: put it and {END} where the table belongs")
+    path.write_text(re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: text, readme, flags=re.S))

@@ -37,6 +37,7 @@ class Row:
     against: dict = field(default_factory=dict)
     figures: tuple = ("per_second",)
     own: Aim = None  # the aim of our own figure
+    in_brief: str = None  # its title in the README, if it stands there
 
 
 MEMORY, STORED = ("--memory",), ()
@@ -44,7 +45,8 @@ IDLE = ["idle", "--connections", "10000"]
 
 ROWS = [
     Row("qos0", "MQTT QoS 0, 1 to 1", "bench", ["pubsub"],
-        against={"mosquitto": at_least(10), "nats-server": None, "fox-wamp": None}, own=at_least(1_500_000)),
+        against={"mosquitto": at_least(10), "nats-server": None, "fox-wamp": None}, own=at_least(1_500_000),
+        in_brief="MQTT QoS 0, one publisher, one subscriber"),
     Row("qos0-history", "the same with history on", "bench", ["pubsub"], options=STORED,
         against={"mosquitto": at_least(10)}, own=at_least(1_500_000)),
     Row("fan-out", "MQTT QoS 0, 1 to 10", "bench", ["pubsub", "-s", "10"],
@@ -52,7 +54,8 @@ ROWS = [
     Row("qos1", "MQTT QoS 1, in memory", "bench", ["pubsub", "--qos", "1", "--window", "200"],
         against={"mosquitto": at_least(8)}),
     Row("qos1-stored", "MQTT QoS 1, stored and synced by Corsac alone", "bench", ["pubsub", "--qos", "1", "--window", "200"],
-        options=STORED, against={"mosquitto": at_least(3), "nats-server": at_least(1)}),
+        options=STORED, against={"mosquitto": at_least(3), "nats-server": at_least(1)},
+        in_brief="MQTT QoS 1, 200 unacknowledged at a time; Corsac alone has each message on disk before it acknowledges it"),
     # With 200 at a time the disk is the bound, as it does not sync more often for anybody.
     Row("qos1-stored-2000", "the same, 2,000 at a time", "bench", ["pubsub", "--qos", "1", "--window", "2000"],
         options=STORED, against={"mosquitto": at_least(3), "nats-server": at_least(1)}),
@@ -61,7 +64,7 @@ ROWS = [
     Row("wamp", "WAMP events, JSON, 1 to 1", "bench", ["pubsub"], face="wamp",
         against={"fox-wamp": at_least(12), "crossbar": at_least(100)}),
     Row("rpc", "WAMP calls, 100 at a time", "bench", ["rpc", "--window", "100"], face="wamp",
-        against={"fox-wamp": at_least(12), "crossbar": at_least(50)}),
+        against={"fox-wamp": at_least(12), "crossbar": at_least(50)}, in_brief="WAMP calls, 100 at a time"),
     Row("rpc-1", "WAMP calls, one at a time", "bench", ["rpc", "--window", "1"], face="wamp", figures=("p50_us",),
         against={"fox-wamp": at_most(1), "crossbar": at_most(0.2)}),
     Row("latency", "MQTT at 5,000 messages/s", "bench", ["latency", "--rate", "5000"], figures=("p50_us", "p99_us"),
