@@ -387,7 +387,10 @@ def decoded(body):
     """The arguments in a body of either protocol, when they were sent as `spelled` writes them."""
     if isinstance(body, Wamp):
         return body
-    value = json.loads(body.payload or b"null")
+    try:
+        value = json.loads(body.payload or b"null")
+    except ValueError:  # a lone text comes bare
+        return Wamp([body.payload.decode()])
     if isinstance(value, dict) and value.keys() == {"args", "kwargs"}:
         return Wamp(value["args"], value["kwargs"])
     return Wamp([] if value is None else value if isinstance(value, list) else [value])
