@@ -20,6 +20,12 @@ SNIPPETS = {
     "node-red.json": ("nodered", ["node-red", "--settings", "settings.js", "--userDir", "."]),
     "rumqttc.rs": ("rust", ["client"]),
 }
+# Those that do what only Corsac does, and what they print.
+MORE = {
+    "more-python.py": (["python"], ["history [['kept']]", "lock True", "queue [{'page': 1}]"]),
+    "more-js.mjs": (["node"], ["dedup true", "history order", "leader "]),
+    "more-mqtt.py": (["python"], ["demo/more/mqtt order", '$queue/demo/work {"page":1}']),
+}
 STARTING_S = 30  # Node-RED takes some seconds, and more on a busy machine
 # Node-RED without its editor, so that it needs no port.
 SETTINGS = "module.exports = { httpAdminRoot: false, httpNodeRoot: false, uiPort: 0, flowFilePretty: true, logging: { console: { level: 'info' } } }"
@@ -28,8 +34,7 @@ SETTINGS = "module.exports = { httpAdminRoot: false, httpNodeRoot: false, uiPort
 class Snippet(Program):
     """A file of demo/clients, started in a directory of its own with the router's ports in place of the usual ones."""
 
-    def __init__(self, world, file, directory):
-        self.name, start = SNIPPETS[file]
+    def __init__(self, world, file, start, directory):
         installed, tools = world.installed.resolve(), pathlib.Path(world.binary).resolve().parent
         programs = {"python": installed / "venv" / "bin" / "python", "node-red": installed / "node_modules" / ".bin" / "node-red",
                     "client": pathlib.Path(world.device).resolve().with_name("client")}
@@ -48,7 +53,7 @@ class Snippet(Program):
         super().__init__(programs.get(start[0], start[0]), *start[1:], argument, cwd=directory, env=environment)
 
 
-def added(file):
+def added(file, name, start):
     """Registers the scenario of one snippet."""
     @scenario(f"demo/clients/{file} subscribes, publishes, calls and serves", "issue 10: a snippet for each client",
               needs=("py-json", "paho-5"), in_memory=True)
@@ -57,21 +62,35 @@ def added(file):
             async with world.peers("py-json", "paho-5") as peers:
                 for peer in peers:
                     await peer.subscribe("demo/hello")
-                async with Snippet(world, file, directory) as snippet:
-                    await tried(snippet, peers)
+                async with Snippet(world, file, start, directory) as snippet:
+                    await tried(snippet, name, peers)
 
 
-for file in SNIPPETS:
-    added(file)
+for file, (name, start) in SNIPPETS.items():
+    added(file, name, start)
 
 
-async def tried(snippet, peers):
+def added_more(file, start, lines):
+    """Registers the scenario of one file that does more."""
+    @scenario(f"demo/clients/{file} prints what its comments promise", "issue 10: the same from any client")
+    async def run(world):
+        with empty_directory() as directory:
+            async with Snippet(world, file, start, directory) as snippet:
+                for line in lines:
+                    await snippet.says(line)
+
+
+for file, (start, lines) in MORE.items():
+    added_more(file, start, lines)
+
+
+async def tried(snippet, name, peers):
     """A WAMP and an MQTT client hear the snippet, call it and are heard."""
     await snippet.says("Hello, fox!", STARTING_S)
     for peer in peers:
         came = (await peer.event("demo/hello")).body
-        expect(plain(came) == plain(body(peer, f"{snippet.name} is here")), f"{peer.kind.name} heard {came}")
-        outcome = await (await peer.call(f"demo/greet/{snippet.name}", body(peer, "badger"))).outcome()
+        expect(plain(came) == plain(body(peer, f"{name} is here")), f"{peer.kind.name} heard {came}")
+        outcome = await (await peer.call(f"demo/greet/{name}", body(peer, "badger"))).outcome()
         expect(outcome.kind == "result" and plain(outcome.body) == plain(body(peer, "Hello, badger!")), f"{peer.kind.name} was told {outcome}")
         await peer.publish("demo/hello", body(peer, f"{peer.kind.name} too"))
         await snippet.says(f"{peer.kind.name} too")
@@ -87,7 +106,7 @@ def plain(body):
     return body.args if isinstance(body, Wamp) else body.payload
 
 
-@scenario("every file of demo/clients is run by this suite and quoted by the README", "issue 10: README", in_memory=True)
+@scenario("every file of demo/clients is run by this suite", "issue 10: README", in_memory=True)
 async def all_files(_):
-    there = {path.name for path in CLIENTS.iterdir()}
-    expect(there == set(SNIPPETS), f"{there} are there, {set(SNIPPETS)} are run")
+    there, run = {path.name for path in CLIENTS.iterdir()}, {*SNIPPETS, *MORE}
+    expect(there == run | {"README.md"}, f"{there} are there, {run} are run")

@@ -24,6 +24,7 @@ class Scenario:
     needs: tuple = ()  # names of kinds that it uses besides
     grid: bool = False  # reports pairs
     in_memory: bool = False  # belongs to the short pass with --memory
+    limit_s: float = 6 * DEADLINE_S
 
     def fits(self, kind):
         return self.kinds is None or self.kinds(kind)
@@ -39,12 +40,13 @@ class Result:
     seconds: float = 0.0
 
 
-def scenario(title, clause, kinds=None, grid=False, needs=(), in_memory=None):
+def scenario(title, clause, kinds=None, grid=False, needs=(), in_memory=None, limit_s=6 * DEADLINE_S):
     """Registers a scenario: `run(world)`, `run(world, kind)` for each of `kinds`, or `run(world, record)` for a grid. Those that
     run for each kind belong to the pass with --memory too, unless `in_memory` says otherwise."""
     def register(run):
         is_short = kinds is not None and not grid
-        SCENARIOS.append(Scenario(title, clause, run, kinds, needs, grid, is_short if in_memory is None else in_memory))
+        in_short = is_short if in_memory is None else in_memory
+        SCENARIOS.append(Scenario(title, clause, run, kinds, needs, grid, in_short, limit_s))
         return run
     return register
 
@@ -156,11 +158,11 @@ async def run_scenario(world, scenario):
             result.seconds = whole.seconds
         return results + ([whole] if whole.error else [])
     if scenario.kinds is None:
-        return [await attempt(scenario, (), scenario.run(world), 6 * DEADLINE_S)]
+        return [await attempt(scenario, (), scenario.run(world), scenario.limit_s)]
     gate = asyncio.Semaphore(6)
 
     async def one(kind):
         async with gate:
-            return await attempt(scenario, (kind.name,), scenario.run(world, kind), 6 * DEADLINE_S)
+            return await attempt(scenario, (kind.name,), scenario.run(world, kind), scenario.limit_s)
 
     return list(await asyncio.gather(*(one(kind) for kind in world.tried(scenario))))
