@@ -140,7 +140,7 @@ impl Hosts {
 pub enum Named {
     /// By a name that its listener answers to.
     Known,
-    /// By another: the pages at [`super::listener::Entrance::paths_for_all`] answer it too, and tell it nothing that is not for all.
+    /// By another: those of the pages that are for all answer it too, and tell it nothing that is not for all.
     Strange,
 }
 

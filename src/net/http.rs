@@ -17,16 +17,13 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::clock::now_ms;
 use super::connection::Connection;
+use super::entrance::{self, Entrance, Guest};
 use super::host::{self, Host, Named};
-use super::listener::{self, Entrance, Guest};
 use super::origin::{is_own_url, origin_allowed, origin_refusal};
 use super::websocket::{Carries, WebSocket};
 use crate::gate::{Gate, Origin};
 use crate::model::Encoding;
 use crate::wire::wamp::Subprotocol;
-
-/// The pages that are no WebSocket.
-pub type Pages = axum::Router;
 
 /// Characters of a refusal that the log repeats: names of clients are in it.
 const MAX_LOGGED_CHARS: usize = 512;
@@ -111,7 +108,7 @@ fn upgrade(
         Ok(accepted) => accepted,
         Err((status, text)) => return refuse(status, &text, peer),
     };
-    let Some(origin) = listener::origin(peer, "websocket") else {
+    let Some(origin) = entrance::origin(peer, "websocket") else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "the system has no random numbers; try again", peer);
     };
     tokio::spawn(go_on(hyper::upgrade::on(request), speech, origin, guest, entrance));
@@ -181,7 +178,7 @@ async fn go_on(upgrade: OnUpgrade, speech: Speech, origin: Origin, guest: Arc<Gu
         }
     };
     let transport = WebSocket::new(parts.io.into_inner(), &parts.read_buf, carries, &entrance.settings.limits);
-    let traffic = entrance.census.traffic.clone();
+    let traffic = entrance.doorway.traffic.clone();
     Box::pin(Connection::new(guest.id, transport, gate, entrance.realms.clone(), traffic, entrance.settings.clone()).run()).await;
     drop(guest);
 }

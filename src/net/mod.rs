@@ -1,6 +1,7 @@
 //! Sockets: listeners, connections and their outboxes, WebSocket. Knows gates; realms only as [`Realms`].
 pub mod clock;
 pub mod connection;
+pub mod entrance;
 pub mod frames;
 pub mod host;
 pub mod http;

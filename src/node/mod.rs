@@ -25,8 +25,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::gate::{RequestIds, Settings};
+use crate::net::entrance::{Doorway, Entrance, Speaks};
 use crate::net::host::Hosts;
-use crate::net::listener::{self, Census, Entrance, Speaks};
+use crate::net::listener;
 use admin::{RealmStatus, Status, StatusSnapshot};
 pub use config::Config;
 use config::Listener;
@@ -51,8 +52,8 @@ pub async fn run(config: Config) -> Result<(), String> {
     };
     let realms = Realms::start(&config.realms, config.auto_create_realms, config.limits.clone(), history)?;
     settle(&realms).await;
-    let census = Arc::new(Census::default());
-    let status = status(&config, &realms, &census);
+    let doorway = Arc::new(Doorway::default());
+    let status = status(&config, &realms, &doorway);
     for (socket, listener) in sockets.into_iter().zip(&config.listeners) {
         let entrance = Entrance {
             settings: Arc::new(settings(&config, listener)),
@@ -62,11 +63,11 @@ pub async fn run(config: Config) -> Result<(), String> {
             hosts: Hosts::new(&config.allow_hosts, !listener.is_remote()),
             paths_for_all: admin::PATHS_FOR_ALL,
             allow_origins: config.allow_origins.clone(),
-            census: census.clone(),
+            doorway: doorway.clone(),
         };
         tokio::spawn(listener::accept(socket, Arc::new(entrance)));
     }
-    tokio::spawn(sys::publish_figures(realms.clone(), census.clone()));
+    tokio::spawn(sys::publish_figures(realms.clone(), doorway.clone()));
     // A closed standard output is no reason not to serve.
     write!(std::io::stdout(), "{}", banner::start_banner(&config, env!("CARGO_PKG_VERSION"))).ok();
     std::io::stdout().flush().ok();
@@ -122,13 +123,13 @@ fn speaks(listener: &Listener) -> Speaks {
     Speaks { http: listener.kind.speaks_http(), mqtt: listener.kind.speaks_mqtt(), rawsocket: listener.kind.speaks_rawsocket() }
 }
 
-fn status(config: &Config, realms: &Arc<Realms>, census: &Arc<Census>) -> Status {
-    let (realms, census, started) = (realms.clone(), census.clone(), Instant::now());
+fn status(config: &Config, realms: &Arc<Realms>, doorway: &Arc<Doorway>) -> Status {
+    let (realms, doorway, started) = (realms.clone(), doorway.clone(), Instant::now());
     let listeners: Vec<_> = config.listeners.iter().map(Into::into).collect();
     Status::new(move || {
         let mut snapshot = StatusSnapshot {
             uptime_s: started.elapsed().as_secs(),
-            connections: census.open() as u64,
+            connections: doorway.open() as u64,
             listeners: listeners.clone(),
             ..StatusSnapshot::default()
         };

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::event_loop::EventLoop;
 use super::realms::Realms;
 use crate::model::{Payload, Publication, Qos, Topic};
-use crate::net::listener::Census;
+use crate::net::entrance::Doorway;
 use crate::net::traffic::Totals;
 use crate::router;
 
@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const LOADS: [(&str, f64); 3] = [("1min", 1.0), ("5min", 5.0), ("15min", 15.0)];
 
 /// Publishes the figures until the task is dropped.
-pub async fn publish_figures(realms: Arc<Realms>, census: Arc<Census>) {
+pub async fn publish_figures(realms: Arc<Realms>, doorway: Arc<Doorway>) {
     let started = Instant::now();
     let mut figures = Figures::default();
     // What each realm was told last: only changes are told again, and a new realm is told everything.
@@ -27,7 +27,7 @@ pub async fn publish_figures(realms: Arc<Realms>, census: Arc<Census>) {
     let mut interval = tokio::time::interval(INTERVAL);
     loop {
         interval.tick().await;
-        let figures_of_all = figures.take(&realms, &census, started.elapsed());
+        let figures_of_all = figures.take(&realms, &doorway, started.elapsed());
         let realms = realms.all();
         published.retain(|name, _| realms.iter().any(|(realm, _)| realm == name));
         for (name, realm) in realms {
@@ -67,7 +67,7 @@ struct Figures {
 
 impl Figures {
     /// The figures of the process.
-    fn take(&mut self, realms: &Realms, census: &Census, uptime: Duration) -> Vec<(String, String)> {
+    fn take(&mut self, realms: &Realms, doorway: &Doorway, uptime: Duration) -> Vec<(String, String)> {
         let mut all: Vec<(String, String)> = vec![
             ("$SYS/broker/version".into(), concat!("corsac version ", env!("CARGO_PKG_VERSION")).into()),
             ("$SYS/broker/uptime".into(), format!("{} seconds", uptime.as_secs())),
@@ -81,14 +81,14 @@ impl Figures {
         self.most_clients = self.most_clients.max(sizes.connected);
         all.push(("$SYS/broker/clients/maximum".into(), self.most_clients.to_string()));
         all.extend(state_of("$SYS/broker", &(sizes, counters)));
-        let totals = census.traffic.totals();
+        let totals = doorway.traffic.totals();
         all.extend([
             ("$SYS/broker/messages/received".into(), totals.messages_received.to_string()),
             ("$SYS/broker/messages/sent".into(), totals.messages_sent.to_string()),
             ("$SYS/broker/bytes/received".into(), totals.bytes_received.to_string()),
             ("$SYS/broker/bytes/sent".into(), totals.bytes_sent.to_string()),
         ]);
-        all.extend(self.take_loads(totals, counters, census.accepted()));
+        all.extend(self.take_loads(totals, counters, doorway.accepted()));
         all
     }
 
