@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::Realms;
 use super::clock::now_ms;
 use super::host::Hosts;
+use super::refused::Refused;
 use super::traffic::Traffic;
 use crate::gate::{Origin, Settings};
 use crate::model::{ConnectionId, Limits};
@@ -52,6 +53,8 @@ pub struct Entrance {
 pub struct Doorway {
     /// What went through their sockets.
     pub traffic: Arc<Traffic>,
+    /// Hosts and origins that were turned away.
+    pub refused: Refused,
     open: AtomicUsize,
     accepted: AtomicU64,
     addresses: Mutex<HashMap<IpAddr, Address>>,

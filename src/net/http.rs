@@ -45,7 +45,7 @@ pub async fn serve(socket: TcpStream, peer: SocketAddr, guest: Guest, entrance: 
         async move {
             let is_upgrade = is_upgrade(request.headers());
             match admit(&mut request, is_upgrade, &entrance) {
-                Err((status, text)) => Ok::<_, Infallible>(refuse(status, &text, peer)),
+                Err((status, text)) => Ok::<_, Infallible>(refuse(status, &text, peer, &entrance)),
                 Ok(asked) if is_upgrade => Ok(upgrade(request, &asked, peer, guest, entrance)),
                 Ok(_) => pages.call(request.map(Body::new)).await,
             }
@@ -106,10 +106,10 @@ fn upgrade(
 ) -> Response<Body> {
     let (name, speech, accept) = match judge(&request, asked, &entrance) {
         Ok(accepted) => accepted,
-        Err((status, text)) => return refuse(status, &text, peer),
+        Err((status, text)) => return refuse(status, &text, peer, &entrance),
     };
     let Some(origin) = entrance::origin(peer, "websocket") else {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, "the system has no random numbers; try again", peer);
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "the system has no random numbers; try again", peer, &entrance);
     };
     tokio::spawn(go_on(hyper::upgrade::on(request), speech, origin, guest, entrance));
     let mut response = Response::new(Body::empty());
@@ -184,14 +184,21 @@ async fn go_on(upgrade: OnUpgrade, speech: Speech, origin: Origin, guest: Arc<Gu
 }
 
 /// The answer that says no, and one line in the log, since browsers do not show what the answer says.
-fn refuse(status: StatusCode, text: &str, peer: SocketAddr) -> Response<Body> {
+fn refuse(status: StatusCode, text: &str, peer: SocketAddr, entrance: &Entrance) -> Response<Body> {
     let said: String = text.chars().take(MAX_LOGGED_CHARS).collect();
     tracing::warn!(%peer, "refused an HTTP request ({}): {}", status.as_u16(), said.escape_debug());
+    if status == StatusCode::FORBIDDEN {
+        entrance.doorway.refused.note(text, now_ms());
+    }
     let mut response = Response::new(Body::from(format!("{text}\n")));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     if status == StatusCode::UPGRADE_REQUIRED {
-        response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        // RFC 9110, 15.5.22.
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
     response
 }

@@ -8,6 +8,7 @@ pub mod http;
 pub mod listener;
 pub mod origin;
 pub mod outbox;
+pub mod refused;
 pub mod traffic;
 pub mod transport;
 pub mod websocket;

@@ -65,6 +65,8 @@ pub struct StatusSnapshot {
     pub listeners: Vec<ListenerStatus>,
     /// The realms there are.
     pub realms: Vec<RealmStatus>,
+    /// Hosts and origins that were refused in the last hour, the latest one first.
+    pub refused: Vec<RefusedStatus>,
     /// What keeps the router from all that it promises, and what to do about it; absent while nothing does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
@@ -83,6 +85,17 @@ impl From<&Listener> for ListenerStatus {
     fn from(listener: &Listener) -> Self {
         ListenerStatus { address: listener.address.to_string(), kind: listener.kind.name().to_owned() }
     }
+}
+
+/// One host or origin that was refused, on the status page.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+pub struct RefusedStatus {
+    /// What was refused, and what would allow it.
+    pub why: String,
+    /// How many times.
+    pub count: u64,
+    /// Seconds since the last time.
+    pub last_s: u64,
 }
 
 /// One realm on the status page.
@@ -215,6 +228,7 @@ mod tests {
             messages_out: 4,
             listeners: vec![(&Listener::new(ListenerKind::Auto, "127.0.0.1:8080".parse().unwrap())).into()],
             realms: vec![RealmStatus { name: "realm1".into(), sessions: 2, ..RealmStatus::default() }],
+            refused: vec![RefusedStatus { why: "pages of https://a".into(), count: 5, last_s: 6 }],
             trouble: None,
         }
     }
@@ -266,6 +280,8 @@ mod tests {
         assert_eq!(document["messages_out"], 4);
         assert_eq!(document["listeners"][0]["kind"], "auto");
         assert_eq!(document["realms"][0]["name"], "realm1");
+        assert_eq!(document["refused"][0]["count"], 5);
+        assert_eq!(document.get("trouble"), None);
     }
 
     #[tokio::test]

@@ -25,10 +25,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::gate::{RequestIds, Settings};
+use crate::net::clock::now_ms;
 use crate::net::entrance::{Doorway, Entrance, Speaks};
 use crate::net::host::Hosts;
 use crate::net::listener;
-use admin::{RealmStatus, Status, StatusSnapshot};
+use crate::net::refused::Refusal;
+use admin::{RealmStatus, RefusedStatus, Status, StatusSnapshot};
 pub use config::Config;
 use config::Listener;
 use history::{History, Opened};
@@ -131,6 +133,7 @@ fn status(config: &Config, realms: &Arc<Realms>, doorway: &Arc<Doorway>) -> Stat
             uptime_s: started.elapsed().as_secs(),
             connections: doorway.open() as u64,
             listeners: listeners.clone(),
+            refused: refused(&doorway),
             ..StatusSnapshot::default()
         };
         for (name, realm) in realms.all() {
@@ -147,6 +150,15 @@ fn status(config: &Config, realms: &Arc<Realms>, doorway: &Arc<Doorway>) -> Stat
         }
         snapshot
     })
+}
+
+/// Whom browsers do not tell why they may not connect.
+fn refused(doorway: &Doorway) -> Vec<RefusedStatus> {
+    let now_ms = now_ms();
+    let refusals = doorway.refused.all(now_ms).into_iter();
+    refusals
+        .map(|Refusal { why, count, last_ms }| RefusedStatus { why, count, last_s: now_ms.saturating_sub(last_ms) / 1000 })
+        .collect()
 }
 
 /// Listens for SIGTERM and SIGINT from now on.

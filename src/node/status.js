@@ -25,6 +25,8 @@ function show(status) {
   for (const id of ["connections", "messages_in", "messages_out"]) field(id).textContent = number(status[id]);
   fill("realms", status.realms.map((realm) =>
     [realm.name, ...["sessions", "subscriptions", "registrations", "retained"].map((key) => number(realm[key]))]));
+  fill("refused", status.refused.map((refusal) => [refusal.why, number(refusal.count), `${duration(refusal.last_s)} ago`]));
+  field("refusals").hidden = !status.refused.length;
   fill("listeners", status.listeners.map((listener) => [listener.address, listener.kind]));
 }
 

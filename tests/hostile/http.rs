@@ -286,6 +286,10 @@ fn the_url_of_the_websocket_is_an_origin_of_no_page() {
             assert_eq!(wire.read_head().split_whitespace().nth(1), Some(status), "{host} {origin}");
         }
     }
+    let status: serde_json::Value = serde_json::from_str(&router.page("/status.json")).unwrap();
+    let refused: Vec<_> =
+        status["refused"].as_array().unwrap().iter().map(|refusal| refusal["count"].as_u64().unwrap()).collect();
+    assert_eq!(refused, [2, 2, 6], "{status}");
     let said = std::fs::read_to_string(&said).unwrap();
     for (advice, count) in
         [("--allow-host router.example", 6), ("--allow-origin https://page.example", 2), ("http://localhost", 2)]
