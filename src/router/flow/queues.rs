@@ -425,6 +425,6 @@ pub fn settings_value(settings: &Settings) -> Map<String, Value> {
 }
 
 /// The name of a queue, in WAMP's spelling.
-fn name_of(queue: &Topic) -> &str {
+pub fn name_of(queue: &Topic) -> &str {
     queue.as_uri().strip_prefix("$queue.").unwrap_or_default()
 }

@@ -1,6 +1,6 @@
 //! The procedures `corsac.queue.*`: their arguments, and their answers.
 use crate::model::reason::MustBe;
-use crate::router::flow::queues::settings_value;
+use crate::router::flow::queues::{name_of, settings_value};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -66,6 +66,7 @@ fn stats_value(name: &str, stats: &Stats) -> Map<String, Value> {
     let counts = &stats.counts;
     let values = [
         ("name", json!(name)),
+        ("known", json!(stats.is_known)),
         ("declared", json!(stats.is_declared)),
         ("ready", json!(stats.ready)),
         ("delayed", json!(stats.delayed)),
@@ -94,6 +95,7 @@ pub fn call_queue(realm: &mut Realm, key: SessionKey, caller: &Caller, verb: &st
         "nack" => nack(arguments),
         "extend" => extension(arguments),
         "stats" => return queue_stats(realm, arguments).unwrap_or_else(Reply::from),
+        "list" => return queue_list(realm),
         _ => Err(Reason::NoSuchProcedure),
     };
     match change {
@@ -167,4 +169,11 @@ fn queue_stats(realm: &Realm, arguments: &Arguments) -> Result<Reply, Reason> {
     let name = arguments.text(0, "name")?;
     let stats = realm.queues.state.stats(&queue_of(name)?);
     Ok(Reply::Now(vec![stats_value(name, &stats).into()]))
+}
+
+/// The queues that are there, or have been in the life of this process, each with its sizes and counts.
+fn queue_list(realm: &Realm) -> Reply {
+    let state = &realm.queues.state;
+    let queues = state.names().into_iter().map(|queue| Value::from(stats_value(name_of(queue), &state.stats(queue))));
+    Reply::Now(vec![queues.collect()])
 }

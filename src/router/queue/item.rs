@@ -69,6 +69,21 @@ pub struct Counts {
     pub expired: u64,
 }
 
+impl Counts {
+    /// Both together.
+    pub fn plus(self, other: Counts) -> Counts {
+        Counts {
+            put: self.put + other.put,
+            taken: self.taken + other.taken,
+            acknowledged: self.acknowledged + other.acknowledged,
+            returned: self.returned + other.returned,
+            dead_lettered: self.dead_lettered + other.dead_lettered,
+            dropped: self.dropped + other.dropped,
+            expired: self.expired + other.expired,
+        }
+    }
+}
+
 /// An item for whoever claimed it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Grant {
@@ -120,6 +135,8 @@ pub enum Refused {
 /// Sizes and counts of one queue.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
+    /// It is there, or has been in the life of this process.
+    pub is_known: bool,
     /// Somebody has declared it.
     pub is_declared: bool,
     /// How it treats its items.

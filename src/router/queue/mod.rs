@@ -22,6 +22,7 @@ pub mod change;
 pub mod item;
 mod kept;
 mod line;
+mod past;
 pub mod state;
 mod takers;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::change::{Change, Token};
 use super::item::{Counts, DEFAULT_VISIBILITY_MS, ItemBody, QueueEvent, Refused, Settings, Stats};
 use super::kept::Changed;
 use super::line::{Consumer, Line, Taker};
+use super::past::Past;
 use crate::model::Topic;
 use crate::router::base::place::Place;
 
@@ -108,12 +109,13 @@ pub struct QueueState {
     pub waits: BTreeMap<u64, (Topic, u64)>,
     pub due: BTreeSet<(u64, QueueDue)>,
     pub bytes: usize,
+    pub(super) past: Past,
     /// What has changed, for whoever keeps the state.
     pub changed: Changed,
 }
 
 impl QueueState {
-    /// QueueState that are declared, hold something, or have somebody waiting.
+    /// Queues that are declared, hold something, or have somebody waiting.
     pub fn count(&self) -> usize {
         self.queues.len()
     }
@@ -138,11 +140,19 @@ impl QueueState {
         self.queues.get(queue).map_or(0, |queue| queue.line.calls())
     }
 
+    /// Queues that are there, or have been in the life of this process.
+    pub fn names(&self) -> BTreeSet<&Topic> {
+        self.queues.keys().chain(self.past.queues()).collect()
+    }
+
     /// Sizes and counts of a queue.
     pub fn stats(&self, name: &Topic) -> Stats {
-        let Some(queue) = self.queues.get(name) else { return Stats::default() };
+        let past = self.past.of(name);
+        let counts = past.unwrap_or_default();
+        let Some(queue) = self.queues.get(name) else { return Stats { is_known: past.is_some(), counts, ..Stats::default() } };
         let ready = queue.ready.len() as u64;
         Stats {
+            is_known: true,
             is_declared: queue.is_declared,
             settings: queue.settings.clone(),
             ready,
@@ -151,7 +161,7 @@ impl QueueState {
             bytes: queue.bytes,
             waiting: queue.line.calls(),
             subscribers: queue.line.subscribers(),
-            counts: queue.counts,
+            counts: counts.plus(queue.counts),
         }
     }
 
@@ -209,7 +219,9 @@ impl QueueState {
         for by in connections {
             self.give_back(by, &mut step);
         }
-        self.finish(step)
+        let told = self.finish(step);
+        self.past.clear();
+        told
     }
 
     pub fn change(&mut self, change: Change, step: &mut Step) -> Result<Option<Settings>, Refused> {

@@ -2,7 +2,7 @@
 use super::change::Token;
 use super::item::{Grant, QueueEvent};
 use super::line::{Consumer, Taker};
-use super::state::{Claim, Queue, QueueDue, QueueState, Standing, Step};
+use super::state::{Claim, QueueDue, QueueState, Standing, Step};
 use crate::model::Topic;
 
 /// Bytes of items after which one call gets no further one.
@@ -101,8 +101,9 @@ impl QueueState {
     pub fn serve_all(&mut self, step: &mut Step) {
         while let Some(topic) = step.touched.pop_first() {
             while self.serve_next(&topic, step) {}
-            if self.queues.get(&topic).is_some_and(Queue::is_nothing) {
+            if let Some(counts) = self.queues.get(&topic).filter(|queue| queue.is_nothing()).map(|queue| queue.counts) {
                 self.queues.remove(&topic);
+                self.past.note(topic, counts);
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::model::payload::Part;
 use crate::model::record::Kind;
 use crate::model::{ConnectionId, Encoding, ErrorUri, Limits, Payload, Reason};
 use crate::router::procedure::queue::PUT;
-use crate::router::queue::change::is_queue;
+use crate::router::queue::change::{is_queue, queue_of};
 
 use super::Realm;
 
@@ -272,4 +272,31 @@ fn a_restart_finds_everything_but_those_who_waited() {
     realm.advance(4_000);
     let got = take(&mut realm, b, json!(["q", {"max": 9}]));
     assert_eq!((got[2].0.clone(), got[2].1), (json_args(&json!("later")), 1));
+}
+
+#[test]
+fn counts_outlive_the_queue_and_are_listed() {
+    let mut realm = Realm::new();
+    let a = realm.wamp();
+    assert_eq!(asked(&mut realm, a, "list", json!([])), Some(json!([])));
+    let stats = |realm: &mut Realm, name: &str| asked(realm, a, "stats", json!([name])).unwrap();
+    let figures =
+        |stats: &Value| Value::from(["known", "put", "taken", "acknowledged"].map(|name| stats[name].clone()).to_vec());
+    assert_eq!(figures(&stats(&mut realm, "jobs")), json!([false, 0, 0, 0]));
+    for round in 1..3 {
+        put(&mut realm, a, "jobs", json!(1));
+        realm.answer(a);
+        let token = take(&mut realm, a, json!(["jobs"]))[0].2.clone();
+        asked(&mut realm, a, "ack", json!([token]));
+        assert_eq!(figures(&stats(&mut realm, "jobs")), json!([true, round, round, round]));
+        assert!(!realm.router.realm.queues.state.has(&queue_of("jobs").unwrap()));
+    }
+    put(&mut realm, a, "a/b", json!(1));
+    realm.answer(a);
+    // Asked for in vain, and no more than that.
+    assert!(take(&mut realm, a, json!(["nothing"])).is_empty());
+    let list = asked(&mut realm, a, "list", json!([])).unwrap();
+    let names: Vec<_> =
+        list.as_array().unwrap().iter().map(|queue| (queue["name"].clone(), queue["ready"].clone())).collect();
+    assert_eq!(names, [(json!("a.b"), json!(1)), (json!("jobs"), json!(0))]);
 }
