@@ -97,9 +97,11 @@ impl MqttGate {
         self.keep_alive_ms = u64::from(agreed_s) * 1_500;
     }
 
-    /// MAPPING.md, Realms: the listener's, else what follows `@` in the user name, else the default.
+    /// MAPPING.md, Realms: the listener's, else the one that the user property `corsac-realm` names (MQTT 5), else what follows `@` in
+    /// the user name, else the default.
     fn realm(&self, connect: &Connect<'_>) -> Box<str> {
-        let named = connect.username.and_then(|name| name.rsplit_once('@')).map(|(_, realm)| realm);
+        let asked = connect.properties.user.iter().find(|(name, _)| *name == "corsac-realm").map(|(_, realm)| realm);
+        let named = asked.or(connect.username.and_then(|name| name.rsplit_once('@')).map(|(_, realm)| realm));
         match (&self.settings.listener_realm, named) {
             (Some(realm), _) => realm.clone(),
             (None, Some(realm)) if !realm.is_empty() => realm.into(),
