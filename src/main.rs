@@ -3,17 +3,15 @@ mod command_line;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match command_line::CommandLine::parse().run() {
+    match command_line::CommandLine::of_process().and_then(command_line::CommandLine::run) {
         Ok(code) => code,
-        Err(message) => {
-            eprintln!("corsac: {message}");
-            ExitCode::FAILURE
+        Err(failure) => {
+            command_line::say(&format!("corsac: {}", failure.message));
+            ExitCode::from(failure.code)
         }
     }
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unwrap_used)]
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,9 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 fn start(way: &[String], arguments: &[&str]) -> Running {
-    let mut command = corsac(&arguments[..1]);
-    command.args(way).args(&arguments[1..]);
+    let (name, rest) = arguments.split_at(if arguments[0] == "queue" { 2 } else { 1 });
+    let mut command = corsac(name);
+    command.args(way).args(rest);
     Running::start(command)
 }
 
@@ -28,14 +29,20 @@ fn publish(way: &[String], arguments: &[&str]) {
     assert_eq!(run(way, &arguments), (Some(0), String::new(), String::new()), "{way:?} {arguments:?}");
 }
 
-/// A subscriber that has subscribed: it has seen the retained message at `<root>/ready`.
+/// A subscriber that has subscribed to `<root>/#`, as it says.
 fn subscriber(way: &[String], root: &str, arguments: &[&str]) -> Running {
-    publish(way, &[&format!("{root}/ready"), "1", "--retain"]);
     let filter = format!("{root}/#");
-    let arguments: Vec<&str> = ["sub", &filter, "--retained"].iter().chain(arguments).copied().collect();
+    let arguments: Vec<&str> = ["sub", &filter].iter().chain(arguments).copied().collect();
     let mut subscriber = start(way, &arguments);
-    assert!(subscriber.line().contains("ready"));
+    assert_eq!(subscriber.said(), format!("subscribed to {filter}; Ctrl-C stops it"));
     subscriber
+}
+
+/// How a subscriber ended, without the line by which it says that it has subscribed.
+fn end_of_subscriber(subscriber: Running) -> (Option<i32>, String, String) {
+    let (code, stdout, stderr) = subscriber.end();
+    let stderr = stderr.split_inclusive('\n').filter(|line| !line.starts_with("subscribed to ")).collect();
+    (code, stdout, stderr)
 }
 
 #[test]
@@ -43,7 +50,6 @@ fn every_publisher_reaches_every_subscriber() {
     let router = Router::start();
     let ways = router.ways();
     let mut subscribers: Vec<Running> = ways.iter().map(|way| subscriber(way, "demo", &[])).collect();
-    // Whoever subscribed before the ready message of another one has seen that too.
     for way in &ways {
         publish(way, &["demo/text", "hello"]);
         publish(way, &["demo.json", "{\"b\":[1,2.5,null],\"a\":\"\u{e9}\"}"]);
@@ -62,11 +68,7 @@ fn every_publisher_reaches_every_subscriber() {
                 "demo/quick 0",
                 "demo/once 2",
             ] {
-                let mut line = subscriber.line();
-                while line == "demo/ready 1" {
-                    line = subscriber.line();
-                }
-                assert_eq!(line, expected);
+                assert_eq!(subscriber.line(), expected);
             }
         }
     }
@@ -76,7 +78,7 @@ fn every_publisher_reaches_every_subscriber() {
 fn lines_are_published_one_by_one_and_in_order() {
     let router = Router::start();
     for way in router.ways() {
-        let mut subscriber = subscriber(&way, "lines", &["--count", "3000"]);
+        let mut subscriber = subscriber(&way, "lines", &["--count", "2999"]);
         let mut command = corsac(&["pub", "lines/x"]);
         command.args(&way).stdin(Stdio::piped());
         let mut publisher = Running::start(command);
@@ -92,7 +94,7 @@ fn lines_are_published_one_by_one_and_in_order() {
             assert_eq!(subscriber.line(), format!("lines/x {number}"));
         }
         assert_eq!(publisher.end(), (Some(0), String::new(), String::new()));
-        assert_eq!(subscriber.end(), (Some(0), String::new(), String::new()));
+        assert_eq!(end_of_subscriber(subscriber), (Some(0), String::new(), String::new()));
     }
 }
 
@@ -103,8 +105,8 @@ fn values_are_kept_and_removed_from_both_sides() {
     for setter in &ways {
         publish(setter, &["state/lamp", "{\"on\":true}", "--retain"]);
         for reader in &ways {
-            let (code, stdout, stderr) =
-                run(reader, &["sub", "state/+", "--retained", "--json", "--count", "1", "--timeout-ms", "10000"]);
+            let arguments = ["sub", "state/+", "--retained", "--json", "--count", "1", "--timeout-ms", "10000"];
+            let (code, stdout, stderr) = end_of_subscriber(start(reader, &arguments));
             assert_eq!((code, stderr.as_str()), (Some(0), ""));
             let event: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
             assert_eq!(
@@ -116,7 +118,7 @@ fn values_are_kept_and_removed_from_both_sides() {
         let readers: Vec<Running> =
             ways.iter().map(|way| start(way, &["sub", "state.*", "--retained", "--timeout-ms", "300"])).collect();
         for reader in readers {
-            assert_eq!(reader.end(), (Some(0), String::new(), String::new()));
+            assert_eq!(end_of_subscriber(reader), (Some(0), String::new(), String::new()));
         }
     }
 }
@@ -125,12 +127,8 @@ fn values_are_kept_and_removed_from_both_sides() {
 fn callee(way: &[String], arguments: &[&str]) -> Running {
     let arguments: Vec<&str> = ["register"].iter().chain(arguments).copied().collect();
     let mut callee = start(way, &arguments);
-    // Its one line comes on stderr, for people.
-    let mut stderr = BufReader::new(callee.child.stderr.take().expect("piped"));
-    let mut line = String::new();
-    stderr.read_line(&mut line).expect("UTF-8");
+    let line = callee.said();
     assert!(line.starts_with("serving "), "{line}");
-    std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
     callee
 }
 
@@ -171,7 +169,7 @@ fn every_caller_reaches_every_callee() {
             assert_eq!(result(way, &["demo.run", "work"]), "{\"a\":1}\n");
             let (code, stdout, stderr) = run(way, &["call", "demo.run", "play"]);
             assert_eq!((code, stdout.as_str()), (Some(1), ""));
-            assert_eq!(stderr, "corsac: corsac.error.command_failed [\"not [\\\"play\\\"]\"]\n");
+            assert_eq!(stderr, "corsac: corsac.error.command_failed: not [\"play\"]\n");
             let (code, _, stderr) = run(way, &["register", "demo.echo", "--echo"]);
             assert!(code == Some(1) && stderr.contains("take another name"), "{stderr}");
         }
@@ -269,10 +267,20 @@ fn topics_are_printed_as_the_filter_is_spelled() {
         }
     }
     let of = |way: usize| run(&ways[way], &["sub", "--retained", "--count", "1", "--match", "prefix", "spel"]);
-    assert_eq!(of(0).1, "spelled.a%2Eb.c 1\n");
-    assert!(of(3).2.contains("MQTT knows no --match prefix"), "{:?}", of(3));
+    assert_eq!(of(0).1, "spelled/a.b/c 1\n");
+    assert!(of(3).0 == Some(2) && of(3).2.contains("MQTT knows no --match prefix"), "{:?}", of(3));
     let (_, stdout, _) = run(&ways[0], &["sub", "--retained", "--count", "1", "--match", "wildcard", "spelled..c"]);
     assert_eq!(stdout, "spelled.a%2Eb.c 1\n");
+    for way in &ways {
+        for (arguments, expected) in [
+            (&["#"][..], "spelled/a.b/c 1\n"),
+            (&["spelled.#", "--spell", "mqtt"], "spelled/a.b/c 1\n"),
+            (&["#", "--spell", "wamp"], "spelled.a%2Eb.c 1\n"),
+        ] {
+            let arguments: Vec<&str> = ["sub", "--retained", "--count", "1"].iter().chain(arguments).copied().collect();
+            assert_eq!(run(way, &arguments).1, expected, "{arguments:?}");
+        }
+    }
 }
 
 #[test]
@@ -292,11 +300,11 @@ fn a_subscriber_ends_quietly_with_its_reader_and_by_signals() {
         let mut reader_gone = subscriber(&way, "pipe", &[]);
         reader_gone.stdout = None;
         publish(&way, &["pipe/x", "1"]);
-        assert_eq!(reader_gone.end(), (Some(0), String::new(), String::new()));
+        assert_eq!(end_of_subscriber(reader_gone), (Some(0), String::new(), String::new()));
         for signal in ["-INT", "-TERM"] {
             let subscriber = subscriber(&way, "pipe", &[]);
             subscriber.signal(signal);
-            assert_eq!(subscriber.end(), (Some(0), String::new(), String::new()));
+            assert_eq!(end_of_subscriber(subscriber), (Some(0), String::new(), String::new()));
         }
     }
 }
@@ -304,7 +312,7 @@ fn a_subscriber_ends_quietly_with_its_reader_and_by_signals() {
 #[test]
 fn a_router_that_stops_is_told_by_every_client() {
     let router = Router::start();
-    let subscribers: Vec<Running> = router.ways().iter().map(|way| subscriber(way, "stop", &[])).collect();
+    let subscribers: Vec<Running> = router.ways().iter().map(|way| subscriber(way, "stop", &["--once"])).collect();
     router.running.signal("-TERM");
     for subscriber in subscribers {
         let (code, _, stderr) = subscriber.end();
@@ -322,12 +330,28 @@ fn refusals_say_what_to_do() {
     for (url, arguments, code, expected) in [
         (&no_ws, &["pub", "a", "1"][..], 1, "is the router running? start it with `corsac`"),
         (&no_mqtt, &["sub", "a"], 1, "is the router running? start it with `corsac`"),
-        (&no_http, &["pub", "a", "1"], 1, "Corsac speaks WAMP at /ws"),
+        (&no_http, &["pub", "a", "1"], 1, "that port speaks MQTT only"),
+        (&format!("rs://{}", router.mqtt), &["pub", "a", "1"], 1, "that port speaks MQTT only"),
         (&ws, &["pub", "wamp.x", "1"], 1, "message 1 was refused: wamp.error."),
         (&mqtt, &["pub", "$SYS/x", "1"], 1, "message 1 was refused: NotAuthorized"),
-        (&mqtt, &["pub", "a", "not json", "--json"], 1, "is not JSON"),
-        (&ws, &["pub", "a/#", "1"], 1, "write it like demo/hello"),
-        (&ws, &["sub", "a#b"], 1, "write it like demo/hello"),
+        (&mqtt, &["pub", "a", "not json", "--json"], 2, "is not JSON"),
+        (&mqtt, &["pub", "a", "--kwargs", "5"], 2, "--kwargs must be a JSON object"),
+        (&ws, &["pub", "a/#", "1"], 2, "write it like demo/hello"),
+        (&ws, &["pub", "a..b", "1"], 2, "in MQTT's it is \"a//b\""),
+        (&ws, &["pub", "q.with space.x", "1"], 2, "in MQTT's it is \"q/with space/x\""),
+        (&ws, &["pub", "a", "--file", "/no/such"], 1, "cannot read /no/such"),
+        (&ws, &["pub", "a"], 1, "write the message: corsac pub a hello"),
+        (&ws, &["sub", "a#b"], 2, "--match prefix a"),
+        (&ws, &["sub", "demo.>"], 2, "for all names below demo write 'demo.#'"),
+        (&ws, &["sub", ""], 2, "is not a filter"),
+        (&ws, &["history", "a*"], 2, "--match prefix a"),
+        (&ws, &["history", "a", "--since", "soon"], 2, "90s, 15m, 1h, 7d"),
+        (&ws, &["register", "a"], 2, "or --echo"),
+        (&ws, &["register", "a", "--", "/no/such"], 127, "there is no such command"),
+        (&ws, &["register", "a", "--", "/etc/passwd"], 126, "no executable file"),
+        (&ws, &["lock", "a", "--", "no-such-command"], 127, "there is no such command"),
+        (&ws, &["queue", "ack", "nonsense"], 2, "is no token"),
+        (&ws, &["queue", "stats", "nosuch"], 1, "there is no queue nosuch (yet)"),
         (&ws, &["sub"], 2, "<FILTER>"),
         (&ws, &["pub", "a", "--qos", "3"], 2, "--qos"),
         (&"gopher://x".to_owned(), &["pub", "a"], 2, "take ws://, rs:// or mqtt://"),
@@ -347,6 +371,12 @@ fn the_environment_may_name_the_router() {
         command.env("CORSAC_URL", router.mqtt());
         Running::start(command).end()
     };
+    let mut command = corsac(&["pub", "a", "1"]);
+    command.env("CORSAC_URL", "foo");
+    let (code, _, stderr) = Running::start(command).end();
+    assert!(code == Some(2) && stderr.starts_with("corsac: CORSAC_URL is \"foo\": it has no scheme"), "{stderr}");
+    let (_, _, stderr) = with(&["pub", "a", "--qos", "x"]);
+    assert!(!stderr.contains("--url"), "{stderr}");
     assert_eq!(with(&["pub", "env/x", "1", "--retain"]), (Some(0), String::new(), String::new()));
     assert_eq!(with(&["sub", "#", "--retained", "--count", "1"]).1, "env/x 1\n");
     assert_eq!(with(&["check"]).0, Some(0));
@@ -357,9 +387,8 @@ fn items_go_through_queues_from_every_client_to_every_client() {
     let router = Router::start();
     let ways = router.ways();
     let queue = |way: &[String], arguments: &[&str]| {
-        let mut command = corsac(&["queue", arguments[0]]);
-        command.args(way).args(&arguments[1..]);
-        Running::start(command).end()
+        let arguments: Vec<&str> = ["queue"].iter().chain(arguments).copied().collect();
+        run(way, &arguments)
     };
     let done = |stdout: &str| (Some(0), stdout.to_owned(), String::new());
     for (number, putting) in ways.iter().enumerate() {
@@ -370,7 +399,7 @@ fn items_go_through_queues_from_every_client_to_every_client() {
             assert_eq!((code, stderr.as_str()), (Some(0), ""));
             let (tokens, bodies): (Vec<_>, Vec<_>) =
                 stdout.lines().map(|line| line.split_once(' ').expect("token, body")).unzip();
-            assert_eq!(bodies, ["text", "{\"b\":1}", "[1,2]", "5", ""]);
+            assert_eq!(bodies, ["text", "{\"b\":1}", "[1,2]", "5", "\"\""]);
             let nack: Vec<&str> = ["nack"].into_iter().chain(tokens).collect();
             assert_eq!(queue(putting, &nack), done(""));
         }
@@ -399,6 +428,309 @@ fn items_go_through_queues_from_every_client_to_every_client() {
         let (code, stdout, stderr) = queue(putting, &["take", "nothing", "--wait-ms", "10"]);
         assert!(code == Some(1) && stdout.is_empty() && stderr.contains("no item came from nothing in 10 ms"), "{stderr}");
         let (code, _, stderr) = queue(putting, &["put", "a b", "1"]);
-        assert!(code == Some(1) && stderr.contains("write it like jobs"), "{stderr}");
+        assert!(code == Some(2) && stderr.contains("write it like jobs"), "{stderr}");
+        let (code, stdout, _) = queue(putting, &["list"]);
+        let (_, row) =
+            stdout.lines().find_map(|line| line.split_once(&format!("work/{number}")).map(|(row, _)| (0, row))).unwrap();
+        assert_eq!((code, row.split_whitespace().collect::<Vec<_>>()), (Some(0), vec!["4", "0", "0", "0", "5"]), "{stdout}");
+        let (_, stdout, _) = queue(putting, &["list", "--json"]);
+        assert!(stdout.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{stdout}");
     }
+    // What became of the items is known when none is left.
+    let (_, stdout, _) = queue(&ways[0], &["stats", "later"]);
+    let stats: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!((&stats["put"], &stats["acknowledged"], &stats["ready"]), (&5.into(), &5.into(), &0.into()));
+}
+
+#[test]
+fn every_url_leads_to_the_realm_that_is_named() {
+    let router = Router::start();
+    let there = |way: &[String]| [&way[..2], &["--realm".to_owned(), "factory".to_owned()]].concat();
+    for (number, publisher) in router.ways().iter().enumerate() {
+        publish(&there(publisher), &[&format!("realm/{number}"), "1", "--retain"]);
+        for subscriber in router.ways() {
+            let arguments = ["sub", "realm/#", "--retained", "--count", &(number + 1).to_string()];
+            assert_eq!(run(&there(&subscriber), &arguments).1.lines().count(), number + 1, "{publisher:?} {subscriber:?}");
+        }
+    }
+    assert_eq!(run(&router.ways()[0], &["sub", "realm/#", "--retained", "--timeout-ms", "100"]).1, "");
+}
+
+/// What is typed or read, the bytes that MQTT clients get, and the args and kwargs that WAMP clients get of it from either side.
+const BODIES: &[(&[&str], &str, &[u8], &str, &str)] = &[
+    (&["hello"], "", b"hello", r#"[["hello"],{}]"#, r#"[["hello"],{}]"#),
+    (&["ON"], "", b"ON", r#"[["ON"],{}]"#, r#"[["ON"],{}]"#),
+    (&["\"hello\""], "", b"hello", r#"[["hello"],{}]"#, r#"[["hello"],{}]"#),
+    (&["\"1\""], "", b"\"1\"", r#"[["1"],{}]"#, r#"[["1"],{}]"#),
+    (&["\"\""], "", b"\"\"", r#"[[""],{}]"#, r#"[[""],{}]"#),
+    (&[""], "", b"", "[[],{}]", "[[],{}]"),
+    (&["21.50"], "", b"21.50", "[[21.50],{}]", "[[21.50],{}]"),
+    (&["-5"], "", b"-5", "[[-5],{}]", "[[-5],{}]"),
+    (&["12345678901234567890"], "", b"12345678901234567890", "[[12345678901234567890],{}]", "[[12345678901234567890],{}]"),
+    (&["007"], "", b"007", r#"[["007"],{}]"#, r#"[["007"],{}]"#),
+    (&["null"], "", b"null", "[[null],{}]", "[[null],{}]"),
+    (&["{\"b\": 1}"], "", b"{\"b\":1}", r#"[[{"b":1}],{}]"#, r#"[[{"b":1}],{}]"#),
+    (&["{\"b\":"], "", b"{\"b\":", r#"[["{\"b\":"],{}]"#, r#"[["{\"b\":"],{}]"#),
+    (&["a\u{1b}[1mb\nc"], "", b"a\x1b[1mb\nc", r#"[["a\u001b[1mb\nc"],{}]"#, r#"[["a\u001b[1mb\nc"],{}]"#),
+    // MQTT has no arguments: several are one list.
+    (&["a", "b"], "", b"[\"a\",\"b\"]", r#"[["a","b"],{}]"#, r#"[[["a","b"]],{}]"#),
+    (&["--kwargs", "{\"k\":1}"], "", b"{\"k\":1}", r#"[[],{"k":1}]"#, r#"[[{"k":1}],{}]"#),
+    (&["a", "--kwargs", "{\"k\":1}"], "", b"{\"args\":[\"a\"],\"kwargs\":{\"k\":1}}", r#"[["a"],{"k":1}]"#, r#"[["a"],{"k":1}]"#),
+    (&["--stdin"], "two\nlines\n", b"two\nlines\n", r#"[["two\nlines\n"],{}]"#, r#"[["two\nlines\n"],{}]"#),
+    (&["--stdin"], "[1,\n 2]\n", b"[1,2]", "[[[1,2]],{}]", "[[[1,2]],{}]"),
+    (&["--stdin", "--binary"], "1", b"1", r#"[["\u0000MQ=="],{}]"#, r#"[["\u0000MQ=="],{}]"#),
+    (&["-"], "one line\n", b"one line", r#"[["one line"],{}]"#, r#"[["one line"],{}]"#),
+];
+
+#[test]
+fn every_url_sends_the_same_bytes() {
+    let router = Router::start();
+    let ways = router.ways();
+    let (wamp, mqtt) = (&ways[0], &ways[3]);
+    // In JSON, which keeps a number as it is written.
+    let rs = ways[2][..2].to_vec();
+    let mut json = subscriber(wamp, "same", &["--json"]);
+    for (arguments, input, bytes, from_wamp, from_mqtt) in BODIES {
+        for way in [&ways[0], &rs, &ways[3]] {
+            let raw = subscriber(mqtt, "same", &["--raw", "--count", "1"]);
+            let mut command = corsac(&["pub", "same/x"]);
+            command.args(way).args(*arguments).stdin(Stdio::piped());
+            let mut publisher = Running::start(command);
+            publisher.child.stdin.take().expect("piped").write_all(input.as_bytes()).unwrap();
+            assert_eq!(publisher.end(), (Some(0), String::new(), String::new()), "{arguments:?}");
+            assert_eq!(raw.end().1.as_bytes(), *bytes, "{arguments:?} through {way:?}");
+            let event: serde_json::Value = serde_json::from_str(&json.line()).expect("JSON");
+            let expected: serde_json::Value =
+                serde_json::from_str(if way[1].starts_with("mqtt") { from_mqtt } else { from_wamp }).expect("JSON");
+            assert_eq!(serde_json::json!([event["args"], event["kwargs"]]), expected, "{arguments:?} through {way:?}");
+        }
+    }
+}
+
+#[test]
+fn binary_goes_through_and_is_shown() {
+    let router = Router::start();
+    let ways = router.ways();
+    let bytes: Vec<u8> = (0..=255).cycle().take(1_000).collect();
+    let file = std::env::temp_dir().join(format!("corsac-binary-{}", std::process::id()));
+    std::fs::write(&file, &bytes).expect("room for a file");
+    for way in &ways {
+        let mut lines: Vec<Running> = ways.iter().map(|way| subscriber(way, "binary", &["--count", "2"])).collect();
+        let raw: Vec<Running> = ways.iter().map(|way| subscriber(way, "binary", &["--raw", "--count", "2"])).collect();
+        publish(way, &["binary/x", "--file", file.to_str().expect("UTF-8")]);
+        let mut command = corsac(&["pub", "binary/x"]);
+        command.args(way).stdin(Stdio::piped());
+        let mut publisher = Running::start(command);
+        publisher.child.stdin.take().expect("piped").write_all(b"\xff\x00\n").unwrap();
+        assert_eq!(publisher.end(), (Some(0), String::new(), String::new()));
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        for subscriber in &mut lines {
+            assert_eq!(subscriber.line(), format!("binary/x hex:{hex}"));
+            assert_eq!(subscriber.line(), "binary/x hex:ff00");
+        }
+        for mut subscriber in raw {
+            let mut read = Vec::new();
+            std::io::Read::read_to_end(subscriber.stdout.as_mut().expect("piped"), &mut read).unwrap();
+            assert_eq!(read, [&bytes[..], b"\xff\x00"].concat());
+        }
+    }
+    std::fs::remove_file(file).ok();
+}
+
+#[test]
+fn what_looks_alike_is_printed_apart() {
+    let router = Router::start();
+    let ways = router.ways();
+    let mut subscriber = subscriber(&ways[0], "alike", &[]);
+    for (arguments, line) in [
+        (&["{\"k\":1}"][..], "{\"k\":1}"),
+        (&["--kwargs", "{\"k\":1}"], "{\"args\":[],\"kwargs\":{\"k\":1}}"),
+        (&["quoted"], "quoted"),
+        (&["\"\\\"quoted\\\"\""], "\"\\\"quoted\\\"\""),
+        (&["1"], "1"),
+        (&["\"1\""], "\"1\""),
+        (&["hex:ff"], "\"hex:ff\""),
+        (&["tab\tand\nline"], "\"tab\\tand\\nline\""),
+        (&["trailing "], "trailing "),
+    ] {
+        let arguments: Vec<&str> = ["alike/x"].iter().chain(arguments).copied().collect();
+        publish(&ways[0], &arguments);
+        let mut read = String::new();
+        subscriber.stdout.as_mut().expect("piped").read_line(&mut read).unwrap();
+        assert_eq!(read, format!("alike/x {line}\n"));
+    }
+}
+
+#[test]
+fn a_message_that_is_too_large_is_told_with_its_size() {
+    let router = Router::start();
+    let file = std::env::temp_dir().join(format!("corsac-large-{}", std::process::id()));
+    std::fs::write(&file, "x".repeat(17_000_000)).expect("room for a file");
+    for way in router.ways() {
+        let (code, stdout, stderr) = run(&way, &["pub", "large/x", "--file", file.to_str().expect("UTF-8")]);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""));
+        assert!(stderr.contains("17,000,0") && stderr.contains("limits.max_packet_bytes"), "{way:?}: {stderr}");
+    }
+    std::fs::remove_file(file).ok();
+}
+
+/// A directory that is removed in the end.
+struct Data(std::path::PathBuf);
+
+impl Data {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("corsac-{name}-{}", std::process::id()));
+        std::fs::remove_dir_all(&path).ok();
+        Data(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("UTF-8")
+    }
+}
+
+impl Drop for Data {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+#[test]
+fn a_subscriber_goes_on_when_the_router_is_back() {
+    let data = Data::new("again");
+    let mut router = Router::start_on("127.0.0.1:0", "127.0.0.1:0", data.path());
+    let (http, mqtt, ways) = (router.http.clone(), router.mqtt.clone(), router.ways());
+    publish(&ways[0], &["other/x", "before"]);
+    let mut subscribers: Vec<Running> = ways.iter().map(|way| subscriber(way, "again", &[])).collect();
+    for (round, signal) in ["-TERM", "-KILL", "-TERM"].into_iter().enumerate() {
+        router.running.signal(signal);
+        drop(router);
+        let lost: Vec<String> = subscribers.iter_mut().map(Running::said).collect();
+        assert!(lost.iter().all(|line| line.starts_with("corsac: ") && line.ends_with("; connecting again")), "{lost:?}");
+        router = Router::start_on(&http, &mqtt, data.path());
+        // Published while most of them are not there yet.
+        publish(&ways[round % 2], &["again/x", &format!("first {round}")]);
+        publish(&ways[round % 2], &["again/x", &format!("second {round}")]);
+        for (way, subscriber) in ways.iter().zip(&mut subscribers) {
+            assert_eq!(subscriber.said(), "corsac: connected again", "{way:?} {signal}");
+            let mut line = subscriber.line();
+            // What the router was killed before it noted the acknowledgement comes once more by MQTT.
+            while way[1].starts_with("mqtt") && signal == "-KILL" && line.ends_with(&format!(" {}", round - 1)) {
+                line = subscriber.line();
+            }
+            assert_eq!(line, format!("again/x first {round}"), "{way:?} {signal}");
+            assert_eq!(subscriber.line(), format!("again/x second {round}"), "{way:?} {signal}");
+        }
+    }
+    publish(&ways[0], &["again/x", "last"]);
+    for mut subscriber in subscribers {
+        let mut line = subscriber.line();
+        while line.ends_with(" 2") {
+            line = subscriber.line();
+        }
+        assert_eq!(line, "again/x last");
+        subscriber.signal("-INT");
+        assert_eq!(subscriber.end(), (Some(0), String::new(), String::new()));
+    }
+}
+
+#[test]
+fn a_subscriber_says_what_may_be_missing_without_a_history() {
+    let mut router = Router::start();
+    let (http, mqtt, ways) = (router.http.clone(), router.mqtt.clone(), router.ways());
+    let mut subscribers: Vec<Running> = ways.iter().map(|way| subscriber(way, "memory", &[])).collect();
+    router.running.signal("-TERM");
+    drop(router);
+    router = Router::start_with(&["--http", &http, "--mqtt", &mqtt, "--memory"]);
+    for (way, subscriber) in ways.iter().zip(&mut subscribers) {
+        assert!(subscriber.said().ends_with("; connecting again"));
+        let said = subscriber.said();
+        assert_eq!(said, "corsac: connected again; what was published meanwhile may be missing", "{way:?}");
+    }
+    publish(&ways[0], &["memory/x", "1"]);
+    assert!(subscribers.iter_mut().all(|subscriber| subscriber.line() == "memory/x 1"));
+    drop(router);
+}
+
+#[test]
+fn a_callee_serves_again_when_the_router_is_back() {
+    let mut router = Router::start();
+    let (http, mqtt, ways) = (router.http.clone(), router.mqtt.clone(), router.ways());
+    let mut callees: Vec<Running> =
+        (0..ways.len()).map(|number| callee(&ways[number], &[&format!("demo.echo.{number}"), "--echo"])).collect();
+    let ends = callee(&ways[0], &["demo.once", "--once", "--echo"]);
+    router.running.signal("-KILL");
+    drop(router);
+    router = Router::start_with(&["--http", &http, "--mqtt", &mqtt, "--memory"]);
+    let (code, _, stderr) = ends.end();
+    assert!(code == Some(1) && stderr.contains("corsac: the"), "{stderr}");
+    for (number, callee) in callees.iter_mut().enumerate() {
+        assert!(callee.said().ends_with("; connecting again"));
+        assert_eq!(callee.said(), "corsac: connected again");
+        assert_eq!(result(&ways[0], &[&format!("demo.echo.{number}"), "here"]), "\"here\"\n");
+    }
+    drop(router);
+}
+
+#[test]
+fn parts_of_the_history_are_read() {
+    let data = Data::new("parts");
+    let router = Router::start_on("127.0.0.1:0", "127.0.0.1:0", data.path());
+    let ways = router.ways();
+    for number in 1..=5 {
+        publish(&ways[0], &["parts/x", &number.to_string()]);
+    }
+    for way in &ways {
+        let read = |arguments: &[&str]| {
+            let arguments: Vec<&str> = ["history", "parts/#"].iter().chain(arguments).copied().collect();
+            let (code, stdout, stderr) = run(way, &arguments);
+            assert_eq!(code, Some(0), "{arguments:?} {stderr}");
+            let events: Vec<String> = stdout.lines().map(|line| line.split(' ').skip(2).collect::<Vec<_>>().join(" ")).collect();
+            (events, stderr)
+        };
+        let all: Vec<String> = (1..=5).map(|number| format!("parts/x {number}")).collect();
+        for (arguments, expected) in [
+            (&[][..], &all[..]),
+            (&["--after", "2"], &all[2..]),
+            (&["--after", "1", "--last", "2"], &all[3..]),
+            (&["--after", "4", "--last", "3"], &all[4..]),
+            (&["--since", "1h"], &all[..]),
+            (&["--since", "1h", "--until", "0s", "--last", "1"], &all[4..]),
+        ] {
+            assert_eq!(read(arguments), (expected.to_vec(), String::new()), "{way:?} {arguments:?}");
+        }
+        for arguments in [&["--until", "1h"][..], &["--since", "2100-01-01T00:00:00Z"], &["--after", "5"], &["--last", "0"]] {
+            assert_eq!(
+                read(arguments),
+                (vec![], "no event of parts/# is kept in that part of the history\n".to_owned()),
+                "{arguments:?}"
+            );
+        }
+        let (code, stdout, stderr) = run(way, &["history", "nosuch"]);
+        assert_eq!((code, stdout.as_str()), (Some(0), ""));
+        assert!(stderr.contains("no event of nosuch is kept; check the name"), "{stderr}");
+        assert!(run(way, &["history", "parts.#", "--last", "1"]).1.contains(" parts.x 5"));
+    }
+}
+
+#[test]
+fn the_demo_has_its_device() {
+    let router = Router::start();
+    let mut command = corsac(&["demo", "--url", &router.mqtt()]);
+    command.stderr(Stdio::inherit());
+    let mut device = Running::start(command);
+    assert!(device.line().starts_with("open http://127.0.0.1:8080/demo"));
+    assert!(device.line().starts_with("connected to "));
+    for way in router.ways() {
+        let (_, stdout, _) = run(&way, &["sub", "demo/device/online", "--retained", "--count", "1"]);
+        assert_eq!(stdout, "demo/device/online true\n");
+        let lamp = result(&way, &["demo.lamp.set", "{\"on\":false}"]);
+        let lamp: serde_json::Value = serde_json::from_str(&lamp).expect("JSON");
+        assert_eq!(lamp, serde_json::json!({ "on": false, "brightness": 60 }));
+    }
+    device.signal("-INT");
+    device.stdout = None;
+    assert_eq!(device.end().0, Some(0));
+    let (code, _, stderr) = run(&["--url".to_owned(), router.ws()], &["demo"]);
+    assert!(code == Some(2) && stderr.contains("mqtt://"), "{stderr}");
 }

@@ -127,3 +127,40 @@ fn help_and_version() {
     let (code, _, stderr) = corsac(&["--lgo", "info"], &[]);
     assert_eq!(code, Some(2), "{stderr}");
 }
+
+const COMMANDS: [&str; 11] = ["run", "check", "pub", "sub", "history", "call", "register", "queue", "lock", "demo", "bench"];
+
+#[test]
+fn help_fits_the_terminal_and_looks_alike_everywhere() {
+    for columns in [80, 100] {
+        for command in COMMANDS.into_iter().chain(["queue put", "queue take", "queue stats", "queue list"]) {
+            let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+            let (code, stdout, stderr) = corsac(&arguments, &[("COLUMNS", &columns.to_string())]);
+            assert_eq!((code, stderr.as_str()), (Some(0), ""), "{command}");
+            for line in stdout.lines() {
+                assert!(line.chars().count() <= columns, "{command} in {columns} columns: {line}");
+            }
+            // There is no other form, which clap would lay out in another way.
+            let short: Vec<&str> = command.split(' ').chain(["-h"]).collect();
+            assert_eq!(corsac(&short, &[("COLUMNS", &columns.to_string())]).1, stdout, "{command}");
+        }
+    }
+}
+
+#[test]
+fn what_was_probably_meant_is_named() {
+    for (arguments, expected) in [
+        (&["sbu", "demo"][..], "did you mean `corsac sub`?"),
+        (&["stop"], "Ctrl-C stops the router"),
+        (&["status"], "http://127.0.0.1:8080/"),
+        (&["-v"], "corsac --version"),
+        (&["--port", "9000"], "--http 127.0.0.1:8080"),
+        (&["sub", "-t", "demo"], "the topic stands alone"),
+        (&["--threads", "2", "check"], "corsac check --threads 2"),
+    ] {
+        let (code, stdout, stderr) = corsac(arguments, &[]);
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{arguments:?} {stderr}");
+        assert!(stderr.starts_with("corsac: ") && stderr.contains(expected), "{arguments:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
+}

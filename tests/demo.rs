@@ -44,7 +44,7 @@ fn the_page_and_the_device_see_and_call_each_other() {
         let mut page = Wamp::join(&router.http, "realm1").await.unwrap();
         page.request(64, json!({ "invoke": "roundrobin" }), "demo.page.greet", None).await.unwrap();
         page.request(32, json!({}), "demo.den.temperature", None).await.unwrap();
-        tokio::spawn(async move { device::serve(&host, port, Duration::from_millis(10)).await });
+        tokio::spawn(async move { device::serve(None, &host, port, Duration::from_millis(10)).await });
 
         // Live readings, and after some of them a call of the page's procedure.
         let reading = page.next(36).await.unwrap();
@@ -87,7 +87,7 @@ fn a_device_that_vanishes_is_known_to_be_away() {
     within_patience(async {
         let mut page = Wamp::join(&router.http, "realm1").await.unwrap();
         page.request(32, json!({}), "demo.device.online", None).await.unwrap();
-        let device = tokio::spawn(async move { device::serve(&host, port, Duration::from_secs(1)).await });
+        let device = tokio::spawn(async move { device::serve(None, &host, port, Duration::from_secs(1)).await });
         assert_eq!(page.next(36).await.unwrap()[4], json!([true]));
         device.abort(); // its socket closes without a goodbye
         let event: Value = page.next(36).await.unwrap();

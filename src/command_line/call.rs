@@ -6,6 +6,7 @@ use clap::Args;
 use super::client::body::Body;
 use super::client::target::Target;
 use super::client::{Calling, Client, Outcome, names, refusal};
+use super::failure::Failure;
 use super::output;
 
 /// What `corsac call` is told.
@@ -25,6 +26,9 @@ pub struct Call {
     /// Print progressive results too, a line each
     #[arg(long)]
     progress: bool,
+    /// Print the result byte for byte as MQTT carries it, without a line end
+    #[arg(long)]
+    raw: bool,
     /// Take JSON only
     #[arg(long)]
     json: bool,
@@ -36,7 +40,7 @@ pub struct Call {
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Calls and prints; an error of the callee is ours.
-pub async fn call(command: &Call) -> Result<(), String> {
+pub async fn call(command: &Call) -> Result<(), Failure> {
     let procedure = names::topic(&command.procedure)?;
     let body = match command.arguments.as_slice() {
         // Typed or not, an empty argument of a call is an argument.
@@ -45,7 +49,11 @@ pub async fn call(command: &Call) -> Result<(), String> {
     };
     let mut client = Client::open(&command.target).await?;
     let calling = Calling { timeout_ms: command.timeout_ms, with_progress: command.progress };
-    let mut on_progress = |body: &Body| output::print(&body.json()).map(|_| ());
+    let print = |body: &Body| match command.raw {
+        true => output::print_bytes(&body.to_message().bytes),
+        false => output::print(&body.json()),
+    };
+    let mut on_progress = |body: &Body| print(body).map(|_| ());
     let outcome = client.call(&procedure, &body, calling, &mut on_progress);
     let outcome = match command.timeout_ms {
         Some(timeout_ms) => tokio::time::timeout(Duration::from_millis(timeout_ms) + GRACE, outcome)
@@ -53,13 +61,10 @@ pub async fn call(command: &Call) -> Result<(), String> {
             .map_err(|_| refusal("wamp.error.timeout", &Body::default()))?,
         None => outcome.await,
     };
-    match outcome? {
-        Outcome::Result(body) => output::print(&body.json())?,
-        Outcome::Error(uri, body) => {
-            client.close().await;
-            return Err(refusal(&uri, &body));
-        }
-    };
+    let outcome = outcome?;
     client.close().await;
-    Ok(())
+    match outcome {
+        Outcome::Result(body) => print(&body).map(|_| ()).map_err(Failure::from),
+        Outcome::Error(uri, body) => Err(refusal(&uri, &body).into()),
+    }
 }

@@ -1,5 +1,7 @@
 //! A command that serves one call: arguments on its standard input, result on its standard output.
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -9,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::client::Outcome;
 use super::client::body::Body;
+use super::failure::Failure;
 
 /// The error of a call whose command failed.
 pub const COMMAND_FAILED: &str = "corsac.error.command_failed";
@@ -35,6 +38,35 @@ impl Running {
     pub fn kill(&self) {
         self.0.lock().kill().ok(); // it may have ended by itself
     }
+}
+
+/// The exit codes of shells for a command that does not exist, and for one that may not run.
+const NOT_FOUND: u8 = 127;
+const NOT_EXECUTABLE: u8 = 126;
+
+/// Refuses a program that cannot be started, as shells do: with 127 if it does not exist, with 126 if it may not run.
+pub fn check(program: &str) -> Result<(), Failure> {
+    let found = match program.contains('/') {
+        true => Some(PathBuf::from(program)).filter(|path| path.exists()),
+        false => {
+            let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+            let all: Vec<PathBuf> = std::env::split_paths(&path).map(|directory| directory.join(program)).collect();
+            let executable = all.iter().find(|path| may_run(path));
+            executable.or_else(|| all.iter().find(|path| path.is_file())).cloned()
+        }
+    };
+    match found {
+        Some(path) if may_run(&path) => Ok(()),
+        Some(path) => {
+            let path = path.display();
+            Err(Failure::with_code(format!("cannot run {path}: it is no executable file; try chmod +x"), NOT_EXECUTABLE))
+        }
+        None => Err(Failure::with_code(format!("cannot run {program}: there is no such command; check the name"), NOT_FOUND)),
+    }
+}
+
+fn may_run(path: &Path) -> bool {
+    path.metadata().is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
 }
 
 /// Starts `program` with `arguments` and `input`; `on_end` is called on a thread of its own with what it printed as the result:
@@ -140,6 +172,7 @@ mod tests {
             ("echo hello", "[]", "\"hello\""),
             ("echo '{\"a\": 1}'", "[]", "{\"a\":1}"),
             ("true", "[]", "null"),
+            ("printf '\\377'", "[]", "\"\\u0000/w==\""),
             ("exit 3", "[]", "corsac.error.command_failed [\"exit status: 3\"]"),
             ("echo ignored; echo why >&2; exit 1", "[]", "corsac.error.command_failed [\"why\"]"),
             ("yes why | head -100000 >&2; exit 0", "[]", "null"),
@@ -148,6 +181,14 @@ mod tests {
             assert!(running.is_ok());
             assert_eq!(told(rx.recv().unwrap()), expected, "{script}");
         }
+    }
+
+    #[test]
+    fn a_program_that_cannot_run_is_refused_as_shells_do() {
+        let code = |program: &str| check(program).map_err(|failure| failure.code);
+        assert_eq!(["sh", "/bin/sh"].map(code), [Ok(()), Ok(())]);
+        assert_eq!(["corsac-no-such-command", "/no/such", "./no-such"].map(code), [Err(127); 3]);
+        assert_eq!(["/etc/passwd", "/"].map(code), [Err(126); 2]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::child::{self, Running};
 use super::client::body::Body;
 use super::client::target::Target;
 use super::client::{Calling, Client, Outcome, names, refusal};
+use super::failure::Failure;
 use super::output;
 
 /// What `corsac lock` is told.
@@ -23,7 +24,7 @@ pub struct Lock {
     /// Give up after waiting this long; 0 does not wait [default: wait until it is granted]
     #[arg(long, value_name = "MS")]
     wait_ms: Option<u64>,
-    /// The lock is lost after this time without renewal; it is renewed three times as often. 0: only the end of the connection
+    /// Give the lock up if this process does not renew it for so long (it does every third of that). 0: only when its connection ends
     #[arg(long, value_name = "MS", default_value_t = 30_000)]
     ttl_ms: u64,
     #[command(flatten)]
@@ -40,12 +41,15 @@ const GRACE: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Acquires, runs, releases; the exit code of the command.
-pub async fn lock(command: &Lock) -> Result<ExitCode, String> {
+pub async fn lock(command: &Lock) -> Result<ExitCode, Failure> {
+    if let Some(program) = command.command.first() {
+        child::check(program)?;
+    }
     let mut stop = output::stop()?;
     let mut client = Client::open(&command.target).await?;
     let (token, sure_until) = tokio::select! {
         granted = acquire(&mut client, command) => granted?,
-        () = stop.requested() => return Err("stopped before the lock was granted".to_owned()),
+        () = stop.requested() => return Err("stopped before the lock was granted".into()),
     };
     let (mut ended, running) = start(command, token)?;
     let outcome = tokio::select! {
@@ -65,7 +69,7 @@ pub async fn lock(command: &Lock) -> Result<ExitCode, String> {
         Err(why) => {
             running.kill();
             ended.await.ok();
-            Err(format!("the lock {} is lost, its command was killed: {why}", command.name))
+            Err(format!("the lock {} is lost, its command was killed: {why}", command.name).into())
         }
     }
 }
@@ -139,7 +143,7 @@ fn arguments(name: &str, token: Option<u64>, options: &str) -> Result<Body, Stri
     let name = serde_json::Value::from(name).to_string();
     let list: Vec<String> =
         [Some(name), token.map(|token| token.to_string()), Some(options.to_owned())].into_iter().flatten().collect();
-    Body::typed(&list, None, true)
+    Ok(Body::typed(&list, None, true)?)
 }
 
 async fn call(client: &mut Client, procedure: &str, body: &Body) -> Result<Outcome, String> {

@@ -1,4 +1,5 @@
 //! `corsac queue`: puts items into a queue, takes them, and says what became of them.
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -10,7 +11,8 @@ use serde_json::{Map, Value, json};
 use super::client::body::{Body, compact};
 use super::client::target::Target;
 use super::client::{Calling, Client, Outcome, names, refusal};
-use super::output::{self, Written};
+use super::failure::{Failure, Usage};
+use super::output::{self, Written, say};
 use super::publish;
 
 /// What `corsac queue` is told.
@@ -32,8 +34,10 @@ enum Verb {
     Nack(Nack),
     /// Say how a queue treats its items, and print that
     Declare(Declare),
-    /// Print the sizes and counts of a queue
+    /// Print the sizes of a queue, and what has happened to its items since the router was started
     Stats(Stats),
+    /// Print all queues with their sizes, a line each
+    List(List),
 }
 
 #[derive(Args)]
@@ -63,7 +67,7 @@ struct Take {
     /// Wait this long for the first
     #[arg(long, value_name = "MS", default_value = "0")]
     wait_ms: u64,
-    /// Say that each is done with, once it is printed
+    /// Acknowledge each item as soon as it is printed (it is then never delivered again, even if your program fails)
     #[arg(long)]
     ack: bool,
     /// Print JSON objects: id, token, delivery_count, args, kwargs
@@ -118,6 +122,18 @@ struct Declare {
 struct Stats {
     /// The queue: jobs, jobs/resize or jobs.resize
     name: String,
+    /// Print a JSON object, on a terminal too
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args)]
+struct List {
+    /// Print JSON objects as `stats` does, a line each
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -126,7 +142,7 @@ struct Stats {
 const GRACE: Duration = Duration::from_secs(30);
 
 /// Runs one of the verbs.
-pub async fn queue(command: &Queue) -> Result<(), String> {
+pub async fn queue(command: &Queue) -> Result<(), Failure> {
     match &command.verb {
         Verb::Put(command) => put(command).await,
         Verb::Take(command) => take(command).await,
@@ -135,43 +151,43 @@ pub async fn queue(command: &Queue) -> Result<(), String> {
             settle(target, "nack", tokens, options([("delay_ms", json!(delay_ms))])).await
         }
         Verb::Declare(command) => declare(command).await,
-        Verb::Stats(Stats { name, target }) => {
-            let mut client = Client::open(target).await?;
-            let stats = call(&mut client, "stats", &[quoted(checked(name)?)], GRACE).await?;
-            output::print(&stats.json())?;
-            client.close().await;
-            Ok(())
-        }
+        Verb::Stats(command) => stats(command).await,
+        Verb::List(command) => list(command).await,
     }
 }
 
-async fn put(command: &Put) -> Result<(), String> {
+async fn put(command: &Put) -> Result<(), Failure> {
     let name = quoted(checked(&command.name)?);
     let options = Value::from(options([("delay_ms", json!(command.delay_ms))])).to_string();
-    let arguments = |item: &str| -> Result<[String; 3], String> {
-        // Looked at by itself: the name would hide what is wrong with it.
-        Body::typed(&[item.to_owned()], None, command.json)?;
-        Ok([name.clone(), if item.is_empty() { quoted("") } else { item.to_owned() }, options.clone()])
+    let arguments = |item: Body| {
+        let item = item.args.first().map_or_else(|| quoted(""), |item| item.get().to_owned());
+        [name.clone(), item, options.clone()]
     };
+    let typed = |item: &String| Body::typed(std::slice::from_ref(item), None, command.json);
     if !matches!(command.items.iter().map(String::as_str).collect::<Vec<_>>()[..], [] | ["-"]) {
-        let calls = command.items.iter().map(|item| arguments(item)).collect::<Result<Vec<_>, _>>()?;
+        let items = command.items.iter().map(typed).collect::<Result<Vec<_>, Usage>>()?;
         let mut client = Client::open(&command.target).await?;
-        for arguments in calls {
-            call(&mut client, "put", &arguments, GRACE).await?;
+        for item in items {
+            call(&mut client, "put", &arguments(item), GRACE).await?;
         }
         client.close().await;
         return Ok(());
     }
     let mut client = Client::open(&command.target).await?;
-    let mut lines = publish::lines();
+    let mut lines = publish::lines("item");
     loop {
         let line = tokio::select! {
             line = lines.recv() => line,
-            message = client.idle() => return Err(message),
+            message = client.idle() => return Err(message.into()),
         };
         let Some(line) = line else { break };
-        let line = line.map_err(|error| format!("cannot read standard input: {error}; it must be UTF-8"))?;
-        call(&mut client, "put", &arguments(&line)?, GRACE).await?;
+        let line = line.map_err(|error| format!("cannot read standard input: {error}"))?;
+        let item = match String::from_utf8(line) {
+            Ok(text) => typed(&text)?,
+            Err(_) if command.json => return Err(Usage("a line is not JSON but binary; leave out --json".to_owned()).into()),
+            Err(error) => Body::binary(error.into_bytes().into()),
+        };
+        call(&mut client, "put", &arguments(item), GRACE).await?;
     }
     client.close().await;
     Ok(())
@@ -188,7 +204,7 @@ struct Item {
     kwargs: Box<RawValue>,
 }
 
-async fn take(command: &Take) -> Result<(), String> {
+async fn take(command: &Take) -> Result<(), Failure> {
     let name = checked(&command.name)?;
     let mut client = Client::open(&command.target).await?;
     let options = Value::from(options([("max", json!(command.max)), ("wait_ms", json!(command.wait_ms))])).to_string();
@@ -214,9 +230,9 @@ async fn take(command: &Take) -> Result<(), String> {
     client.close().await;
     if is_empty {
         let waited = if command.wait_ms > 0 { format!(" in {} ms", command.wait_ms) } else { String::new() };
-        return Err(format!(
-            "no item came from {name}{waited}; wait longer with --wait-ms, or look with `corsac queue stats {name}`"
-        ));
+        let why =
+            format!("no item came from {name}{waited}; wait longer with --wait-ms, or look with `corsac queue stats {name}`");
+        return Err(why.into());
     }
     Ok(())
 }
@@ -233,7 +249,11 @@ fn line(item: &Item, command: &Take) -> Result<String, String> {
     Ok(if command.ack { body } else { format!("{} {body}", item.token) })
 }
 
-async fn settle(target: &Target, verb: &str, tokens: &[String], options: Map<String, Value>) -> Result<(), String> {
+async fn settle(target: &Target, verb: &str, tokens: &[String], options: Map<String, Value>) -> Result<(), Failure> {
+    if let Some(token) = tokens.iter().find(|token| !is_token(token)) {
+        let why = format!("{token:?} is no token; write what `corsac queue take` printed before the item, as 4711 or 4711.1");
+        return Err(Usage(why).into());
+    }
     let mut client = Client::open(target).await?;
     let options = Value::from(options).to_string();
     for token in tokens {
@@ -243,7 +263,13 @@ async fn settle(target: &Target, verb: &str, tokens: &[String], options: Map<Str
     Ok(())
 }
 
-async fn declare(command: &Declare) -> Result<(), String> {
+/// As the router writes them: `4711` or `4711.1`.
+fn is_token(text: &str) -> bool {
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    text.split_once('.').map_or(is_number(text), |(claim, index)| is_number(claim) && is_number(index))
+}
+
+async fn declare(command: &Declare) -> Result<(), Failure> {
     if let Some(name) = command.dead_letter.as_deref().filter(|name| !name.is_empty()) {
         checked(name)?;
     }
@@ -258,6 +284,71 @@ async fn declare(command: &Declare) -> Result<(), String> {
     let settings = call(&mut client, "declare", &arguments, GRACE).await?;
     output::print(&settings.json())?;
     client.close().await;
+    Ok(())
+}
+
+/// What `stats` shows, in this order, and what each figure means.
+const FIGURES: [(&str, &str); 13] = [
+    ("ready", "items that the next taker gets"),
+    ("claimed", "items that somebody has"),
+    ("delayed", "items that rest"),
+    ("bytes", "of all of them, about"),
+    ("waiting", "calls that wait for an item"),
+    ("subscribers", "connections that take what comes"),
+    ("put", "items that came"),
+    ("taken", "deliveries"),
+    ("acknowledged", "items that were done with"),
+    ("returned", "deliveries that ended otherwise"),
+    ("dead_lettered", "items that went to the queue for dead letters"),
+    ("dropped", "dead letters without such a queue"),
+    ("expired", "items whose time was over"),
+];
+
+async fn stats(command: &Stats) -> Result<(), Failure> {
+    let name = checked(&command.name)?;
+    let mut client = Client::open(&command.target).await?;
+    let answer = call(&mut client, "stats", &[quoted(name)], GRACE).await?.json();
+    client.close().await;
+    let stats: Map<String, Value> = serde_json::from_str(&answer).unwrap_or_default();
+    if stats.get("known") == Some(&Value::Bool(false)) {
+        return Err(format!("there is no queue {name} (yet); look for others with `corsac queue list`").into());
+    }
+    if command.json || !io::stdout().is_terminal() {
+        output::print(&answer)?;
+        return Ok(());
+    }
+    for (figure, meaning) in FIGURES {
+        let value = stats.get(figure).map(Value::to_string).unwrap_or_default();
+        output::print(&format!("{figure:14} {value:>10}  {meaning}"))?;
+    }
+    for setting in ["visibility_ms", "max_deliveries", "dead_letter", "max_len"] {
+        let value = stats.get(setting).filter(|value| !value.is_null()).map_or("-".to_owned(), Value::to_string);
+        output::print(&format!("{setting:14} {value:>10}"))?;
+    }
+    Ok(())
+}
+
+async fn list(command: &List) -> Result<(), Failure> {
+    const COLUMNS: [&str; 5] = ["ready", "claimed", "delayed", "waiting", "put"];
+    let mut client = Client::open(&command.target).await?;
+    let answer = call(&mut client, "list", &[], GRACE).await?.json();
+    client.close().await;
+    let queues: Vec<Map<String, Value>> =
+        serde_json::from_str(&answer).map_err(|_| "the router's answer is no list of queues; is it Corsac?".to_owned())?;
+    if queues.is_empty() {
+        say("there is no queue yet; put something into one with `corsac queue put jobs 1`");
+    } else if !command.json {
+        output::print(&format!("{}  name", COLUMNS.map(|column| format!("{column:>9}")).join(" ")))?;
+    }
+    for queue in queues {
+        let figures = COLUMNS.map(|column| format!("{:>9}", queue.get(column).map(Value::to_string).unwrap_or_default()));
+        let name = queue.get("name").and_then(Value::as_str).unwrap_or_default();
+        let name = names::event_topic(name).map_or(name.to_owned(), |topic| topic.as_mqtt().to_owned());
+        let line = if command.json { Value::from(queue).to_string() } else { format!("{}  {name}", figures.join(" ")) };
+        if output::print(&line)? == Written::ReaderGone {
+            break;
+        }
+    }
     Ok(())
 }
 
@@ -278,10 +369,10 @@ async fn call(client: &mut Client, verb: &str, arguments: &[String], patience: D
 }
 
 /// A name that can be one of a queue.
-fn checked(name: &str) -> Result<&str, String> {
+fn checked(name: &str) -> Result<&str, Usage> {
     names::topic(name)
         .map(|_| name)
-        .map_err(|_| format!("{name:?} is not the name of a queue; write it like jobs or jobs/resize"))
+        .map_err(|_| Usage(format!("{name:?} is not the name of a queue; write it like jobs or jobs/resize")))
 }
 
 /// Those options that are given.
@@ -293,4 +384,15 @@ fn options<const N: usize>(options: [(&str, Value); N]) -> Map<String, Value> {
 /// Text as JSON.
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_numbers() {
+        assert!(["4711", "4711.1"].into_iter().all(is_token));
+        assert!(!["", ".", "1.", ".1", "nonsense", "1.2.3", "-1"].into_iter().any(is_token));
+    }
 }

@@ -1,14 +1,19 @@
 //! `corsac register`: serves a procedure by a command, or by returning what it is given.
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use clap::Args;
+use corsac::model::Topic;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use super::again::{self, Again};
 use super::child::{self, Running};
 use super::client::body::Body;
 use super::client::target::Target;
-use super::client::{CANCELED, Client, Outcome, Work, names};
-use super::output;
+use super::client::{CANCELED, Client, Outcome, Trouble, Work, names};
+use super::failure::{Failure, Usage};
+use super::output::{self, Stop, say};
 
 /// What `corsac register` is told.
 #[derive(Args)]
@@ -16,11 +21,14 @@ pub struct Register {
     /// The procedure: demo/add or demo.add
     procedure: String,
     /// Serve by returning the arguments
-    #[arg(long, conflicts_with = "command", required_unless_present = "command")]
+    #[arg(long, conflicts_with = "command")]
     echo: bool,
-    /// Calls served at a time; the router is told of it [default: 8, not told]
+    /// Calls at a time [default: 8]; if given, the router queues the others
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     concurrency: Option<u32>,
+    /// End with the connection instead of connecting again
+    #[arg(long)]
+    once: bool,
     #[command(flatten)]
     target: Target,
     /// The command to run for each call, after --
@@ -30,28 +38,87 @@ pub struct Register {
 
 /// Calls that may wait here until one that is served has ended; more are refused.
 const MAX_WAITING: usize = 1_000;
+/// How long the procedure may be somebody else's after a loss: a router may see later than we that a connection has gone.
+const HELD: Duration = Duration::from_secs(60);
 
 /// Serves until it is told to stop.
-pub async fn register(command: &Register) -> Result<(), String> {
+pub async fn register(command: &Register) -> Result<(), Failure> {
     let procedure = names::topic(&command.procedure)?;
-    let mut client = Client::open(&command.target).await?;
-    client.register(&procedure, command.concurrency).await?;
-    eprintln!("serving {}; Ctrl-C stops it", command.procedure);
-    let mut stop = output::stop()?;
-    let (ended, mut outcomes) = mpsc::unbounded_channel();
-    let mut callee = Callee { command, ended, running: HashMap::new(), waiting: VecDeque::new() };
-    loop {
-        let answers = tokio::select! {
-            work = client.next_work() => callee.handle(work?),
-            Some((id, outcome)) = outcomes.recv() => callee.handle_ended(id, outcome),
-            () = stop.requested() => break,
-        };
-        for (id, outcome) in answers {
-            client.answer(id, outcome).await?;
+    match command.command.first() {
+        Some(program) => child::check(program)?,
+        None if command.echo => {}
+        None => {
+            let name = &command.procedure;
+            let why = format!("say what serves {name}: a command behind -- (corsac register {name} -- date), or --echo");
+            return Err(Usage(why).into());
         }
     }
+    let mut client = open(command, &procedure).await?;
+    say(&format!("serving {}; Ctrl-C stops it", command.procedure));
+    let mut stop = output::stop()?;
+    while let Some(why) = serve(command, client, &mut stop).await? {
+        if command.once {
+            return Err(why.into());
+        }
+        client = tokio::select! {
+            client = open_again(command, &procedure, &why) => client?,
+            () = stop.requested() => return Ok(()),
+        };
+    }
+    Ok(())
+}
+
+async fn open(command: &Register, procedure: &Topic) -> Result<Client, Trouble> {
+    let mut client = Client::open(&command.target).await?;
+    client.register(procedure, command.concurrency).await?;
+    Ok(client)
+}
+
+async fn open_again(command: &Register, procedure: &Topic, why: &str) -> Result<Client, Failure> {
+    let (mut again, began) = (Again::after(why), Instant::now());
+    loop {
+        again.pause().await;
+        match open(command, procedure).await {
+            Ok(client) => {
+                again::say_connected("");
+                return Ok(client);
+            }
+            Err(Trouble::Lost(_)) => {}
+            Err(Trouble::Refused(..)) if began.elapsed() < HELD => {}
+            Err(trouble) => return Err(trouble.into()),
+        }
+    }
+}
+
+/// Serves as long as the connection lasts; returns why it was lost, or nothing once it is told to stop.
+async fn serve(command: &Register, mut client: Client, stop: &mut Stop) -> Result<Option<String>, Failure> {
+    let (ended, mut outcomes) = mpsc::unbounded_channel();
+    let mut callee = Callee { command, ended, running: HashMap::new(), waiting: VecDeque::new() };
+    let why = loop {
+        let answers = tokio::select! {
+            work = client.next_work() => match work {
+                Ok(work) => callee.handle(work),
+                Err(why) => break Some(why),
+            },
+            Some((id, outcome)) = outcomes.recv() => callee.handle_ended(id, outcome),
+            () = stop.requested() => break None,
+        };
+        if let Err(why) = answer(&mut client, answers).await {
+            break Some(why);
+        }
+    };
+    // Nobody waits for them any longer, and on another connection their numbers are those of other calls.
     callee.running.values().for_each(Running::kill);
-    client.close().await;
+    if why.is_none() {
+        client.close().await;
+    }
+    Ok(why)
+}
+
+async fn answer(client: &mut Client, answers: Answers) -> Result<(), String> {
+    for (id, outcome) in answers {
+        client.answer(id, outcome).await?;
+    }
     Ok(())
 }
 

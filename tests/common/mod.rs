@@ -32,6 +32,18 @@ impl Running {
         line.trim_end().to_owned()
     }
 
+    /// The next line of what it says on stderr, for people.
+    pub fn said(&mut self) -> String {
+        // Byte by byte: what is behind the line stays for whoever reads on.
+        let stderr = self.child.stderr.as_mut().expect("piped");
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while stderr.read(&mut byte).expect("a pipe") == 1 && byte != *b"\n" {
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).expect("UTF-8")
+    }
+
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
         assert!(status.expect("kill runs").success());
@@ -72,8 +84,17 @@ pub struct Router {
 
 impl Router {
     pub fn start() -> Self {
-        let mut command = corsac(&["run", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--memory"]);
-        command.stderr(Stdio::inherit());
+        Self::start_with(&["--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--memory"])
+    }
+
+    /// On these ports (0 for any), with its history in this directory.
+    pub fn start_on(http: &str, mqtt: &str, data: &str) -> Self {
+        Self::start_with(&["--http", http, "--mqtt", mqtt, "--data", data])
+    }
+
+    pub fn start_with(flags: &[&str]) -> Self {
+        let mut command = corsac(&["run"]);
+        command.args(flags).stderr(Stdio::inherit());
         let mut running = Running::start(command);
         let (mut http, mut mqtt) = (String::new(), String::new());
         loop {

@@ -1,9 +1,16 @@
 //! What a message says, as the small clients hold it: JSON texts, kept as they were written.
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use corsac::model::publication::Properties;
 use corsac::model::{self, Encoding, Payload};
 use corsac::wire::payload;
 use serde_json::value::RawValue;
+
+use crate::command_line::failure::Usage;
+
+/// What stands before the digits of binary in a line for people.
+const HEX: &str = "hex:";
 
 /// Arguments and keyword arguments. A binary value is WAMP's JSON string of NUL and Base64.
 #[derive(Clone, Debug, Default)]
@@ -12,14 +19,12 @@ pub struct Body {
     pub args: Vec<Box<RawValue>>,
     /// Keyword arguments: one JSON object.
     pub kwargs: Option<Box<RawValue>>,
-    /// The one argument as it was typed, where that was no JSON: MQTT carries it without quotes.
-    text: Option<String>,
 }
 
 impl Body {
     /// What was typed: each text an argument, JSON if it parses, else text (an error if `strict`). One empty text is the
     /// empty value. `kwargs` is one JSON object.
-    pub fn typed(texts: &[String], kwargs: Option<&str>, strict: bool) -> Result<Self, String> {
+    pub fn typed(texts: &[String], kwargs: Option<&str>, strict: bool) -> Result<Self, Usage> {
         let kwargs = kwargs.map(object).transpose()?.and_then(unless_empty);
         if let [text] = texts {
             if strict && json(text).is_none() {
@@ -32,15 +37,27 @@ impl Body {
             None => Ok(quoted(text)),
             Some(value) => Ok(value),
         };
-        Ok(Body { args: texts.iter().map(argument).collect::<Result<_, _>>()?, kwargs, text: None })
+        Ok(Body { args: texts.iter().map(argument).collect::<Result<_, _>>()?, kwargs })
+    }
+
+    /// One message of these bytes: JSON if they parse, else text, else binary; nothing is the empty value. `kwargs` go with it.
+    pub fn of_bytes(bytes: Bytes, kwargs: Option<&str>) -> Result<Self, Usage> {
+        let kwargs = kwargs.map(object).transpose()?.and_then(unless_empty);
+        let body = Body::of_message(bytes, None, None);
+        Ok(if kwargs.is_some() { Body { kwargs, ..body } } else { body })
+    }
+
+    /// One binary value.
+    pub fn binary(bytes: Bytes) -> Self {
+        Body::of_message(bytes, Some(payload::BINARY_TYPE), None)
     }
 
     /// One argument: JSON if it parses, else text; an empty text is the empty value.
     pub fn of_text(text: &str) -> Self {
         match json(text) {
-            Some(value) => Body { args: vec![value], ..Body::default() },
+            Some(value) => Body { args: vec![value], kwargs: None },
             None if text.is_empty() => Body::default(),
-            None => Body { args: vec![quoted(text)], kwargs: None, text: Some(text.to_owned()) },
+            None => Body::text(text),
         }
     }
 
@@ -62,14 +79,14 @@ impl Body {
 
     /// What an event of the history says.
     pub fn of_parts(args: Vec<Box<RawValue>>, kwargs: Box<RawValue>) -> Self {
-        Body { args, kwargs: unless_empty(kwargs), text: None }
+        Body { args, kwargs: unless_empty(kwargs) }
     }
 
     /// Arguments in JSON.
     fn of_args(payload: &Payload) -> Self {
         let Payload::Args { args, kwargs, .. } = payload else { return Body::default() };
         let kwargs = serde_json::from_slice(kwargs).ok().and_then(unless_empty);
-        Body { args: serde_json::from_slice(args).unwrap_or_default(), kwargs, text: None }
+        Body { args: serde_json::from_slice(args).unwrap_or_default(), kwargs }
     }
 
     /// As WAMP carries it.
@@ -79,26 +96,28 @@ impl Body {
         Payload::Args { encoding: Encoding::Json, args, kwargs }
     }
 
-    /// As MQTT carries it (MAPPING: Payloads): a text that is no JSON without quotes, and anything but one value in the form
-    /// that becomes the same arguments again.
+    /// As MQTT carries a publication (MAPPING: Payloads): what a router makes of it that got it by WAMP.
     pub fn to_message(&self) -> model::payload::Body {
-        let json =
-            |text: String| model::payload::Body { bytes: text.into(), content_type: Some(payload::JSON_TYPE), is_utf8: true };
-        match (&self.text, self.lone()) {
-            (Some(text), Some(_)) => model::payload::Body { bytes: text.clone().into(), content_type: None, is_utf8: true },
-            (_, None) if !self.is_empty() => json(self.both_json()),
-            _ => payload::to_bytes(&self.to_payload(), None),
-        }
+        payload::to_bytes(&self.to_payload(), None)
     }
 
-    /// One line of JSON: the argument, if it is the only one; else the list, the dictionary, or an object of both. `null` if
-    /// there is none.
+    /// As MQTT carries the arguments of a call or its result: in a form that becomes the same arguments again.
+    pub fn to_arguments(&self) -> model::payload::Body {
+        let message = self.to_message();
+        let back = Body::of_message(message.bytes.clone(), message.content_type, None);
+        if back.arguments_json() == self.arguments_json() {
+            return message;
+        }
+        let json = self.both_json();
+        model::payload::Body { bytes: json.into(), content_type: Some(payload::JSON_TYPE), is_utf8: true }
+    }
+
+    /// One line of JSON: the argument, if it is the only one; else the list, or an object of both kinds. `null` if there is none.
     pub fn json(&self) -> String {
         match (self.lone(), &self.kwargs) {
             (Some(value), _) => compact(value.get()),
             (None, None) if self.args.is_empty() => "null".to_owned(),
             (None, None) => self.args_json(),
-            (None, Some(kwargs)) if self.args.is_empty() => compact(kwargs.get()),
             (None, Some(_)) => self.both_json(),
         }
     }
@@ -109,13 +128,23 @@ impl Body {
         if self.kwargs.is_some() { self.both_json() } else { self.args_json() }
     }
 
-    /// One line for people: a text without its quotes, as long as it is one line; anything else as JSON. Empty if it says nothing.
+    /// One line for people. A text stands without its quotes, as long as nobody could take it for anything else: it is one line, no
+    /// JSON, and does not begin like binary. Binary is `hex:` and its digits, anything else JSON. Empty if it says nothing.
     pub fn line(&self) -> String {
         if self.is_empty() {
             return String::new();
         }
-        let text = self.lone().and_then(|value| serde_json::from_str::<String>(value.get()).ok());
-        text.filter(|text| !text.chars().any(char::is_control)).unwrap_or_else(|| self.json())
+        if let Some(bytes) = self.binary_value() {
+            return bytes.iter().fold(HEX.to_owned(), |line, byte| line + &format!("{byte:02x}"));
+        }
+        let is_taken_for_itself = |text: &String| !text.starts_with(HEX) && !payload::is_json(text);
+        self.sentence().filter(is_taken_for_itself).unwrap_or_else(|| self.json())
+    }
+
+    /// The one argument, if it is a text of one line.
+    pub fn sentence(&self) -> Option<String> {
+        let text: String = serde_json::from_str(self.lone()?.get()).ok()?;
+        Some(text).filter(|text| !text.is_empty() && !text.chars().any(char::is_control))
     }
 
     /// True for the empty value: no arguments of either kind.
@@ -130,6 +159,12 @@ impl Body {
         }
     }
 
+    /// The one value, if it is binary.
+    fn binary_value(&self) -> Option<Vec<u8>> {
+        let text: String = serde_json::from_str(self.lone()?.get()).ok()?;
+        STANDARD.decode(text.strip_prefix('\0')?).ok()
+    }
+
     fn args_json(&self) -> String {
         let values: Vec<String> = self.args.iter().map(|value| compact(value.get())).collect();
         format!("[{}]", values.join(","))
@@ -141,19 +176,19 @@ impl Body {
     }
 }
 
-/// The value that `text` spells.
+/// The value that `text` spells, by the router's own judgement.
 fn json(text: &str) -> Option<Box<RawValue>> {
-    serde_json::from_str(text).ok()
+    Some(text).filter(|text| payload::is_json(text)).and_then(|text| serde_json::from_str(text).ok())
 }
 
-fn not_json(text: &str) -> String {
-    format!("{text:?} is not JSON; quote it as JSON, or leave out --json to send it as text")
+fn not_json(text: &str) -> Usage {
+    Usage(format!("{text:?} is not JSON; quote it as JSON, or leave out --json to send it as text"))
 }
 
-fn object(text: &str) -> Result<Box<RawValue>, String> {
+fn object(text: &str) -> Result<Box<RawValue>, Usage> {
     json(text)
         .filter(|value| value.get().starts_with('{'))
-        .ok_or_else(|| format!("--kwargs must be a JSON object such as '{{\"a\":1}}', not {text:?}"))
+        .ok_or_else(|| Usage(format!("--kwargs must be a JSON object such as '{{\"a\":1}}', not {text:?}")))
 }
 
 /// No keyword arguments are none.
@@ -194,15 +229,21 @@ mod tests {
     }
 
     fn of_bytes(bytes: &'static [u8]) -> Body {
-        Body::of_message(Bytes::from_static(bytes), None, None)
+        of_bytes_owned(Bytes::from_static(bytes))
+    }
+
+    fn of_bytes_owned(bytes: Bytes) -> Body {
+        Body::of_message(bytes, None, None)
     }
 
     #[test]
     fn what_is_typed_becomes_the_forms_of_the_mapping() {
         for (texts, kwargs, bytes, arguments, line) in [
             (&["hello"][..], None, "hello", r#"["hello"]"#, "hello"),
-            (&["\"hello\""], None, "\"hello\"", r#"["hello"]"#, "hello"),
-            (&["\"5\""], None, "\"5\"", r#"["5"]"#, "5"),
+            (&["\"hello\""], None, "hello", r#"["hello"]"#, "hello"),
+            (&["\"5\""], None, "\"5\"", r#"["5"]"#, "\"5\""),
+            (&["\"\\\"q\\\"\""], None, r#""\"q\"""#, r#"["\"q\""]"#, r#""\"q\"""#),
+            (&["\"\""], None, "\"\"", r#"[""]"#, "\"\""),
             (&["21.50"], None, "21.50", "[21.50]", "21.50"),
             (
                 &[" {\"b\": 1,\n \"a\": \"x \\\" y\"} "],
@@ -211,8 +252,8 @@ mod tests {
                 r#"[{"b":1,"a":"x \" y"}]"#,
                 r#"{"b":1,"a":"x \" y"}"#,
             ),
-            (&["1", "two"], None, r#"{"args":[1,"two"],"kwargs":{}}"#, r#"[1,"two"]"#, r#"[1,"two"]"#),
-            (&[], Some("{\"a\":1}"), r#"{"args":[],"kwargs":{"a":1}}"#, r#"{"args":[],"kwargs":{"a":1}}"#, r#"{"a":1}"#),
+            (&["1", "two"], None, r#"[1,"two"]"#, r#"[1,"two"]"#, r#"[1,"two"]"#),
+            (&[], Some("{\"a\":1}"), r#"{"a":1}"#, r#"{"args":[],"kwargs":{"a":1}}"#, r#"{"args":[],"kwargs":{"a":1}}"#),
             (&["x"], Some("{ }"), "x", r#"["x"]"#, "x"),
             (
                 &["x"],
@@ -224,6 +265,8 @@ mod tests {
             (&[""], None, "", "[]", ""),
             (&["null"], None, "null", "[null]", "null"),
             (&["a\nb"], None, "a\nb", r#"["a\nb"]"#, r#""a\nb""#),
+            (&["a\u{1b}[0m"], None, "a\u{1b}[0m", r#"["a\u001b[0m"]"#, r#""a\u001b[0m""#),
+            (&["hex:ff"], None, "hex:ff", r#"["hex:ff"]"#, r#""hex:ff""#),
         ] {
             let body = typed(texts, kwargs);
             assert_eq!(body.to_message().bytes, bytes, "{texts:?}");
@@ -244,21 +287,43 @@ mod tests {
             b"{\"args\":[1],\"kwargs\":{\"b\":2}}",
             b"12345678901234567890123",
         ] {
+            let body = of_bytes(bytes);
+            assert_eq!(of_bytes_owned(body.to_arguments().bytes).arguments_json(), body.arguments_json());
+        }
+        for bytes in [&b"{\"a\":1}"[..], b"", b"\xff\x00\x01", b"[1,2]", b"1.50", b"ON", b"a\0b\x1b\n"] {
             assert_eq!(of_bytes(bytes).to_message().bytes, bytes);
         }
         let body = of_bytes(b"{\"args\":[1],\"kwargs\":{\"b\":2}}");
         assert_eq!((body.args.len(), body.kwargs.is_some()), (1, true));
         let body = of_bytes(b"{\"args\":[1],\"kwargs\":{},\"more\":0}");
         assert_eq!((body.args.len(), body.kwargs.is_some()), (1, false));
-        assert_eq!(of_bytes(b"\xff").line(), "\"\\u0000/w==\"");
+        assert_eq!((of_bytes(b"\xff").line(), of_bytes(b"\0\0").line()), ("hex:ff".to_owned(), "hex:0000".to_owned()));
+        assert_eq!(Body::binary(Bytes::from_static(b"1")).line(), "hex:31");
+    }
+
+    #[test]
+    fn arguments_of_calls_stay_what_they_are() {
+        for (texts, kwargs, bytes) in [
+            (&["1", "two"][..], None, r#"{"args":[1,"two"],"kwargs":{}}"#),
+            (&[], Some("{\"a\":1}"), r#"{"args":[],"kwargs":{"a":1}}"#),
+            (&["x"], Some("{\"a\":1}"), r#"{"args":["x"],"kwargs":{"a":1}}"#),
+            (&["{\"args\":[1],\"kwargs\":{}}"], None, r#"{"args":[{"args":[1],"kwargs":{}}],"kwargs":{}}"#),
+            (&["on"], None, "on"),
+            (&["\"5\""], None, "\"5\""),
+            (&["[1,2]"], None, "[1,2]"),
+            (&[], None, ""),
+        ] {
+            assert_eq!(typed(texts, kwargs).to_arguments().bytes, bytes, "{texts:?}");
+        }
+        assert_eq!(Body::binary(Bytes::from_static(b"1")).to_arguments().bytes, "1");
     }
 
     #[test]
     fn strict_takes_json_only() {
         let texts = ["hello".to_owned()];
-        assert!(Body::typed(&texts, None, true).unwrap_err().contains("--json"));
+        assert!(Body::typed(&texts, None, true).unwrap_err().0.contains("--json"));
         assert!(Body::typed(&["1".to_owned(), "x".to_owned()], None, true).is_err());
         assert!(Body::typed(&["\"hello\"".to_owned()], None, true).is_ok());
-        assert!(Body::typed(&[], Some("[1]"), false).unwrap_err().contains("JSON object"));
+        assert!(Body::typed(&[], Some("[1]"), false).unwrap_err().0.contains("JSON object"));
     }
 }

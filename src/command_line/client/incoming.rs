@@ -1,4 +1,5 @@
 //! What a router says to a WAMP client, as owned values.
+use corsac::model::EventId;
 use corsac::wire::wamp::Message;
 use corsac::wire::wamp::options::EventDetails;
 
@@ -42,8 +43,8 @@ pub struct Event {
     pub body: Body,
     /// The topic's value, not a new message.
     pub is_retained: bool,
-    /// Its id.
-    pub publication: u64,
+    /// Its id in the history, if it is stored.
+    pub id: Option<u64>,
     /// MQTT's quality of service, if it came from there.
     pub qos: Option<u8>,
 }
@@ -82,7 +83,7 @@ fn event(publication: u64, details: EventDetails, body: Body) -> Event {
         topic: details.topic.map(Into::into),
         body,
         is_retained: details.retained.unwrap_or(false),
-        publication,
+        id: EventId::new(publication).map(EventId::value),
         qos: details.mqtt.and_then(|mqtt| mqtt.qos).map(|qos| qos.bits()),
     }
 }

@@ -3,21 +3,57 @@ pub mod body;
 mod incoming;
 mod mqtt;
 pub mod names;
+mod pump;
 pub mod target;
 mod transport;
 mod wamp;
 
+use bytes::Bytes;
 use corsac::model::{Filter, Qos, Topic};
 
+use crate::command_line::failure::{Failure, Usage};
 use body::Body;
 use mqtt::MqttClient;
 use names::Spelling;
+pub use pump::Lasting;
 use target::{Scheme, Target};
 use wamp::WampClient;
 pub use wamp::wamp_filter;
 
 /// The error of an invocation that its caller gave up.
 pub const CANCELED: &str = "wamp.error.canceled";
+
+/// Why there is no session, or not what was asked of it. Messages are for people and say what to do.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The command line is wrong.
+    Usage(Usage),
+    /// There is no connection: another try may make one.
+    Lost(String),
+    /// Another try would end in the same way: the error's URI (where there is one), and the message.
+    Refused(String, String),
+}
+
+impl From<Usage> for Trouble {
+    fn from(usage: Usage) -> Self {
+        Trouble::Usage(usage)
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Usage(usage) => usage.into(),
+            Trouble::Lost(message) | Trouble::Refused(_, message) => message.into(),
+        }
+    }
+}
+
+impl From<Trouble> for String {
+    fn from(trouble: Trouble) -> Self {
+        Failure::from(trouble).message
+    }
+}
 
 /// A connection that has joined a realm. Errors are messages for people that say what to do.
 pub enum Client {
@@ -34,6 +70,15 @@ pub struct Publishing {
     pub qos: Qos,
     /// Keep as the topic's value.
     pub retain: bool,
+}
+
+/// How to subscribe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Subscribing {
+    /// The values of the topics first.
+    pub with_retained: bool,
+    /// The history behind this event first. An MQTT session that lasts does without.
+    pub after: Option<u64>,
 }
 
 /// How to call.
@@ -66,14 +111,18 @@ pub enum Work {
 /// What a subscriber is told.
 #[derive(Debug)]
 pub struct Event {
+    /// By which subscription, where the protocol tells it, else 0.
+    pub subscription: u64,
     /// Where it was published.
     pub topic: Topic,
     /// What it says.
     pub body: Body,
+    /// The bytes that it came as, if they were MQTT's.
+    pub message: Option<Bytes>,
     /// The topic's value, not a new message.
     pub is_retained: bool,
-    /// The id of the publication, if the protocol tells it.
-    pub publication: Option<u64>,
+    /// Its id in the history, if it is stored and the protocol tells it.
+    pub id: Option<u64>,
     /// MQTT's quality of service, if the protocol tells it.
     pub qos: Option<u8>,
 }
@@ -90,10 +139,28 @@ macro_rules! either {
 
 impl Client {
     /// Connects and joins the realm.
-    pub async fn open(target: &Target) -> Result<Self, String> {
-        match target.url.scheme {
-            Scheme::WebSocket | Scheme::RawSocket => WampClient::open(target).await.map(|client| Client::Wamp(Box::new(client))),
-            Scheme::Mqtt => MqttClient::open(target).await.map(|client| Client::Mqtt(Box::new(client))),
+    pub async fn open(target: &Target) -> Result<Self, Trouble> {
+        Self::open_with(target, None).await
+    }
+
+    /// The same as one more connection of a session that lasts, where the protocol has such sessions.
+    pub async fn open_lasting(target: &Target, session: &mut Lasting) -> Result<Self, Trouble> {
+        Self::open_with(target, Some(session)).await
+    }
+
+    async fn open_with(target: &Target, session: Option<&mut Lasting>) -> Result<Self, Trouble> {
+        let url = target.url()?;
+        Ok(match url.scheme {
+            Scheme::WebSocket | Scheme::RawSocket => Client::Wamp(Box::new(WampClient::open(target, url).await?)),
+            Scheme::Mqtt => Client::Mqtt(Box::new(MqttClient::open(target, url, session).await?)),
+        })
+    }
+
+    /// True if the router has kept the session, with its subscriptions and what it is owed.
+    pub fn is_resumed(&self) -> bool {
+        match self {
+            Client::Wamp(_) => false,
+            Client::Mqtt(client) => client.is_resumed(),
         }
     }
 
@@ -115,9 +182,18 @@ impl Client {
         either!(self, client => client.settle().await)
     }
 
-    /// Subscribes, with the values of the topics first if they are wanted.
-    pub async fn subscribe(&mut self, filter: &Filter, with_retained: bool) -> Result<(), String> {
-        either!(self, client => client.subscribe(filter, with_retained).await)
+    /// Subscribes; the id of the subscription as its events name it, 0 where they name none.
+    pub async fn subscribe(&mut self, filter: &Filter, how: Subscribing) -> Result<u64, Trouble> {
+        either!(self, client => client.subscribe(filter, how).await)
+    }
+
+    /// The id of an event in the history behind which `filter` has none so far; `None` without a history, or where the protocol needs
+    /// it for nothing.
+    pub async fn newest(&mut self, filter: &Filter) -> Result<Option<u64>, String> {
+        match self {
+            Client::Wamp(client) => client.newest(filter).await,
+            Client::Mqtt(_) => Ok(None),
+        }
     }
 
     /// The next event. May be given up at any time without loss.
@@ -137,7 +213,7 @@ impl Client {
     }
 
     /// Serves a procedure; `concurrency` calls at a time.
-    pub async fn register(&mut self, procedure: &Topic, concurrency: Option<u32>) -> Result<(), String> {
+    pub async fn register(&mut self, procedure: &Topic, concurrency: Option<u32>) -> Result<(), Trouble> {
         either!(self, client => client.register(procedure, concurrency).await)
     }
 
@@ -164,8 +240,17 @@ impl Client {
 
 /// An error of the router or of a callee, with what to do about it.
 pub fn refusal(uri: &str, body: &Body) -> String {
-    let said = if body.is_empty() { String::new() } else { format!(" {}", body.arguments_json()) };
+    let said = match body.sentence() {
+        Some(sentence) => format!(": {sentence}"),
+        None if body.is_empty() => String::new(),
+        None => format!(" {}", body.arguments_json()),
+    };
     format!("{uri}{said}{}", advice(uri))
+}
+
+/// What happened, of a message that goes on with what to do about it.
+pub fn what_happened(message: &str) -> &str {
+    message.split_once("; ").map_or(message, |(what, _)| what)
 }
 
 /// What to do about the error of this URI; empty where only its own words can say.
@@ -180,7 +265,7 @@ fn advice(uri: &str) -> &'static str {
         "wamp.error.no_available_callee" => "; is whoever serves it still connected?",
         "corsac.error.no_history" => "; start the router without --memory",
         "corsac.error.history_too_old" => ", the oldest event that is kept; begin with --after 0",
-        "wamp.close.system_shutdown" => "; start it again with `corsac`",
+        "wamp.close.system_shutdown" => "; start the router again with `corsac`",
         _ => "",
     }
 }

@@ -1,30 +1,23 @@
 //! An MQTT 5 connection of a small client; calls as MAPPING.md (Calls) lays them on topics.
 use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
 
 use bytes::Bytes;
+use corsac::model::payload::Body as Message;
 use corsac::model::{Filter, Qos, Topic};
-use rumqttc::NetworkOptions;
+use rumqttc::v5::AsyncClient;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     Filter as Subscription, Packet, PubAckReason, PubCompReason, PubRecReason, Publish, PublishProperties, RetainForwardRule,
     SubAck, SubscribeReasonCode,
 };
-use rumqttc::v5::{AsyncClient, ConnectionError, Event as Happened, EventLoop, MqttOptions, StateError};
-use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use super::body::Body;
+use super::pump::{self, Lasting, Packets, WINDOW, lost, refusal};
 use super::target::{Target, Url};
-use super::transport::unreachable;
-use super::{CANCELED, Calling, Event, Outcome, Publishing, Work};
+use super::transport::too_long;
+use super::{CANCELED, Calling, Event, Outcome, Publishing, Subscribing, Trouble, Work};
+use crate::command_line::failure::Usage;
 
-/// Publications that may wait for their acknowledgement, and packets that may wait to be looked at.
-const WINDOW: u16 = 256;
-/// The longest packet taken, the router's own bound.
-const MAX_PACKET_BYTES: u32 = 16 << 20;
-/// Long, since a reader that stops reading our output stops us from pinging too.
-const KEEP_ALIVE: Duration = Duration::from_secs(300);
 /// Under this topic answers come to this session alone.
 const REPLIES: &str = "$reply/corsac";
 /// How calls and answers are published.
@@ -33,7 +26,11 @@ const ADDRESSED: Publishing = Publishing { qos: Qos::AtLeastOnce, retain: false 
 /// An open connection.
 pub struct MqttClient {
     requests: AsyncClient,
-    packets: mpsc::Receiver<Result<Packet, String>>,
+    packets: Packets,
+    /// The router has kept the session.
+    is_resumed: bool,
+    /// The longest packet that the router takes.
+    max_packet_bytes: usize,
     /// Publications whose acknowledgement has not come.
     unacknowledged: u16,
     /// Acknowledgements that have come.
@@ -46,29 +43,23 @@ pub struct MqttClient {
 }
 
 impl MqttClient {
-    /// Connects and joins the realm.
-    pub async fn open(target: &Target) -> Result<Self, String> {
-        let host = target.url.host.as_str();
-        let mut options = MqttOptions::new(format!("corsac-{}", Uuid::new_v4().simple()), host, target.url.port);
-        options.set_keep_alive(KEEP_ALIVE).set_max_packet_size(Some(MAX_PACKET_BYTES));
-        options.set_outgoing_inflight_upper_limit(WINDOW);
-        let mut network = NetworkOptions::new();
-        network.set_tcp_nodelay(true);
-        options.set_network_options(network);
-        if let Some((user, password)) = credentials(target) {
-            options.set_credentials(user, password);
+    /// Connects and joins the realm, in a session of its own or in one that lasts.
+    pub async fn open(target: &Target, url: Url, session: Option<&mut Lasting>) -> Result<Self, Trouble> {
+        let (requests, mut packets) = pump::connect(target, &url, session.as_deref());
+        let ack = match packets.recv().await {
+            Some(Ok(Packet::ConnAck(ack))) => ack,
+            Some(Err(trouble)) => return Err(trouble),
+            _ => return Err(Trouble::Refused(String::new(), format!("{url} did not answer CONNECT; is it an MQTT broker?"))),
+        };
+        if let Some(session) = session {
+            session.has_begun = true;
         }
-        let (requests, events) = AsyncClient::new(options, usize::from(WINDOW));
-        let (tx, mut packets) = mpsc::channel(usize::from(WINDOW));
-        tokio::spawn(pump(events, tx, target.url.clone()));
-        match packets.recv().await {
-            Some(Ok(Packet::ConnAck(_))) => {}
-            Some(Err(message)) => return Err(message),
-            _ => return Err(format!("{} did not answer CONNECT; is it an MQTT broker?", target.url)),
-        }
+        let max_packet_bytes = ack.properties.and_then(|properties| properties.max_packet_size).unwrap_or(u32::MAX);
         Ok(MqttClient {
             requests,
             packets,
+            is_resumed: ack.session_present,
+            max_packet_bytes: max_packet_bytes as usize,
             unacknowledged: 0,
             acknowledged: 0,
             calls: 0,
@@ -77,13 +68,18 @@ impl MqttClient {
         })
     }
 
+    /// True if the router has kept the session.
+    pub fn is_resumed(&self) -> bool {
+        self.is_resumed
+    }
+
     /// Publishes; waits only when too many acknowledgements are owed.
     pub async fn publish(&mut self, topic: &Topic, body: &Body, publishing: Publishing) -> Result<(), String> {
         while self.unacknowledged >= WINDOW {
             self.acknowledgement().await?;
         }
         self.unacknowledged += u16::from(publishing.qos > Qos::AtMostOnce);
-        self.send(topic.as_mqtt(), body, publishing, PublishProperties::default()).await
+        self.send(topic.as_mqtt(), body.to_message(), publishing, PublishProperties::default()).await
     }
 
     /// Waits for every acknowledgement owed.
@@ -118,14 +114,16 @@ impl MqttClient {
     }
 
     /// Subscribes; events come from `next_event`.
-    pub async fn subscribe(&mut self, filter: &Filter, with_retained: bool) -> Result<(), String> {
+    pub async fn subscribe(&mut self, filter: &Filter, how: Subscribing) -> Result<u64, Trouble> {
         let Some(text) = filter.as_mqtt() else {
-            return Err("MQTT knows no --match prefix; take a filter like 'demo/#', or a ws:// URL".to_owned());
+            let why = "MQTT knows no --match prefix; take a filter like 'demo/#', or a ws:// URL";
+            return Err(Trouble::Usage(Usage(why.to_owned())));
         };
-        self.subscribe_to(text, with_retained).await.map_err(|why| format!("cannot subscribe to {text}: {why}"))
+        let granted = self.subscribe_to(text, how.with_retained).await;
+        granted.map(|()| 0).map_err(|trouble| because(&format!("cannot subscribe to {text}"), trouble))
     }
 
-    async fn subscribe_to(&mut self, text: &str, with_retained: bool) -> Result<(), String> {
+    async fn subscribe_to(&mut self, text: &str, with_retained: bool) -> Result<(), Trouble> {
         let rule = if with_retained { RetainForwardRule::OnEverySubscribe } else { RetainForwardRule::Never };
         let subscription = Subscription {
             nolocal: false,
@@ -133,9 +131,9 @@ impl MqttClient {
             retain_forward_rule: rule,
             ..Subscription::new(text, QoS::ExactlyOnce)
         };
-        self.requests.subscribe_many([subscription]).await.map_err(|_| lost("the client stopped"))?;
+        self.requests.subscribe_many([subscription]).await.map_err(|_| Trouble::Lost(lost("the client stopped")))?;
         loop {
-            match self.packet().await? {
+            match self.received().await? {
                 Packet::SubAck(ack) => return granted(ack),
                 packet => self.keep(packet),
             }
@@ -148,7 +146,8 @@ impl MqttClient {
             let publish = self.next().await?;
             let Ok(topic) = Topic::from_mqtt(&String::from_utf8_lossy(&publish.topic)) else { continue };
             let (is_retained, qos) = (publish.retain, Some(publish.qos as u8));
-            return Ok(Event { topic, body: body_of(publish), is_retained, publication: None, qos });
+            let message = Some(publish.payload.clone());
+            return Ok(Event { subscription: 0, topic, body: body_of(publish), message, is_retained, id: None, qos });
         }
     }
 
@@ -178,7 +177,7 @@ impl MqttClient {
             user_properties,
             ..PublishProperties::default()
         };
-        self.send(&format!("$call/{}", procedure.as_mqtt()), body, ADDRESSED, properties).await?;
+        self.send(&format!("$call/{}", procedure.as_mqtt()), body.to_arguments(), ADDRESSED, properties).await?;
         loop {
             let answer = self.next().await?;
             if answer.topic != response_topic.as_bytes() {
@@ -196,11 +195,17 @@ impl MqttClient {
     }
 
     /// Serves a procedure; calls come from `next_work`.
-    pub async fn register(&mut self, procedure: &Topic, _concurrency: Option<u32>) -> Result<(), String> {
+    pub async fn register(&mut self, procedure: &Topic, _concurrency: Option<u32>) -> Result<(), Trouble> {
         let name = procedure.as_mqtt();
-        self.subscribe_to("$cancel/#", false).await.map_err(|why| format!("cannot hear of canceled calls: {why}"))?;
+        let heard = self.subscribe_to("$cancel/#", false).await;
+        heard.map_err(|trouble| because("cannot hear of canceled calls", trouble))?;
         let served = self.subscribe_to(&format!("$callee/{name}"), false).await;
-        served.map_err(|why| format!("cannot serve {name}: {why}; if somebody else serves it, stop that or take another name"))
+        served.map_err(|trouble| match because(&format!("cannot serve {name}"), trouble) {
+            Trouble::Refused(uri, why) => {
+                Trouble::Refused(uri, format!("{why}; if somebody else serves it, stop that or take another name"))
+            }
+            other => other,
+        })
     }
 
     /// The next call to serve or to leave. May be given up at any time.
@@ -231,7 +236,7 @@ impl MqttClient {
             Outcome::Result(body) => (user(&[("corsac-status", "result")]), body),
         };
         let properties = PublishProperties { correlation_data, user_properties, ..PublishProperties::default() };
-        self.send(&format!("$yield/{invocation}"), &body, ADDRESSED, properties).await
+        self.send(&format!("$yield/{invocation}"), body.to_arguments(), ADDRESSED, properties).await
     }
 
     /// Keeps the connection alive until it ends; says how.
@@ -250,10 +255,20 @@ impl MqttClient {
         }
     }
 
-    async fn send(&self, topic: &str, body: &Body, how: Publishing, mut properties: PublishProperties) -> Result<(), String> {
-        let message = body.to_message();
+    async fn send(
+        &self,
+        topic: &str,
+        message: Message,
+        how: Publishing,
+        mut properties: PublishProperties,
+    ) -> Result<(), String> {
         properties.content_type = message.content_type.map(Into::into);
         properties.payload_format_indicator = message.is_utf8.then_some(1);
+        let publish = Publish::new(topic, qos(how.qos), message.bytes.clone(), Some(properties.clone()));
+        let bytes = Publish { pkid: 1, ..publish }.size();
+        if bytes > self.max_packet_bytes {
+            return Err(too_long(bytes as u64, self.max_packet_bytes as u64));
+        }
         let sent = self.requests.publish_with_properties(topic, qos(how.qos), how.retain, message.bytes, properties).await;
         sent.map_err(|_| lost("the client stopped"))
     }
@@ -281,70 +296,27 @@ impl MqttClient {
     }
 
     async fn packet(&mut self) -> Result<Packet, String> {
-        self.packets.recv().await.unwrap_or_else(|| Err(lost("it was closed")))
+        self.received().await.map_err(String::from)
+    }
+
+    async fn received(&mut self) -> Result<Packet, Trouble> {
+        self.packets.recv().await.unwrap_or_else(|| Err(Trouble::Lost(lost("it was closed"))))
     }
 }
 
-/// Drives the connection until it ends; nobody reconnects.
-async fn pump(mut events: EventLoop, packets: mpsc::Sender<Result<Packet, String>>, url: Url) {
-    let mut is_open = false;
-    loop {
-        let packet = match events.poll().await {
-            Ok(Happened::Incoming(packet)) => Ok(packet),
-            Ok(Happened::Outgoing(rumqttc::Outgoing::Disconnect)) => return,
-            Ok(Happened::Outgoing(_)) => continue,
-            Err(error) => Err(ended(&url, is_open, error)),
-        };
-        is_open = true;
-        let is_last = packet.is_err();
-        if packets.send(packet).await.is_err() || is_last {
-            return;
-        }
+/// The same trouble, and what it was met at.
+fn because(what: &str, trouble: Trouble) -> Trouble {
+    match trouble {
+        Trouble::Refused(uri, why) => Trouble::Refused(uri, format!("{what}: {why}")),
+        other => other,
     }
 }
 
-/// Why there is no connection, and what to do.
-fn ended(url: &Url, was_open: bool, error: ConnectionError) -> String {
-    match error {
-        ConnectionError::Io(error) if !was_open => unreachable(url, &error),
-        ConnectionError::ConnectionRefused(code) => {
-            format!("{url} refused the connection: {code:?}; check user, password and --realm")
-        }
-        ConnectionError::Timeout(_) => format!("{url} does not answer; is it the router's address?"),
-        ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, reason_string }) => {
-            format!("the router ended the connection: {}", refusal(&format!("{reason_code:?}"), reason_string))
-        }
-        error if !was_open => format!("{url} does not speak MQTT 5: {error}; check --url"),
-        error => lost(&error.to_string()),
-    }
-}
-
-fn lost(why: &str) -> String {
-    format!("the connection was lost: {why}; is the router still running?")
-}
-
-fn refusal(reason: &str, why: Option<String>) -> String {
-    why.map_or_else(|| reason.to_owned(), |why| format!("{reason} ({why})"))
-}
-
-fn granted(ack: SubAck) -> Result<(), String> {
+fn granted(ack: SubAck) -> Result<(), Trouble> {
     let refused = ack.return_codes.into_iter().find(|code| !matches!(code, SubscribeReasonCode::Success(_)));
-    match refused {
-        None => Ok(()),
-        Some(code) => Err(refusal(&format!("{code:?}"), ack.properties.and_then(|properties| properties.reason_string))),
-    }
-}
-
-/// User name and password; the realm stands behind the `@` of the name (MAPPING: Realms).
-fn credentials(target: &Target) -> Option<(String, String)> {
-    match (&target.url.user, &target.realm) {
-        (user, None) => user.clone(),
-        (None, Some(realm)) => Some((format!("corsac@{realm}"), String::new())),
-        (Some((name, password)), Some(realm)) => {
-            let name = name.split_once('@').map_or(name.as_str(), |(name, _)| name);
-            Some((format!("{name}@{realm}"), password.clone()))
-        }
-    }
+    let Some(code) = refused.map(|code| format!("{code:?}")) else { return Ok(()) };
+    let why = refusal(&code, ack.properties.and_then(|properties| properties.reason_string));
+    Err(Trouble::Refused(code, why))
 }
 
 fn qos(qos: Qos) -> QoS {

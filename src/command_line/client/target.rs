@@ -5,18 +5,38 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use corsac::model::Encoding;
 
+use crate::command_line::failure::Usage;
+
+/// Where to connect if nobody says it.
+const DEFAULT_URL: &str = "ws://127.0.0.1:8080/ws";
+/// The environment variable that says it.
+const VARIABLE: &str = "CORSAC_URL";
+
 /// The flags that every small client has.
 #[derive(Args, Clone, Debug)]
 pub struct Target {
-    /// The router: ws://HOST:PORT/PATH or rs://HOST:PORT (WAMP), mqtt://[USER[:PASSWORD]@]HOST:PORT
-    #[arg(long, value_name = "URL", env = "CORSAC_URL", default_value = "ws://127.0.0.1:8080/ws")]
-    pub url: Url,
-    /// The realm to join; over MQTT it is said as USER@REALM [default: realm1 (WAMP), the router's (MQTT)]
-    #[arg(long)]
+    /// The router: ws://…, rs://… (WAMP) or mqtt://…; CORSAC_URL names it too [default: ws://127.0.0.1:8080/ws]
+    // Not clap's `env`: it would take the variable for a flag that was typed, in usage lines and in errors.
+    #[arg(long, value_name = "URL", help_heading = "Connection")]
+    pub url: Option<Url>,
+    /// Realm [default: realm1]; over MQTT it is sent as the user property corsac-realm
+    #[arg(long, help_heading = "Connection")]
     pub realm: Option<String>,
     /// How WAMP messages are encoded
-    #[arg(long, value_enum, value_name = "NAME", default_value = "json")]
+    #[arg(long, value_enum, value_name = "NAME", default_value = "json", help_heading = "Connection")]
     pub serializer: Serializer,
+}
+
+impl Target {
+    /// Where to connect: as the flag says, else the environment.
+    pub fn url(&self) -> Result<Url, Usage> {
+        if let Some(url) = &self.url {
+            return Ok(url.clone());
+        }
+        let named = std::env::var(VARIABLE).ok().filter(|url| !url.is_empty());
+        let url = named.as_deref().unwrap_or(DEFAULT_URL);
+        url.parse().map_err(|why| Usage(format!("{VARIABLE} is {url:?}: {why}")))
+    }
 }
 
 /// `--serializer`

@@ -12,12 +12,15 @@ use corsac::wire::wamp::{Message, RequestKind, decode, encode, reason};
 use super::body::Body;
 use super::incoming::{self, Answer, Incoming};
 use super::names;
-use super::target::Target;
+use super::target::{Target, Url};
 use super::transport::{CONNECT, Transport};
-use super::{Calling, Event, Outcome, Publishing, Work, refusal};
+use super::{Calling, Event, Outcome, Publishing, Subscribing, Trouble, Work, refusal};
+use crate::command_line::failure::Usage;
 
 /// Publications that may wait for their acknowledgement.
 const WINDOW: u64 = 256;
+/// How a router says that it stops.
+const SHUTDOWN: &str = "wamp.close.system_shutdown";
 
 /// An open session.
 pub struct WampClient {
@@ -35,20 +38,29 @@ pub struct WampClient {
 
 impl WampClient {
     /// Connects and joins the realm.
-    pub async fn open(target: &Target) -> Result<Self, String> {
+    pub async fn open(target: &Target, url: Url) -> Result<Self, Trouble> {
         let encoding = target.serializer.encoding();
-        let transport = Transport::open(&target.url, encoding).await?;
+        let transport = Transport::open(&url, encoding).await?;
         let mut client =
             WampClient { transport, encoding, requests: 0, unacknowledged: 0, topics: HashMap::new(), arrived: VecDeque::new() };
         let realm = target.realm.as_deref().unwrap_or("realm1");
-        client.send(&Message::Hello { realm: realm.into(), details: Box::new(hello()) }).await?;
-        let welcome = tokio::time::timeout(CONNECT, client.receive()).await;
-        match welcome.map_err(|_| format!("{} does not answer HELLO; is it a WAMP router?", target.url))?? {
+        let hello = Message::Hello { realm: realm.into(), details: Box::new(hello()) };
+        client.send(&hello).await.map_err(Trouble::Lost)?;
+        let welcome = tokio::time::timeout(CONNECT, client.incoming()).await;
+        let welcome = welcome.unwrap_or_else(|_| Err(format!("{url} does not answer HELLO; is it a WAMP router?")));
+        match welcome.map_err(Trouble::Lost)? {
             Incoming::Welcome => Ok(client),
-            Incoming::Challenge(method) => Err(format!(
-                "realm {realm:?} wants to know who joins ({method}), and this client joins anonymously; allow that in the router"
-            )),
-            _ => Err(format!("{} did not answer HELLO; is it a WAMP router?", target.url)),
+            Incoming::Ended(uri, message) => {
+                let why = ended(&uri, message);
+                Err(if uri == SHUTDOWN { Trouble::Lost(why) } else { Trouble::Refused(uri, why) })
+            }
+            Incoming::Challenge(method) => {
+                let why = format!(
+                    "realm {realm:?} wants to know who joins ({method}), and this client joins anonymously; allow that in the router"
+                );
+                Err(Trouble::Refused(String::new(), why))
+            }
+            _ => Err(Trouble::Refused(String::new(), format!("{url} did not answer HELLO; is it a WAMP router?"))),
         }
     }
 
@@ -90,41 +102,68 @@ impl WampClient {
     }
 
     /// Subscribes; events come from `next_event`.
-    pub async fn subscribe(&mut self, filter: &Filter, with_retained: bool) -> Result<(), String> {
+    pub async fn subscribe(&mut self, filter: &Filter, how: Subscribing) -> Result<u64, Trouble> {
         let (topic, policy) = wamp_filter(filter)?;
         let request = self.next_request();
         let options = SubscribeOptions {
             policy: (policy != MatchPolicy::Exact).then_some(policy),
-            get_retained: with_retained.then_some(true),
+            get_retained: how.with_retained.then_some(true),
+            after: how.after,
             ..SubscribeOptions::default()
         };
-        self.send(&Message::Subscribe { request, options, topic: topic.as_str().into() }).await?;
-        match self.answer_to(request).await? {
+        let subscribe = Message::Subscribe { request, options, topic: topic.as_str().into() };
+        self.send(&subscribe).await.map_err(Trouble::Lost)?;
+        match self.answer_to(request).await.map_err(Trouble::Lost)? {
             Answer::Done(subscription) => {
                 if let Filter::Exact(topic) = filter {
                     self.topics.insert(subscription, topic.clone());
                 }
-                Ok(())
+                Ok(subscription)
             }
             Answer::Error(uri, body) => {
                 let advice = if topic.ends_with('#') { "; if the router is not Corsac, try --match prefix" } else { "" };
-                Err(format!("cannot subscribe to {topic}: {}{advice}", refusal(&uri, &body)))
+                let why = format!("cannot subscribe to {topic}: {}{advice}", refusal(&uri, &body));
+                Err(Trouble::Refused(uri, why))
             }
-            Answer::Result(..) => Err("the router answered SUBSCRIBE with RESULT; is it a WAMP router?".to_owned()),
+            Answer::Result(..) => {
+                let why = "the router answered SUBSCRIBE with RESULT; is it a WAMP router?";
+                Err(Trouble::Refused(String::new(), why.to_owned()))
+            }
         }
+    }
+
+    /// The id of an event in the history behind which `filter` has none so far, 0 for none at all; `None` if the router keeps no history.
+    pub async fn newest(&mut self, filter: &Filter) -> Result<Option<u64>, String> {
+        // The last of all events is found at once, and topics under $ are not among them.
+        let is_of_router = filter.to_uri().starts_with('$');
+        let (text, policy) = if is_of_router { wamp_filter(filter)? } else { ("#".to_owned(), MatchPolicy::Exact) };
+        let how = match policy {
+            MatchPolicy::Exact => "exact",
+            MatchPolicy::Prefix => "prefix",
+            MatchPolicy::Wildcard => "wildcard",
+        };
+        let procedure = Topic::from_uri("corsac.history.read").map_err(|reason| reason.to_string())?;
+        let options = serde_json::json!({ "reverse": true, "limit": 1, "match": how });
+        let arguments = [serde_json::Value::from(text).to_string(), options.to_string()];
+        let calling = Calling { timeout_ms: None, with_progress: false };
+        let outcome = self.call(&procedure, &Body::typed(&arguments, None, true)?, calling, &mut |_| Ok(())).await?;
+        let Outcome::Result(body) = outcome else { return Ok(None) };
+        let page: serde_json::Value = serde_json::from_str(&body.json()).unwrap_or_default();
+        let events = page.get("events").and_then(serde_json::Value::as_array);
+        Ok(events.map(|events| events.first().and_then(|event| event.get("id")?.as_u64()).unwrap_or(0)))
     }
 
     /// The next event. May be given up at any time.
     pub async fn next_event(&mut self) -> Result<Event, String> {
         loop {
             if let Incoming::Event(subscription, event) = self.next().await? {
-                let incoming::Event { topic, body, is_retained, publication, qos } = *event;
+                let incoming::Event { topic, body, is_retained, id, qos } = *event;
                 let topic = match topic {
                     Some(uri) => names::event_topic(&uri),
                     None => self.topics.get(&subscription).cloned(),
                 };
                 let Some(topic) = topic else { continue };
-                return Ok(Event { topic, body, is_retained, publication: Some(publication), qos });
+                return Ok(Event { subscription, topic, body, message: None, is_retained, id, qos });
             }
         }
     }
@@ -155,12 +194,16 @@ impl WampClient {
     }
 
     /// Serves a procedure; calls come from `next_work`.
-    pub async fn register(&mut self, procedure: &Topic, concurrency: Option<u32>) -> Result<(), String> {
+    pub async fn register(&mut self, procedure: &Topic, concurrency: Option<u32>) -> Result<(), Trouble> {
         let (request, procedure) = (self.next_request(), uri(procedure)?);
         let options = RegisterOptions { concurrency, ..RegisterOptions::default() };
-        self.send(&Message::Register { request, options, procedure: procedure.into() }).await?;
-        match self.answer_to(request).await? {
-            Answer::Error(uri, body) => Err(format!("cannot serve {procedure}: {}", refusal(&uri, &body))),
+        let register = Message::Register { request, options, procedure: procedure.into() };
+        self.send(&register).await.map_err(Trouble::Lost)?;
+        match self.answer_to(request).await.map_err(Trouble::Lost)? {
+            Answer::Error(uri, body) => {
+                let why = format!("cannot serve {procedure}: {}", refusal(&uri, &body));
+                Err(Trouble::Refused(uri, why))
+            }
             _ => Ok(()),
         }
     }
@@ -233,20 +276,22 @@ impl WampClient {
         }
     }
 
+    /// The next message; the end of the session is an error.
     async fn receive(&mut self) -> Result<Incoming, String> {
+        match self.incoming().await? {
+            Incoming::Ended(uri, message) => Err(ended(&uri, message)),
+            incoming => Ok(incoming),
+        }
+    }
+
+    async fn incoming(&mut self) -> Result<Incoming, String> {
         self.transport.flush().await?;
         let Some(bytes) = self.transport.receive().await? else {
             return Err("the router closed the connection; is it still running?".to_owned());
         };
         let message = decode(&bytes, self.encoding)
             .map_err(|error| format!("the router sent what is no WAMP message: {}; is it a WAMP router?", error.detail))?;
-        match Incoming::from(message) {
-            Incoming::Ended(uri, message) => {
-                let message = message.map_or(String::new(), |message| format!(" ({message})"));
-                Err(format!("the router ended the session: {uri}{message}{}", super::advice(&uri)))
-            }
-            incoming => Ok(incoming),
-        }
+        Ok(Incoming::from(message))
     }
 
     async fn answer_to(&mut self, request: RequestId) -> Result<Answer, String> {
@@ -257,6 +302,12 @@ impl WampClient {
             }
         }
     }
+}
+
+/// How the router ended the session.
+fn ended(uri: &str, message: Option<String>) -> String {
+    let message = message.map_or(String::new(), |message| format!(" ({message})"));
+    format!("the router ended the session: {uri}{message}{}", super::advice(uri))
 }
 
 fn hello() -> HelloDetails {
@@ -278,23 +329,24 @@ fn hello() -> HelloDetails {
 }
 
 /// The name for publishing, calling and registering, where WAMP has one.
-fn uri(topic: &Topic) -> Result<&str, String> {
+fn uri(topic: &Topic) -> Result<&str, Usage> {
     let uri = topic.as_uri();
     if uri.split('.').any(str::is_empty) {
-        return Err(format!("WAMP cannot name {:?}, which has an empty level; use an mqtt:// URL", topic.as_mqtt()));
+        return Err(Usage(format!("WAMP cannot name {:?}, which has an empty level; use an mqtt:// URL", topic.as_mqtt())));
     }
     Ok(uri)
 }
 
 /// How WAMP asks for a filter: a pattern that has no `match` of its own is an exact URI with `*` and `#` (MAPPING: Topics).
-pub fn wamp_filter(filter: &Filter) -> Result<(String, MatchPolicy), String> {
+pub fn wamp_filter(filter: &Filter) -> Result<(String, MatchPolicy), Usage> {
     let uri = filter.to_uri().into_owned();
     for policy in [filter.policy(), MatchPolicy::Exact] {
         if Filter::from_subscribed_uri(&uri, policy).as_ref() == Ok(filter) {
             return Ok((uri, policy));
         }
     }
-    Err(format!("WAMP cannot ask for {:?}, which has an empty level; use an mqtt:// URL", filter.as_mqtt().unwrap_or(&uri)))
+    let text = filter.as_mqtt().unwrap_or(&uri);
+    Err(Usage(format!("WAMP cannot ask for {text:?}, which has an empty level; use an mqtt:// URL")))
 }
 
 #[cfg(test)]

@@ -32,7 +32,8 @@ pub struct Flags {
     /// The directory of the history [default: corsac-data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Threads that serve connections; one keeps the order of what different clients send [default: 1]
+    /// 1: messages of different clients are handled in the order in which they arrive. More: faster on many cores, that order is no
+    /// longer kept [default: 1]
     #[arg(long, value_name = "COUNT")]
     pub threads: Option<usize>,
     /// error, warn, info, debug, trace, off, or as info,corsac::net=debug [default: info]

@@ -78,7 +78,7 @@ async def keeps(world, topic, value):
 @scenario("the demo page joins; without a device it says how to start one", CLAUSE, needs=OBSERVERS)
 async def without_device(world):
     async with demo_page(world) as page:
-        await page.until('!document.getElementById("hint").hidden && document.getElementById("hint").innerText.includes("--example device")')
+        await page.until('!document.getElementById("hint").hidden && document.getElementById("hint").innerText.includes("corsac demo")')
         expect(await page.value('document.getElementById("power").disabled'), "the lamp can be switched without a device")
         async with Device(world):
             await page.until('document.getElementById("hint").hidden && !document.getElementById("power").disabled')
