@@ -6,8 +6,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use corsac::model::{Encoding, Qos};
 use corsac::wire::mqtt::{MAX_REMAINING_LENGTH, Version};
 
-use super::harness::Timing;
 use super::pubsub::Shape;
+use super::run::Timing;
 use super::stamp;
 use super::target::{Dialect, Target};
 

@@ -3,9 +3,10 @@ use std::time::{Duration, Instant};
 
 use corsac::wire::mqtt::Qos;
 
-use super::harness::{Context, Group, Load, Run, Task, locked, task};
+use super::harness::{Context, Group, Load, Task, task};
 use super::link::source;
 use super::open::{Wanted, subscribe};
+use super::run::{Run, locked};
 use super::target::Target;
 
 /// Opens connections and closes them again, `parallel` at a time.

@@ -1,4 +1,4 @@
-//! One connection to the router: opens it, reads it in big pieces, and builds the messages that are sent on it.
+//! One connection to the router: reads it in big pieces, and builds the messages that are sent on it.
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -13,7 +13,6 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::inlet::{Inlet, Item, Layout};
-use super::open;
 use super::stamp;
 use super::target::{Protocol, Target};
 use super::template::{Framing, SENTINEL, Template};
@@ -38,8 +37,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects from the address `from`, or any, and logs in as `client`.
-    pub(super) async fn open(target: &Target, client: &str, from: Option<IpAddr>) -> Result<Link, String> {
+    /// Connects from the address `from`, or any.
+    pub(super) async fn connect(target: &Target, from: Option<IpAddr>) -> Result<Link, String> {
         let stream = connect(target.address, from)
             .await
             .map_err(|error| format!("cannot connect to {}: {error}{}", target.authority, advice(&error)))?;
@@ -52,9 +51,7 @@ impl Link {
         };
         let protocol = target.protocol.clone();
         let inlet = Inlet::new(layout);
-        let mut link = Link { stream, inlet, carry: Vec::new(), framing, protocol, last_request: 0, receive_maximum: u16::MAX };
-        open::log_in(&mut link, target, client).await.map_err(|error| format!("{}: {error}", target.url))?;
-        Ok(link)
+        Ok(Link { stream, inlet, carry: Vec::new(), framing, protocol, last_request: 0, receive_maximum: u16::MAX })
     }
 
     /// What is spoken here.

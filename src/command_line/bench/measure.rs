@@ -2,9 +2,10 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::harness::{PROGRESS, Run, TICK, Timing, locked, progress};
 use super::histogram::Histogram;
 use super::process::{Router, ThreadTimes};
+use super::run::{PROGRESS, Run, TICK, Timing, locked, progress};
+use crate::command_line::output::grouped;
 
 /// How busy one thread of the generator was.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -121,7 +122,7 @@ fn watch_progress(run: &Run, end: Instant, router: Option<&Router>, unit: &str) 
         if Instant::now() >= next && !unit.is_empty() {
             let current = Snapshot::take(run, router);
             let seconds = (current.at - last.at).as_secs_f64();
-            let per_second = |count: u64| super::report::grouped((count as f64 / seconds) as u64);
+            let per_second = |count: u64| grouped((count as f64 / seconds) as u64);
             let cpu = current.cpu_s.zip(last.cpu_s).map_or(String::new(), |(now, before)| {
                 format!(", router {:.0} % of a processor", (now - before) / seconds * 100.0)
             });

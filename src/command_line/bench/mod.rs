@@ -15,6 +15,7 @@ mod pubsub;
 mod report;
 mod retained;
 mod rpc;
+mod run;
 mod stamp;
 mod target;
 mod template;
@@ -26,12 +27,13 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use corsac::model::Qos;
 
+use super::output::grouped;
 pub use arguments::Bench;
 use arguments::{Common, ConnectArguments, IdleArguments, PubsubArguments, RetainedArguments, RpcArguments, Work};
-use harness::{progress, unique};
 use measure::Measured;
 use process::Router;
-use report::{Outcome, grouped};
+use report::Outcome;
+use run::{progress, unique};
 use target::Target;
 
 /// How long a disk is measured.

@@ -1,4 +1,5 @@
 //! The beginning of a connection: WebSocket and RawSocket handshakes, logging in, subscribing, registering.
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use bytes::{Bytes, BytesMut};
@@ -15,8 +16,15 @@ use super::inlet::readable;
 use super::link::{Link, append_packet, wamp_spelling};
 use super::target::{Protocol, Target};
 
+/// Connects from the address `from`, or any, and logs in as `client`.
+pub(super) async fn open(target: &Target, client: &str, from: Option<IpAddr>) -> Result<Link, String> {
+    let mut link = Link::connect(target, from).await?;
+    log_in(&mut link, target, client).await.map_err(|error| format!("{}: {error}", target.url))?;
+    Ok(link)
+}
+
 /// Everything up to CONNACK or WELCOME.
-pub(super) async fn log_in(link: &mut Link, target: &Target, client: &str) -> Result<(), String> {
+async fn log_in(link: &mut Link, target: &Target, client: &str) -> Result<(), String> {
     match &target.protocol {
         Protocol::Mqtt(version) => mqtt_connect(link, target, *version, client).await,
         Protocol::WebSocket(encoding, path) => {

@@ -7,11 +7,12 @@ use corsac::wire::mqtt::Qos;
 
 use super::credit::Credit;
 use super::flight::{Flight, append_ack};
-use super::harness::{Context, Group, Load, Run, Task, locked, task};
+use super::harness::{Context, Group, Load, Task, task};
 use super::inlet::Item;
 use super::link::{Link, source};
 use super::open::{Wanted, subscribe};
 use super::report::PACING;
+use super::run::{Run, locked};
 use super::stamp::{Finder, Order, Stamp};
 use super::target::Target;
 use super::template::Template;

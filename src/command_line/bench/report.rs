@@ -7,6 +7,7 @@ use super::histogram::Histogram;
 use super::measure::{Measured, ThreadUse};
 use super::process::Router;
 use super::target::Target;
+use crate::command_line::output::grouped;
 
 /// Shorter runs say little.
 const MIN_SECONDS: f64 = 3.0;
@@ -266,19 +267,6 @@ fn is_other(sent: u64, figure: u64) -> bool {
     sent > 0 && sent.abs_diff(figure) > figure / 50
 }
 
-/// A number with commas between its thousands.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// The middle of some numbers; of an even count the mean of the two in the middle.
 pub(super) fn median(mut numbers: Vec<f64>) -> Option<f64> {
     numbers.sort_by(f64::total_cmp);
@@ -291,13 +279,6 @@ pub(super) fn median(mut numbers: Vec<f64>) -> Option<f64> {
 mod tests {
     use super::*;
     use std::time::Duration;
-
-    #[test]
-    fn numbers_are_grouped() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(grouped(number), text);
-        }
-    }
 
     #[test]
     fn medians_stand_in_the_middle() {

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use corsac::wire::mqtt::Qos;
 
 use super::flight::Flight;
-use super::harness::{Context, Group, Load, Run, Task, locked, task};
+use super::harness::{Context, Group, Load, Task, task};
 use super::inlet::Item;
 use super::link::Link;
 use super::open::{Wanted, ask};
+use super::run::{Run, locked};
 use super::stamp::Stamp;
 use super::target::Target;
 

@@ -8,11 +8,12 @@ use corsac::wire::mqtt::{Packet, Peer, Publish, PublishProperties, Qos, Version,
 use corsac::wire::wamp::Message;
 use corsac::wire::wamp::options::CallOptions;
 
-use super::harness::{Context, Group, Load, Run, Task, locked, task};
+use super::harness::{Context, Group, Load, Task, task};
 use super::histogram::Histogram;
 use super::inlet::{HEAD_BYTES, Item, mqtt_head, readable};
 use super::link::{Link, append_packet, wamp_spelling};
 use super::open::{Wanted, register, subscribe};
+use super::run::{Run, locked};
 use super::stamp::{self, Stamp};
 use super::target::{Protocol, Target};
 use super::template::{Framing, SENTINEL, Template};

@@ -3,7 +3,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::report::{Outcome, grouped, median};
+use super::report::{Outcome, median};
+use crate::command_line::output::grouped;
 
 /// The middle of some rounds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
