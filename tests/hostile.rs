@@ -8,6 +8,8 @@ mod amplification;
 mod bounds;
 #[path = "hostile/calls.rs"]
 mod calls;
+#[path = "hostile/characters.rs"]
+mod characters;
 #[path = "hostile/flood.rs"]
 mod flood;
 #[path = "hostile/http.rs"]

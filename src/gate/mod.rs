@@ -2,6 +2,7 @@
 pub mod arguments;
 pub mod condition;
 pub mod dedup;
+pub mod fit;
 pub mod known;
 pub mod mqtt;
 mod output;

@@ -3,10 +3,13 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::model::Command;
+use crate::model::{Command, Topic};
 
 /// Payloads from this size on are sent from where they are: to copy fewer bytes costs less than to send them apart.
 const SHARED_BYTES: usize = 8 * 1024;
+
+/// Topics that are named at a time of those whose messages are withheld.
+const MAX_WITHHELD: usize = 16;
 
 /// What a gate wants done after an input.
 #[derive(Debug, Default)]
@@ -25,6 +28,10 @@ pub struct Output {
     pub received: u64,
     /// Packets or messages that were put into `bytes`, likewise.
     pub sent: u64,
+    /// Properties of messages that were left out as no MQTT client can be sent them, likewise.
+    pub left_out: u64,
+    /// Topics of messages that were withheld as no MQTT client can be sent them, likewise.
+    pub withheld: Vec<Topic>,
     /// The transport can send several pieces as one.
     pub(crate) is_in_pieces: bool,
     /// Large payloads between `bytes`: few, as each is large.
@@ -52,6 +59,13 @@ impl Output {
         }
         let after = self.bytes.len().saturating_sub(self.placed());
         self.shared.push_back(Shared { after, payload: payload.clone() });
+    }
+
+    /// A message of this topic is withheld.
+    pub fn withhold(&mut self, topic: &Topic) {
+        if self.withheld.len() < MAX_WITHHELD {
+            self.withheld.push(topic.clone());
+        }
     }
 
     /// How much is to be sent.

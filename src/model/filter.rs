@@ -3,7 +3,7 @@ use std::borrow::Cow;
 
 use super::names::Root;
 use super::reason::Reason;
-use super::topic::{MAX_SPELLING_BYTES, Topic, are_components_valid, level_count, mqtt_of_uri, uri_of_mqtt};
+use super::topic::{MAX_SPELLING_BYTES, Topic, are_components_valid, check_characters, level_count, mqtt_of_uri, uri_of_mqtt};
 
 /// How WAMP names a filter's kind (`match` option; WAMP: Advanced, Pattern-based Subscriptions).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -52,8 +52,12 @@ impl Filter {
     /// - wildcard: an empty component stands for any one level, wherever it is.
     pub fn from_uri(uri: &str, policy: MatchPolicy) -> Result<Self, Reason> {
         if policy == MatchPolicy::Exact {
-            return Topic::from_uri(uri).map(Filter::Exact).map_err(|_| Reason::InvalidFilter);
+            return Topic::from_uri(uri).map(Filter::Exact).map_err(|why| match why {
+                Reason::UnfitCharacter(_) => why,
+                _ => Reason::InvalidFilter,
+            });
         }
+        check_characters(uri)?;
         if !are_components_valid(uri) {
             return Err(Reason::InvalidFilter);
         }
@@ -74,6 +78,7 @@ impl Filter {
         if !has_tail && !head.split('.').any(|level| level == "*") {
             return Self::from_uri(uri, policy);
         }
+        check_characters(head)?;
         if !are_components_valid(head) || head.split('.').any(str::is_empty) {
             return Err(Reason::InvalidFilter);
         }
@@ -82,6 +87,22 @@ impl Filter {
             levels.push_str("/#");
         }
         bounded_levels(levels)
+    }
+
+    /// The filter that people spell `text`: as MQTT does where it has a `/` or is a lone `+`, else as WAMP does (SUBSCRIBE). Unfit
+    /// characters are refused.
+    pub fn from_either(text: &str, policy: Option<MatchPolicy>) -> Result<Self, Reason> {
+        if !text.contains('/') && text != "+" {
+            return Self::from_subscribed_uri(text, policy.unwrap_or_default());
+        }
+        check_characters(text)?;
+        match policy {
+            Some(MatchPolicy::Prefix) => Self::from_uri(&uri_of_mqtt(text), MatchPolicy::Prefix),
+            Some(MatchPolicy::Wildcard) if !text.contains(['+', '#']) => {
+                Self::from_uri(&uri_of_mqtt(text), MatchPolicy::Wildcard)
+            }
+            _ => Self::from_mqtt(text),
+        }
     }
 
     fn prefix(uri: &str) -> Result<Self, Reason> {
@@ -228,6 +249,7 @@ fn levels_of_uri(uri: &str, any: &str) -> String {
 }
 
 fn bounded_levels(levels: String) -> Result<Filter, Reason> {
+    check_characters(&levels)?;
     if levels.len() <= MAX_SPELLING_BYTES { Ok(Filter::Levels(levels.into())) } else { Err(Reason::InvalidFilter) }
 }
 
@@ -256,6 +278,31 @@ mod tests {
 
     fn levels(mqtt: &str) -> Filter {
         Filter::Levels(mqtt.into())
+    }
+
+    #[test]
+    fn either_spelling_is_read_by_its_slash() {
+        use MatchPolicy::{Exact, Prefix, Wildcard};
+        let (mqtt, uri) = (|text| Filter::from_mqtt(text), |text, policy| Filter::from_uri(text, policy));
+        for (text, policy, expected) in [
+            ("a/b", None, mqtt("a/b")),
+            ("a/b", Some(Exact), mqtt("a/b")),
+            ("a.b", None, mqtt("a/b")),
+            ("a/+/c", None, mqtt("a/+/c")),
+            ("a/#", None, mqtt("a/#")),
+            ("a.#", None, mqtt("a/#")),
+            ("#", None, mqtt("#")),
+            ("+", None, mqtt("+")),
+            ("1.5/x", None, mqtt("1.5/x")),
+            ("a/b", Some(Prefix), uri("a.b", Prefix)),
+            ("a/", Some(Prefix), uri("a.", Prefix)),
+            ("a//c", Some(Wildcard), uri("a..c", Wildcard)),
+            ("a/+/c", Some(Wildcard), mqtt("a/+/c")),
+        ] {
+            assert!(expected.is_ok(), "{text}");
+            assert_eq!(Filter::from_either(text, policy), expected, "{text} {policy:?}");
+        }
+        assert_eq!(Filter::from_either("a/\u{1}", None), Err(Reason::UnfitCharacter('\u{1}')));
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Every bound in one place (LIMITS.md); each is a key of the configuration.
 
+/// Topics that the log names, each once, as no MQTT client can be sent their messages; further ones are only counted.
+pub const MAX_NAMED_TOPICS: usize = 1_000;
+
 /// Bounds of one router process; units at the end of names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {

@@ -38,6 +38,8 @@ pub enum Wish {
     Register,
     /// To call a procedure.
     Call,
+    /// To join a realm.
+    Join,
     /// To give up the subscription with this id.
     Unsubscribe,
     /// To give up the registration with this id.
@@ -53,17 +55,21 @@ pub fn of_wish(wish: Wish, name: &str, reason: Reason) -> String {
         Wish::Subscribe => "subscribe to",
         Wish::Register => "register",
         Wish::Call => "call",
+        Wish::Join => "join the realm",
         Wish::Unsubscribe => "unsubscribe from",
         Wish::Unregister => "unregister",
     };
     match reason {
-        Reason::InvalidTopic | Reason::InvalidFilter | Reason::NotAuthorized if is_reserved => {
+        Reason::InvalidTopic | Reason::InvalidFilter | Reason::NotAuthorized if is_reserved && wish != Wish::Join => {
             format!("cannot {verb} {name}: names under wamp, corsac and $ belong to the router; take another")
         }
-        Reason::InvalidTopic | Reason::InvalidFilter => format!(
-            "cannot {verb} {name}: a name has no spaces, no #, nothing empty between dots and not too many levels; \
-             for several topics say match: \"prefix\" or \"wildcard\""
-        ),
+        Reason::InvalidTopic | Reason::InvalidFilter => {
+            let patterns =
+                if wish == Wish::Subscribe { "; for several topics say match: \"prefix\" or \"wildcard\"" } else { "" };
+            format!(
+                "cannot {verb} {name}: a name has no spaces, no #, nothing empty between dots and not too many levels{patterns}"
+            )
+        }
         Reason::ProcedureAlreadyExists => format!("{name} is registered already, and not shared"),
         Reason::InvocationPolicyConflict => format!("{name} is registered under another invocation policy: ask for that one"),
         Reason::NoSuchSubscription => format!("this session has no subscription with the id {name}"),

@@ -12,6 +12,9 @@ pub fn is_unfit(character: char) -> bool {
 
 /// The first such character of a text.
 pub fn unfit_in(text: &str) -> Option<char> {
+    if text.bytes().all(|byte| (b' '..0x7F).contains(&byte)) {
+        return None;
+    }
     text.chars().find(|character| is_unfit(*character))
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::names::Root;
 use super::reason::Reason;
+use super::text::unfit_in;
 
 /// The longest MQTT spelling of a topic or filter, in bytes [MQTT-4.7.3-3].
 pub const MAX_SPELLING_BYTES: usize = 65_535;
@@ -25,6 +26,8 @@ struct Spellings {
     hidden_root: u8,
     /// The root of the router's own that it is under.
     root: Option<Root>,
+    /// It holds a character that no MQTT client can be sent.
+    is_unfit: bool,
 }
 
 impl serde::Serialize for Topic {
@@ -55,7 +58,9 @@ impl Topic {
     /// empty component, no whitespace, no `#`), no NUL, and an MQTT spelling of at most 65,535 bytes.
     ///
     /// A component that is just `*` is refused: unescaped it means "any level" in SUBSCRIBE, and the topic level `*` is spelled `%2A`.
+    /// So is a character that no MQTT client can be sent, escaped or not.
     pub fn from_uri(uri: &str) -> Result<Self, Reason> {
+        check_characters(uri)?;
         if !are_components_valid(uri) || uri.split('.').any(|level| level.is_empty() || level == "*") {
             return Err(Reason::InvalidTopic);
         }
@@ -63,13 +68,27 @@ impl Topic {
         if mqtt.len() > MAX_SPELLING_BYTES {
             return Err(Reason::InvalidTopic);
         }
-        Ok(Self::trusted(mqtt.into()))
+        let topic = Self::trusted(mqtt.into());
+        if topic.is_unfit() {
+            check_characters(topic.as_mqtt())?;
+        }
+        Ok(topic)
+    }
+
+    /// The topic that people spell `text`: as MQTT does where it has a `/`, else as WAMP does. Unfit characters are refused.
+    pub fn from_either(text: &str) -> Result<Self, Reason> {
+        if !text.contains('/') {
+            return Self::from_uri(text);
+        }
+        check_characters(text)?;
+        Self::from_mqtt(text)
     }
 
     fn trusted(mqtt: Box<str>) -> Self {
         // Every publication is asked for these; a spelling is at most 65,535 bytes.
         let (levels, hidden_root, root) = (level_count(&mqtt, b'/') as u32, hidden_root_len(&mqtt), Root::of_mqtt(&mqtt));
-        Topic(Arc::new(Spellings { mqtt, uri: OnceLock::new(), levels, hidden_root, root }))
+        let is_unfit = unfit_in(&mqtt).is_some();
+        Topic(Arc::new(Spellings { mqtt, uri: OnceLock::new(), levels, hidden_root, root, is_unfit }))
     }
 
     /// The MQTT spelling.
@@ -90,6 +109,11 @@ impl Topic {
     /// The number of levels, at least 1; the bound on it (`Limits::max_topic_levels`) is the caller's to check.
     pub fn level_count(&self) -> usize {
         self.0.levels as usize
+    }
+
+    /// True for a name, taken before such were refused, that holds a character which no MQTT client can be sent.
+    pub fn is_unfit(&self) -> bool {
+        self.0.is_unfit
     }
 
     /// The root of the router's own that it is under: clients may not publish to it.
@@ -158,6 +182,14 @@ fn hidden_root_len(mqtt: &str) -> u8 {
         Some("wamp") => 4,
         Some("corsac") => 6,
         _ => 0,
+    }
+}
+
+/// Refuses what no MQTT client can be sent. NUL has always been no character of a name.
+pub(super) fn check_characters(text: &str) -> Result<(), Reason> {
+    match unfit_in(text) {
+        None => Ok(()),
+        Some(character) => Err(Reason::UnfitCharacter(character)),
     }
 }
 
@@ -320,6 +352,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::{Filter, MatchPolicy};
 
     /// Texts that mean something to the escapes, and some that do not.
     const PIECES: [&str; 27] = [
@@ -365,6 +398,7 @@ mod tests {
     fn uris() -> impl Strategy<Value = String> {
         texts(|piece| !piece.contains(|c: char| c == '#' || c.is_whitespace()))
             .prop_filter("valid URI", |uri| uri.split('.').all(|level| !level.is_empty() && level != "*"))
+            .prop_filter("fit for MQTT", |uri| unfit_in(&mqtt_of_uri(uri)).is_none())
     }
 
     /// The texts of the levels themselves, free of either side's escapes.
@@ -418,9 +452,33 @@ mod tests {
         for text in ["", "a/+", "#", "a+b", "a\0b"] {
             assert_eq!(Topic::from_mqtt(text).err(), Some(Reason::InvalidTopic), "{text:?}");
         }
-        for uri in ["", ".", "a.", ".a", "a..b", "a b", "a.\u{a0}", "a#", "a\0", "*", "a.*", "a.*.b"] {
+        for uri in ["", ".", "a.", ".a", "a..b", "a b", "a.\u{a0}", "a#", "*", "a.*", "a.*.b"] {
             assert_eq!(Topic::from_uri(uri).err(), Some(Reason::InvalidTopic), "{uri:?}");
         }
+    }
+
+    #[test]
+    fn names_that_no_mqtt_client_can_be_sent_are_refused() {
+        for character in ['\0', '\u{1}', '\t', '\u{1F}', '\u{7F}', '\u{85}', '\u{9F}', '\u{FDD0}', '\u{FFFF}', '\u{10FFFE}'] {
+            let refused = Some(Reason::UnfitCharacter(character));
+            assert_eq!(Topic::from_uri(&format!("a.b{character}c")).err(), refused);
+            assert_eq!(Topic::from_either(&format!("a/b{character}c")).err(), refused);
+            for policy in [MatchPolicy::Exact, MatchPolicy::Prefix, MatchPolicy::Wildcard] {
+                assert_eq!(Filter::from_uri(&format!("a.b{character}c"), policy).err(), refused, "{policy:?}");
+            }
+            assert_eq!(Filter::from_subscribed_uri(&format!("a{character}.#"), MatchPolicy::Exact).err(), refused);
+            // What is on record under such a name can still be read.
+            assert!(character == '\0' || Topic::from_mqtt(&format!("a/{character}")).is_ok_and(|topic| topic.is_unfit()));
+        }
+        // White space is spelled by its code in WAMP, and some of it is unfit.
+        for (uri, character) in [("a%09b", '\t'), ("a.%C2%85", '\u{85}')] {
+            assert_eq!(Topic::from_uri(uri).err(), Some(Reason::UnfitCharacter(character)), "{uri}");
+            assert_eq!(
+                Filter::from_uri(&format!("{uri}..x"), MatchPolicy::Wildcard).err(),
+                Some(Reason::UnfitCharacter(character))
+            );
+        }
+        assert!(Topic::from_uri("a%20b").is_ok_and(|topic| !topic.is_unfit()));
     }
 
     #[test]

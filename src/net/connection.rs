@@ -311,8 +311,20 @@ impl<T: Transport> Connection<T> {
         }
     }
 
+    /// Counts what MQTT clients could not be sent.
+    fn note_unfit(&mut self) {
+        let properties_left_out = std::mem::take(&mut self.output.left_out);
+        if properties_left_out > 0 {
+            self.traffic.add(Totals { properties_left_out, ..Totals::default() });
+        }
+        for topic in self.output.withheld.drain(..) {
+            self.traffic.withhold(&topic);
+        }
+    }
+
     /// Hands the gate's commands to the realm.
     fn pass_on(&mut self) {
+        self.note_unfit();
         if let Some(name) = self.output.realm.take() {
             match self.realms.join(&name, self.id, self.outbox.clone()) {
                 Ok(realm) => {

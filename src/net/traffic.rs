@@ -1,5 +1,12 @@
 //! What went through the sockets of the process; connections add to it once a batch.
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::model::Topic;
+use crate::model::limits::MAX_NAMED_TOPICS;
+use crate::model::text::{shown, unfit_in};
 
 /// Totals since start.
 #[derive(Debug, Default)]
@@ -8,6 +15,10 @@ pub struct Traffic {
     bytes_sent: AtomicU64,
     messages_received: AtomicU64,
     messages_sent: AtomicU64,
+    messages_withheld: AtomicU64,
+    properties_left_out: AtomicU64,
+    /// Topics that the log has named.
+    named: Mutex<HashSet<Topic>>,
 }
 
 /// One reading of the totals.
@@ -21,6 +32,10 @@ pub struct Totals {
     pub messages_received: u64,
     /// MQTT packets and WAMP messages that went.
     pub messages_sent: u64,
+    /// Messages of topics that no MQTT client can be sent.
+    pub messages_withheld: u64,
+    /// Properties that no MQTT client can be sent.
+    pub properties_left_out: u64,
 }
 
 impl Traffic {
@@ -35,6 +50,22 @@ impl Traffic {
         add(&self.bytes_sent, moved.bytes_sent);
         add(&self.messages_received, moved.messages_received);
         add(&self.messages_sent, moved.messages_sent);
+        add(&self.messages_withheld, moved.messages_withheld);
+        add(&self.properties_left_out, moved.properties_left_out);
+    }
+
+    /// Counts a message of this topic that is withheld from an MQTT client; the log names each topic once.
+    pub fn withhold(&self, topic: &Topic) {
+        self.messages_withheld.fetch_add(1, Ordering::Relaxed);
+        let mut named = self.named.lock();
+        if named.len() < MAX_NAMED_TOPICS && named.insert(topic.clone()) {
+            let (name, character) = (shown(topic.as_mqtt()), unfit_in(topic.as_mqtt()).unwrap_or_default());
+            tracing::warn!(
+                "messages of the topic {name} are withheld from MQTT clients, which cannot be sent U+{:04X}: \
+                 it is from before such names were refused; publish under another name",
+                u32::from(character)
+            );
+        }
     }
 
     /// The totals now.
@@ -44,6 +75,8 @@ impl Traffic {
             bytes_sent: self.bytes_sent.load(Ordering::Relaxed),
             messages_received: self.messages_received.load(Ordering::Relaxed),
             messages_sent: self.messages_sent.load(Ordering::Relaxed),
+            messages_withheld: self.messages_withheld.load(Ordering::Relaxed),
+            properties_left_out: self.properties_left_out.load(Ordering::Relaxed),
         }
     }
 }

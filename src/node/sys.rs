@@ -85,6 +85,8 @@ impl Figures {
         all.extend([
             ("$SYS/broker/messages/received".into(), totals.messages_received.to_string()),
             ("$SYS/broker/messages/sent".into(), totals.messages_sent.to_string()),
+            ("$SYS/broker/messages/withheld".into(), totals.messages_withheld.to_string()),
+            ("$SYS/broker/properties/left out".into(), totals.properties_left_out.to_string()),
             ("$SYS/broker/bytes/received".into(), totals.bytes_received.to_string()),
             ("$SYS/broker/bytes/sent".into(), totals.bytes_sent.to_string()),
         ]);

@@ -8,7 +8,7 @@ const HELLO: &str =
 pub struct Session(pub Wire);
 
 impl Session {
-    fn new(router: &Router) -> Self {
+    pub fn new(router: &Router) -> Self {
         Session(Wire::websocket(router.http, "/ws", "wamp.2.json"))
     }
 

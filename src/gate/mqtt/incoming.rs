@@ -21,6 +21,7 @@ use crate::wire::mqtt::{
     self as wire, Characters, Disconnect, Error, PacketType, Peer, Publish, PublishProperties, ReasonCode, SharedFilter,
     Subscribe, Unsubscribe, Version,
 };
+use crate::wire::wamp::reason;
 
 /// Filters that one SUBSCRIBE or UNSUBSCRIBE may name whatever the bound of subscriptions: each costs an answer.
 const MAX_FILTERS: usize = 10_000;
@@ -292,7 +293,7 @@ fn answer(
     let outcome = match (kind, option("corsac-status")) {
         (Some(YieldKind::Progress), _) | (None, Some("progress")) => Outcome::Progress,
         (Some(YieldKind::Error), _) | (None, Some("error")) => {
-            let uri = option("corsac-error").unwrap_or("wamp.error.runtime_error");
+            let uri = option("corsac-error").map_or(reason::RUNTIME_ERROR, reason::checked_uri);
             Outcome::Error(ErrorUri::Custom(uri.into()))
         }
         _ => Outcome::Result,

@@ -5,12 +5,12 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::{MqttGate, State, names};
-use crate::gate::Output;
+use crate::gate::{Output, fit};
 use crate::model::command::{AcknowledgeStep, Acknowledgement, Outcome};
 use crate::model::delivery::{Event, Granted, Taken};
 use crate::model::payload::Body;
 use crate::model::publication::Properties;
-use crate::model::{Command, Delivery, Encoding, ErrorUri, EventId, PacketId, Payload, Publication, Qos, Reason, RequestId};
+use crate::model::{Command, Delivery, Encoding, ErrorUri, EventId, PacketId, Payload, Qos, Reason, RequestId};
 use crate::wire::mqtt::{
     self as wire, Ack, AckProperties, Packet, PacketType, Publish, PublishProperties, ReasonCode, SubAck, SubscriptionId,
     SubscriptionIds, UnsubAck, UserProperties, Version,
@@ -47,6 +47,10 @@ impl MqttGate {
         let publication = &*event.publication;
         // It has waited too long for its receiver to read [MQTT-3.3.2-5]; what may have been sent before is sent again.
         if publication.is_expired(now_ms) && !event.duplicate {
+            return skip(event, output);
+        }
+        if publication.topic.is_unfit() {
+            output.withhold(&publication.topic);
             return skip(event, output);
         }
         let outcome = publication.properties.as_ref().and_then(|properties| properties.outcome.as_ref());
@@ -98,11 +102,21 @@ impl MqttGate {
         output: &mut Output,
     ) {
         let publication = &*event.publication;
+        let mut fitted = None;
+        let described = match publication.properties.as_deref() {
+            // They are from before such were left out where they came in.
+            Some(properties) if !fit::is_fit(properties) => {
+                let fitted = fitted.insert(properties.clone());
+                output.left_out += fit::leave_out(fitted);
+                Some(&*fitted)
+            }
+            described => described,
+        };
         let alias = self.aliases.assign(&publication.topic);
         let ids: SmallVec<[SubscriptionId; 2]> = event.subscriptions.iter().filter_map(|id| subscription_id(*id)).collect();
         let dropped = std::mem::take(&mut self.dropped);
         let dropped_text = if dropped > 0 { dropped.to_string() } else { String::new() };
-        let mut pairs = pairs(publication.properties.as_deref());
+        let mut pairs = pairs(described);
         if dropped > 0 {
             pairs.push(("dropped", &dropped_text));
         }
@@ -111,7 +125,7 @@ impl MqttGate {
             topic_alias: alias.map(|(alias, _)| alias),
             user: UserProperties::from_pairs(&pairs),
             subscription_ids: SubscriptionIds::from_slice(&ids), // [MQTT-3.3.4-4]
-            ..content(publication, body)
+            ..content(described, body)
         };
         let topic = if alias.is_some_and(|(_, is_known)| is_known) { "" } else { publish.topic };
         let publish = Publish { topic, properties, ..publish };
@@ -265,9 +279,9 @@ fn error_body(error: &ErrorUri, payload: &Payload, properties: Option<&Propertie
 }
 
 /// Content type and payload format as published, or as the conversion made them.
-fn content<'a>(publication: &'a Publication, body: Option<&Body>) -> PublishProperties<'a> {
+fn content<'a>(properties: Option<&'a Properties>, body: Option<&Body>) -> PublishProperties<'a> {
     let mut content = PublishProperties::default();
-    if let Some(properties) = &publication.properties {
+    if let Some(properties) = properties {
         content.content_type = properties.content_type.as_deref();
         content.payload_format = properties.payload_format;
         content.response_topic = properties.response_topic.as_deref();
@@ -286,7 +300,7 @@ mod tests {
 
     use super::*;
     use crate::gate::mqtt::tests::{CONNECT_V4, CONNECT_V5, opened};
-    use crate::model::Topic;
+    use crate::model::{Publication, Topic};
 
     /// A message that lives for a second.
     fn event(qos: Qos, duplicate: bool) -> Event {
@@ -295,6 +309,30 @@ mod tests {
         let publication = Arc::new(Publication { expires_at_ms: Some(1_000), ..publication });
         let packet_id = (qos != Qos::AtMostOnce).then(|| PacketId::new(7).unwrap());
         Event { publication, qos, retain: false, duplicate, by_pattern: false, packet_id, subscriptions: SmallVec::new() }
+    }
+
+    #[test]
+    fn a_name_that_no_mqtt_client_can_be_sent_is_withheld() {
+        for connect in [CONNECT_V4, CONNECT_V5] {
+            for qos in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
+                let topic = Topic::from_mqtt("a\u{1}b").unwrap();
+                let publication = Arc::new(Publication::new(topic.clone(), Payload::Bytes("x".into()), qos));
+                let (mut gate, mut output) = (opened(connect), Output::default());
+                gate.handle_delivery(Delivery::Event(Event { publication, ..event(qos, true) }), 0, &mut output);
+                assert!(output.bytes.is_empty() && !output.close, "{output:?}");
+                assert_eq!(output.withheld, [topic]);
+                assert_eq!(output.commands.len(), usize::from(qos != Qos::AtMostOnce), "{qos:?}");
+            }
+        }
+        // Where the name is fit, only what is unfit of the properties is left out.
+        let user = vec![("k".into(), "two\nlines".into()), ("k".into(), "v".into())];
+        let properties = Properties { content_type: Some("\u{7F}".into()), user, ..Properties::default() };
+        let sent = event(Qos::AtMostOnce, true);
+        let publication = Publication::new(sent.publication.topic.clone(), Payload::Bytes("x".into()), Qos::AtMostOnce);
+        let publication = Arc::new(Publication { properties: Some(Box::new(properties)), ..publication });
+        let (mut gate, mut output) = (opened(CONNECT_V5), Output::default());
+        gate.handle_delivery(Delivery::Event(Event { publication, ..sent }), 0, &mut output);
+        assert_eq!((&output.bytes[..], output.left_out), (&b"\x30\x0C\0\x01t\x07\x26\0\x01k\0\x01vx"[..], 2));
     }
 
     #[test]

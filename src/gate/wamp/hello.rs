@@ -1,9 +1,11 @@
 //! HELLO and WELCOME: which realm, who, and what each side can do.
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{State, WampGate};
 use crate::gate::Output;
 use crate::model::command::{Features, Open, Protocol, Transport};
+use crate::model::sentence::{Wish, of_wish};
 use crate::model::{Command, Principal, Reason, SessionId, Topic};
 use crate::wire::wamp::Message;
 use crate::wire::wamp::options::{self, HelloDetails, Role, Roles, WelcomeDetails};
@@ -11,7 +13,7 @@ use crate::wire::wamp::options::{self, HelloDetails, Role, Roles, WelcomeDetails
 impl WampGate {
     pub(super) fn handle_hello(&mut self, realm: &str, details: &HelloDetails, output: &mut Output) {
         if let Err((reason, text)) = self.check(realm, details) {
-            return self.end(reason, text, output);
+            return self.end(reason, &text, output);
         }
         let realm: Box<str> = self.settings.listener_realm.clone().unwrap_or_else(|| realm.into());
         let [first, second] = self.origin.random;
@@ -34,27 +36,27 @@ impl WampGate {
         self.state = State::Opening;
     }
 
-    fn check(&self, realm: &str, details: &HelloDetails) -> Result<(), (Reason, &'static str)> {
-        let roles = details.roles.as_deref().ok_or((Reason::ProtocolViolation, "HELLO.Details.roles is missing"))?;
+    fn check(&self, realm: &str, details: &HelloDetails) -> Result<(), (Reason, Cow<'static, str>)> {
+        let roles = details.roles.as_deref().ok_or((Reason::ProtocolViolation, "HELLO.Details.roles is missing".into()))?;
         let has_role =
             roles.publisher.is_some() || roles.subscriber.is_some() || roles.caller.is_some() || roles.callee.is_some();
         if !has_role {
-            return Err((Reason::NoSuchRole, "HELLO.Details.roles must name publisher, subscriber, caller or callee"));
+            return Err((Reason::NoSuchRole, "HELLO.Details.roles must name publisher, subscriber, caller or callee".into()));
         }
-        if Topic::from_uri(realm).is_err() {
-            return Err((Reason::InvalidTopic, "the realm is no valid URI"));
+        if let Err(why) = Topic::from_uri(realm) {
+            return Err((why, of_wish(Wish::Join, realm, why).into()));
         }
         if let Some(listener_realm) = &self.settings.listener_realm
             && **listener_realm != *realm
         {
-            return Err((Reason::NoSuchRealm, "this listener serves another realm"));
+            return Err((Reason::NoSuchRealm, "this listener serves another realm".into()));
         }
         if !self.settings.allow_anonymous {
-            return Err((Reason::NotAuthenticated, "anonymous clients are not let in"));
+            return Err((Reason::NotAuthenticated, "anonymous clients are not let in".into()));
         }
         let methods = details.authmethods.as_deref().unwrap_or_default();
         if !methods.is_empty() && !methods.iter().any(|method| **method == *"anonymous") {
-            return Err((Reason::BadAuthenticationMethod, "only anonymous is configured"));
+            return Err((Reason::BadAuthenticationMethod, "only anonymous is configured".into()));
         }
         Ok(())
     }

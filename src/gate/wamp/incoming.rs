@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::asked::{About, Asked};
 use super::{State, WampGate};
 use crate::gate::{Output, RequestIds};
-use crate::gate::{arguments, condition, dedup, selection};
+use crate::gate::{arguments, condition, dedup, fit, selection};
 use crate::model::command::{
     Acknowledge, Audience, Call, CancelMode, Close, FailedRequest, Outcome, PublishOptions, RegisterOptions, ReplyTo,
     RetainHandling, Selection, SubscribeEntry, SubscribeOptions, UnsubscribeEntry, Yield,
@@ -48,14 +48,12 @@ impl WampGate {
             }
             Message::Yield { invocation, options, payload } => {
                 let outcome = if options.progress == Some(true) { Outcome::Progress } else { Outcome::Result };
-                let properties = properties(options.passthru.take(), options.mqtt.take());
+                let properties = properties(options.passthru.take(), options.mqtt.take(), output);
                 answer(*invocation, outcome, take(payload), properties, output);
             }
             Message::Error { kind: RequestKind::Invocation, request, details, error, payload } => {
-                // MQTT callers are told the URI in a string of theirs.
-                let uri = if fits_mqtt(error) { error.as_ref().into() } else { "wamp.error.runtime_error".into() };
-                let outcome = Outcome::Error(ErrorUri::Custom(uri));
-                let properties = properties(details.passthru.take(), details.mqtt.take());
+                let outcome = Outcome::Error(ErrorUri::Custom(reason::checked_uri(error).into()));
+                let properties = properties(details.passthru.take(), details.mqtt.take(), output);
                 answer(InvocationId(request.0), outcome, take(payload), properties, output);
             }
             Message::Goodbye { .. } => self.handle_goodbye(output),
@@ -134,7 +132,7 @@ impl WampGate {
         let mut publication = Publication::new(topic, payload, qos);
         publication.retain = options.retain == Some(true);
         publication.expires_at_ms = options.expiry_s.map(|seconds| now_ms + u64::from(seconds) * 1_000);
-        publication.properties = properties(options.passthru.take(), options.mqtt.take());
+        publication.properties = properties(options.passthru.take(), options.mqtt.take(), output);
         let publication = Arc::new(publication);
         output.commands.push(Command::Publish { publication, acknowledge, options: routing });
     }
@@ -210,7 +208,7 @@ impl WampGate {
         if !self.open(RequestKind::Call, request, About::Unsaid, output) {
             return;
         }
-        let properties = properties(options.passthru.take(), options.mqtt.take());
+        let properties = properties(options.passthru.take(), options.mqtt.take(), output);
         let (arguments, payload) = arguments::take(&procedure, payload, properties.as_deref());
         output.commands.push(Command::Call(Box::new(Call {
             reply: ReplyTo::Request(request),
@@ -339,27 +337,21 @@ fn answer(
     output.commands.push(Command::Yield(Box::new(Yield { acknowledge, invocation, outcome, payload, properties })));
 }
 
-/// True for what a string of MQTT can hold [MQTT-1.5.4-2].
-fn fits_mqtt(text: &str) -> bool {
-    text.len() <= usize::from(u16::MAX) && !text.contains('\0')
-}
-
-/// What travels with a message unaltered. What no MQTT packet could say is left out: a WAMP client cannot make the router
-/// send its MQTT subscribers a malformed one.
-fn properties(passthru: Option<Box<Passthru>>, mqtt: Option<Box<MqttDetails>>) -> Option<Box<Properties>> {
+/// What travels with a message unaltered. What no MQTT client could be sent is left out, and counted.
+fn properties(passthru: Option<Box<Passthru>>, mqtt: Option<Box<MqttDetails>>, output: &mut Output) -> Option<Box<Properties>> {
     if passthru.is_none() && mqtt.is_none() {
         return None;
     }
     let mqtt = mqtt.map(|mqtt| *mqtt).unwrap_or_default();
-    let mut user = mqtt.user_properties.map(|user| user.0).unwrap_or_default();
-    user.retain(|(name, value)| fits_mqtt(name) && fits_mqtt(value));
-    Some(Box::new(Properties {
-        content_type: mqtt.content_type.filter(|text| fits_mqtt(text)),
+    let mut properties = Properties {
+        content_type: mqtt.content_type,
         payload_format: None,
-        response_topic: mqtt.response_topic.filter(|topic| Topic::from_mqtt(topic).is_ok()),
-        correlation_data: mqtt.correlation_data.filter(|data| data.len() <= usize::from(u16::MAX)),
-        user,
+        response_topic: mqtt.response_topic,
+        correlation_data: mqtt.correlation_data,
+        user: mqtt.user_properties.map(|user| user.0).unwrap_or_default(),
         passthru,
         outcome: None,
-    }))
+    };
+    output.left_out += fit::leave_out(&mut properties);
+    Some(Box::new(properties))
 }

@@ -6,6 +6,7 @@ use super::limits;
 use super::listener::{self, Listener, Placement};
 use super::value::{Problem, Value};
 use crate::model::Limits;
+use crate::model::text::is_unfit;
 use crate::net::{host, origin};
 use crate::store::log::Durability;
 
@@ -133,7 +134,7 @@ fn each(value: Value, parse: fn(String) -> Result<String, Problem>) -> Result<Ve
 
 /// A realm is a loose URI (WAMP: Basic, URIs): no whitespace, no `#`, no empty component; and no control character.
 pub(super) fn parse_realm(text: String) -> Result<String, Problem> {
-    let bad = |c: char| c.is_whitespace() || c.is_control() || c == '#';
+    let bad = |c: char| c.is_whitespace() || is_unfit(c) || c == '#';
     if text.len() > 255 || text.contains(bad) || text.split('.').any(str::is_empty) {
         return Err(format!("cannot be {text:?}: a realm has no spaces, no #, nothing empty between dots, and 1 to 255 bytes"));
     }
@@ -239,7 +240,7 @@ mod tests {
         for name in ["realm1", "com.example.factory", "a-b_c", "Zürich"] {
             assert_eq!(parse_realm(name.into()), Ok(name.into()));
         }
-        for name in ["", "a b", "a\"; DROP", "a..b", ".a", "a.", "a#", "a\0", "a\n"] {
+        for name in ["", "a b", "a\"; DROP", "a..b", ".a", "a.", "a#", "a\0", "a\n", "a\u{FFFF}"] {
             assert!(parse_realm(name.into()).is_err(), "{name:?}");
         }
         assert!(parse_realm("x".repeat(256)).is_err());

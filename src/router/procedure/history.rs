@@ -57,8 +57,8 @@ fn bounded_query(arguments: &Arguments) -> Result<Query, Reason> {
     })
 }
 
-fn read_query(arguments: &Arguments, is_mqtt: bool) -> Result<Query, Reason> {
-    let filter = filter_of(arguments.text(0, "filter")?, arguments.text_option(OPTIONS, "match")?, is_mqtt)?;
+fn read_query(arguments: &Arguments) -> Result<Query, Reason> {
+    let filter = filter_of(arguments.text(0, "filter")?, arguments.text_option(OPTIONS, "match")?)?;
     let mut query = Query { filter: Some(filter), ..bounded_query(arguments)? };
     let bound = |name: &'static str| match arguments.number_option(OPTIONS, name)? {
         // Before the first id there is nothing: from the oldest that is kept.
@@ -70,16 +70,19 @@ fn read_query(arguments: &Arguments, is_mqtt: bool) -> Result<Query, Reason> {
     Ok(query)
 }
 
-/// A filter as WAMP spells it; for MQTT callers one with a `/`, or a lone `+`, as MQTT does.
-pub fn filter_of(text: &str, policy: Option<&str>, is_mqtt: bool) -> Result<Filter, Reason> {
+/// A filter in either spelling, or why it is none.
+pub fn filter_of(text: &str, policy: Option<&str>) -> Result<Filter, Reason> {
     let policy = match policy {
-        None if is_mqtt && (text.contains('/') || text == "+") => return Filter::from_mqtt(text),
-        None | Some("exact") => MatchPolicy::Exact,
-        Some("prefix") => MatchPolicy::Prefix,
-        Some("wildcard") => MatchPolicy::Wildcard,
+        None => None,
+        Some("exact") => Some(MatchPolicy::Exact),
+        Some("prefix") => Some(MatchPolicy::Prefix),
+        Some("wildcard") => Some(MatchPolicy::Wildcard),
         Some(_) => return Err(Reason::WrongValue("match", MustBe::Policy)),
     };
-    Filter::from_subscribed_uri(text, policy)
+    Filter::from_either(text, policy).map_err(|why| match why {
+        Reason::InvalidFilter | Reason::InvalidTopic => Reason::WrongValue("filter", MustBe::Filter),
+        why => why,
+    })
 }
 
 fn answer_payload(call: &HistoryCall, page: &Page) -> Payload {
@@ -185,8 +188,7 @@ pub fn call_get_events(realm: &mut Realm, key: SessionKey, caller: &Caller, argu
 
 /// `corsac.history.read(filter, {after, before, limit, reverse, match, …})`
 pub fn call_read_history(realm: &mut Realm, key: SessionKey, caller: &Caller, arguments: &Arguments) -> Reply {
-    let is_mqtt = realm.sessions.at(key).is_some_and(|session| session.protocol.is_mqtt());
-    let query = read_query(arguments, is_mqtt);
+    let query = read_query(arguments);
     query.map_or_else(Reply::from, |query| read_for_call(realm, key, caller, query, Form::Read))
 }
 
@@ -195,7 +197,7 @@ fn events_query(realm: &Realm, arguments: &Arguments) -> Result<(Query, Form), R
     let filter = realm.broker.filter_of(subscription).ok_or(Reason::NoSuchSubscription)?;
     let mut query = Query { filter: Some(filter.clone()), ..bounded_query(arguments)? };
     if let Some(uri) = arguments.text_option(OPTIONS, "topic")? {
-        let topic = Topic::from_uri(uri).map_err(|_| Reason::WrongValue("topic", MustBe::Topic))?;
+        let topic = Topic::from_either(uri).map_err(|_| Reason::WrongValue("topic", MustBe::Topic))?;
         if filter.covers(&topic) {
             query.filter = Some(Filter::Exact(topic));
         } else {

@@ -14,7 +14,7 @@ use crate::router::realm::Realm;
 /// The topic that a lock's name is: in MQTT's spelling if it has a `/`, else in WAMP's.
 fn lock_topic(arguments: &Arguments) -> Result<Topic, Reason> {
     let name = arguments.text(0, "name")?;
-    let topic = if name.contains('/') { Topic::from_mqtt(name) } else { Topic::from_uri(name) }?;
+    let topic = Topic::from_either(name)?;
     if topic.is_reserved() { Err(Reason::NotAuthorized) } else { Ok(topic) }
 }
 

@@ -194,14 +194,15 @@ fn the_history_is_read_page_by_page_in_both_directions() {
 }
 
 #[test]
-fn mqtt_callers_may_spell_filters_as_mqtt_does() {
+fn filters_may_be_spelled_as_mqtt_does() {
     let (a_y, all) = (Filter::Exact(Topic::from_mqtt("a/y").unwrap()), Filter::from_mqtt("a/#"));
-    assert_eq!(filter_of("a/y", None, true), Ok(a_y.clone()));
-    assert_eq!(filter_of("a.y", None, true), Ok(a_y.clone()));
-    assert_eq!(filter_of("a.y", None, false), Ok(a_y));
-    assert_eq!((filter_of("a/#", None, true), filter_of("a.#", None, false)), (all.clone(), all));
-    assert_eq!(filter_of("a/y", None, false), Topic::from_mqtt("a%2Fy").map(|_| Filter::Exact(Topic::from_uri("a/y").unwrap())));
-    assert_eq!(filter_of("a", Some("fuzzy"), false), Err(Reason::WrongValue("match", MustBe::Policy)));
+    assert_eq!((filter_of("a/y", None), filter_of("a.y", None)), (Ok(a_y.clone()), Ok(a_y)));
+    assert_eq!((filter_of("a/#", None), filter_of("a.#", None)), (all.clone(), all));
+    assert_eq!(filter_of("a", Some("fuzzy")), Err(Reason::WrongValue("match", MustBe::Policy)));
+    for bad in ["", "a..b", "a/#/b", "a b"] {
+        assert_eq!(filter_of(bad, None), Err(Reason::WrongValue("filter", MustBe::Filter)), "{bad:?}");
+    }
+    assert_eq!(filter_of("a/\u{1}", None), Err(Reason::UnfitCharacter('\u{1}')));
 }
 
 #[test]

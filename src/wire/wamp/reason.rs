@@ -1,5 +1,5 @@
 //! Reasons as WAMP URIs: errors of requests, and why a session ends (WAMP: Basic, Predefined URIs; Advanced, Advanced Profile URIs).
-use crate::model::{ErrorUri, Reason};
+use crate::model::{ErrorUri, Reason, Topic};
 
 /// The reason of a GOODBYE that answers a GOODBYE.
 pub const GOODBYE_AND_OUT: &str = "wamp.close.goodbye_and_out";
@@ -14,6 +14,11 @@ pub const PROTOCOL_VIOLATION: &str = "wamp.error.protocol_violation";
 pub const INVALID_URI: &str = "wamp.error.invalid_uri";
 /// The URI of an ERROR for a callee that did not say which.
 pub const RUNTIME_ERROR: &str = "wamp.error.runtime_error";
+
+/// The URI that a callee gives its error, or another one for what is no URI: who is sent that may end its session.
+pub fn checked_uri(uri: &str) -> &str {
+    if Topic::from_uri(uri).is_ok() { uri } else { INVALID_URI }
+}
 
 /// The URI of an ERROR for a request that was refused for this reason.
 pub fn error_uri(reason: Reason) -> &'static str {
@@ -126,6 +131,10 @@ mod tests {
             assert_eq!(uri_of(&ErrorUri::Reason(*reason)), *uri);
         }
         assert_eq!(uri_of(&ErrorUri::Custom("com.app.error".into())), "com.app.error");
+        assert_eq!(checked_uri("com.app.error"), "com.app.error");
+        for bad in ["", "a b", "a..b", "a#", "my.err\u{1}or", "a\u{FFFE}", &"x".repeat(70_000)] {
+            assert_eq!(checked_uri(bad), INVALID_URI, "{bad:?}");
+        }
     }
 
     #[test]
