@@ -22,6 +22,8 @@ mod packets;
 mod serializers;
 #[path = "hostile/slow.rs"]
 mod slow;
+#[path = "hostile/too_large.rs"]
+mod too_large;
 #[path = "hostile/wamp.rs"]
 mod wamp;
 #[path = "hostile/websocket.rs"]

@@ -143,6 +143,12 @@ impl Publication {
         }
     }
 
+    /// True for what somebody waits for: an invocation, or the answer to a call.
+    pub fn is_of_call(&self) -> bool {
+        let is_answer = self.properties.as_ref().is_some_and(|properties| properties.outcome.is_some());
+        is_answer || self.topic.as_mqtt().starts_with("$callee/")
+    }
+
     /// True once its lifetime is over at `now_ms` [MQTT-3.3.2-5].
     pub fn is_expired(&self, now_ms: u64) -> bool {
         self.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)

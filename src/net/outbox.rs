@@ -76,9 +76,9 @@ fn answer_weight(delivery: &Delivery) -> usize {
     if matches!(delivery, Delivery::Event(_) | Delivery::Invocation(_)) { 0 } else { weight(delivery) }
 }
 
-/// Only QoS 0 events may be lost: everything else is owed or answers a request.
+/// Only QoS 0 events may be lost: everything else is owed or answers a request, as do the publications of calls.
 fn may_be_lost(delivery: &Delivery) -> bool {
-    matches!(delivery, Delivery::Event(event) if event.packet_id.is_none())
+    matches!(delivery, Delivery::Event(event) if event.packet_id.is_none() && !event.publication.is_of_call())
 }
 
 impl Outbox {

@@ -1,5 +1,6 @@
 //! What MQTT calls things: reasons as codes, user properties as owned pairs, and the topics that mean calls (MAPPING.md, Calls).
 use crate::model::command::CalleeForm;
+use crate::model::topic::MAX_SPELLING_BYTES;
 use crate::model::{Filter, InvocationId, Reason};
 use crate::wire::mqtt::{Error, PacketType, Peer, ReasonCode, UserProperties, Version};
 
@@ -95,11 +96,18 @@ pub fn is_address(name: &str) -> bool {
     name.starts_with('$') && (name.starts_with("$call/") || name.starts_with("$yield/"))
 }
 
+/// Longest id of a call, in bytes: `$reply/<id>/progress` must be a topic.
+const MAX_CALL_ID: usize = MAX_SPELLING_BYTES - "$reply//progress".len();
+
 /// Reads a topic name that starts with `$`.
 pub fn address(name: &str) -> Address<'_> {
     if let Some(rest) = name.strip_prefix("$call/") {
         return match rest.rsplit_once("/$id/") {
-            Some((procedure, id)) if !id.is_empty() && !id.contains('/') => Address::CallById(procedure, id),
+            Some((procedure, id)) if !id.is_empty() && !id.contains('/') && id.len() <= MAX_CALL_ID => {
+                Address::CallById(procedure, id)
+            }
+            // The topic of its answer would be too long to be sent.
+            Some((_, id)) if id.len() > MAX_CALL_ID => Address::Other,
             _ => Address::Call(rest),
         };
     }
@@ -158,6 +166,9 @@ mod tests {
     fn addresses_are_read_from_topic_names() {
         assert_eq!(address("$call/com/add"), Address::Call("com/add"));
         assert_eq!(address("$call/com/add/$id/7"), Address::CallById("com/add", "7"));
+        let longest = "7".repeat(MAX_CALL_ID);
+        assert_eq!(address(&format!("$call/a/$id/{longest}")), Address::CallById("a", &longest));
+        assert_eq!(address(&format!("$call/a/$id/{longest}7")), Address::Other);
         assert_eq!(address("$yield/12"), Address::Yield(InvocationId(12), None));
         assert_eq!(address("$yield/12/error"), Address::Yield(InvocationId(12), Some(YieldKind::Error)));
         assert_eq!(address("$yield/12/other"), Address::Other);

@@ -6,11 +6,13 @@ use smallvec::SmallVec;
 
 use super::{MqttGate, State, names};
 use crate::gate::{Output, fit};
-use crate::model::command::{AcknowledgeStep, Acknowledgement, Outcome};
+use crate::model::command::{Acknowledge, AcknowledgeStep, Acknowledgement, Outcome, Yield};
 use crate::model::delivery::{Event, Granted, Taken};
 use crate::model::payload::Body;
 use crate::model::publication::Properties;
-use crate::model::{Command, Delivery, Encoding, ErrorUri, EventId, PacketId, Payload, Qos, Reason, RequestId};
+use crate::model::{
+    Command, Delivery, Encoding, ErrorUri, EventId, InvocationId, PacketId, Payload, Publication, Qos, Reason, RequestId,
+};
 use crate::wire::mqtt::{
     self as wire, Ack, AckProperties, Packet, PacketType, Publish, PublishProperties, ReasonCode, SubAck, SubscriptionId,
     SubscriptionIds, UnsubAck, UserProperties, Version,
@@ -81,7 +83,7 @@ impl MqttGate {
         // [MQTT-3.1.2-24]
         match publish.encode_head_within(self.version, payload.len(), self.max_packet_bytes, &mut output.bytes) {
             Ok(_) => output.put_payload(payload),
-            Err(_) => skip(event, output),
+            Err(_) => self.send_less(event, now_ms, output),
         }
     }
 
@@ -135,9 +137,64 @@ impl MqttGate {
             Err(_) => {
                 self.aliases.forget(&publication.topic);
                 self.dropped = dropped;
-                skip(event, output);
+                self.send_less(event, now_ms, output);
             }
         }
+    }
+
+    /// An event that does not fit its receiver is passed over [MQTT-3.1.2-25], unless somebody waits for it.
+    fn send_less(&mut self, event: &Event, now_ms: u64, output: &mut Output) {
+        let topic = event.publication.topic.as_mqtt();
+        if let Some(invocation) = invocation_of(&event.publication) {
+            decline(invocation, output);
+        } else if !topic.starts_with("$cancel/")
+            && let Some(outcome) = event.publication.properties.as_ref().and_then(|properties| properties.outcome.as_ref())
+        {
+            return self.send_answer_error(event, outcome, now_ms, output);
+        }
+        skip(event, output);
+    }
+
+    /// In place of an answer that is too large: an error, with as much of it as fits. A caller who cannot be told even that cannot be
+    /// served.
+    fn send_answer_error(&mut self, event: &Event, outcome: &Outcome, now_ms: u64, output: &mut Output) {
+        let publication = &*event.publication;
+        let too_large = reason::error_uri(Reason::MessageTooLarge);
+        let (uri, sentence) = match outcome {
+            Outcome::Error(error) => (reason::uri_of(error), LARGER_ERROR),
+            Outcome::Result | Outcome::Progress => (too_large, LARGER_RESULT),
+        };
+        let body = payload::to_bytes(&Payload::of_text(sentence));
+        let ids: SmallVec<[SubscriptionId; 2]> = event.subscriptions.iter().filter_map(|id| subscription_id(*id)).collect();
+        let correlation_data = publication.properties.as_ref().and_then(|properties| properties.correlation_data.as_deref());
+        let pairs = |uri| [("corsac-status", "error"), ("corsac-error", uri)];
+        let (named, nameless) = (pairs(uri), pairs(too_large));
+        for (pairs, payload) in
+            [(&named[..], &body.bytes[..]), (&named, b""), (&nameless, b""), (nameless.get(..1).unwrap_or_default(), b"")]
+        {
+            let properties = PublishProperties {
+                payload_format: (!payload.is_empty()).then_some(true),
+                message_expiry_s: publication.remaining_s(now_ms),
+                correlation_data,
+                user: UserProperties::from_pairs(pairs),
+                subscription_ids: SubscriptionIds::from_slice(&ids),
+                ..PublishProperties::default()
+            };
+            let publish = Publish {
+                dup: event.duplicate,
+                qos: event.qos,
+                retain: false,
+                topic: publication.topic.as_mqtt(),
+                packet_id: event.packet_id.map(|id| id.0),
+                properties,
+                payload,
+            };
+            if publish.encode_head_within(Version::V5, payload.len(), self.max_packet_bytes, &mut output.bytes).is_ok() {
+                return output.bytes.extend_from_slice(payload);
+            }
+        }
+        skip(event, output);
+        self.end(ReasonCode::PacketTooLarge, Reason::MessageTooLarge, output);
     }
 
     /// PUBACK [MQTT-4.3.2-4] or PUBREC [MQTT-4.3.3-8], with the id of the PUBLISH [MQTT-2.2.1-5]. Before 5.0 there is no way to
@@ -227,6 +284,33 @@ impl MqttGate {
     }
 }
 
+/// What a caller is told of a result that it cannot take.
+const LARGER_RESULT: &str = "the result is larger than this client's Maximum Packet Size";
+
+/// What a caller is told of an error that it cannot take whole.
+const LARGER_ERROR: &str = "the payload of this error is larger than this client's Maximum Packet Size";
+
+/// The invocation that a publication of the router's puts to this client.
+fn invocation_of(publication: &Publication) -> Option<InvocationId> {
+    let topic = publication.topic.as_mqtt();
+    if !topic.starts_with("$callee/") {
+        return None;
+    }
+    let response_topic = publication.properties.as_ref().and_then(|properties| properties.response_topic.as_deref());
+    let number = match response_topic.and_then(|topic| topic.strip_prefix("$yield/")) {
+        Some(number) => number,
+        None => topic.rsplit_once("/$id/")?.1,
+    };
+    number.parse().ok().map(InvocationId)
+}
+
+/// An invocation that this client cannot take is answered in its place.
+fn decline(invocation: InvocationId, output: &mut Output) {
+    let outcome = Outcome::Error(ErrorUri::Reason(Reason::MessageTooLarge));
+    let (acknowledge, payload, properties) = (Acknowledge::None, Payload::empty(), None);
+    output.commands.push(Command::Yield(Box::new(Yield { acknowledge, invocation, outcome, payload, properties })));
+}
+
 /// A packet too large for its receiver counts as delivered [MQTT-3.1.2-25], and so does one that has expired on its way.
 fn skip(event: &Event, output: &mut Output) {
     let Some(packet_id) = event.packet_id else { return };
@@ -300,7 +384,7 @@ mod tests {
 
     use super::*;
     use crate::gate::mqtt::tests::{CONNECT_V4, CONNECT_V5, opened};
-    use crate::model::{Publication, Topic};
+    use crate::model::Topic;
 
     /// A message that lives for a second.
     fn event(qos: Qos, duplicate: bool) -> Event {
@@ -309,6 +393,56 @@ mod tests {
         let publication = Arc::new(Publication { expires_at_ms: Some(1_000), ..publication });
         let packet_id = (qos != Qos::AtMostOnce).then(|| PacketId::new(7).unwrap());
         Event { publication, qos, retain: false, duplicate, by_pattern: false, packet_id, subscriptions: SmallVec::new() }
+    }
+
+    #[test]
+    fn an_answer_that_does_not_fit_is_an_error_in_its_place() {
+        let answer = |outcome: Outcome, qos| {
+            let properties = Properties { correlation_data: Some("c".into()), outcome: Some(outcome), ..Properties::default() };
+            let publication =
+                Publication::new(Topic::from_mqtt("$reply/a").unwrap(), Payload::Bytes(vec![b'y'; 500].into()), qos);
+            let publication = Publication { properties: Some(Box::new(properties)), ..publication };
+            Event { publication: Arc::new(publication), ..event(qos, false) }
+        };
+        let long = Outcome::Error(ErrorUri::Custom("e".repeat(300).into()));
+        for (outcome, max_bytes, is_sent, says) in [
+            (Outcome::Result, 200, true, "corsac.error.message_too_large"),
+            (Outcome::Progress, 200, true, "corsac.error.message_too_large"),
+            (Outcome::Error(ErrorUri::Custom("my.error".into())), 200, true, "my.error"),
+            (long, 200, true, "corsac.error.message_too_large"),
+            (Outcome::Result, 100, true, "corsac.error.message_too_large"),
+            (Outcome::Result, 50, true, "corsac-status"),
+            (Outcome::Result, 30, false, "\u{95}"),
+        ] {
+            for qos in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
+                let (mut gate, mut output) = (opened(CONNECT_V5), Output::default());
+                gate.max_packet_bytes = max_bytes;
+                gate.handle_delivery(Delivery::Event(answer(outcome.clone(), qos)), 0, &mut output);
+                let text: String = output.bytes.iter().map(|byte| char::from(*byte)).collect();
+                assert!(text.contains(says) && output.bytes.len() <= max_bytes as usize, "{outcome:?} {max_bytes}: {text:?}");
+                assert_eq!((output.close, text.contains("$reply/a")), (!is_sent, is_sent), "{outcome:?} {max_bytes}: {text:?}");
+                // What was sent waits for its acknowledgement; what never can be does not.
+                let commands = if is_sent { 0 } else { 1 + usize::from(qos != Qos::AtMostOnce) };
+                assert_eq!(output.commands.len(), commands, "{output:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_invocation_that_does_not_fit_is_declined() {
+        for (topic, response_topic) in [("$callee/a/b", Some("$yield/7")), ("$callee/a/b/$id/7", None)] {
+            let properties = Properties { response_topic: response_topic.map(Into::into), ..Properties::default() };
+            let payload = Payload::Bytes(vec![b'y'; 500].into());
+            let publication = Publication::new(Topic::from_mqtt(topic).unwrap(), payload, Qos::AtMostOnce);
+            let publication = Arc::new(Publication { properties: Some(Box::new(properties)), ..publication });
+            let (mut gate, mut output) = (opened(CONNECT_V5), Output::default());
+            gate.max_packet_bytes = 100;
+            gate.handle_delivery(Delivery::Event(Event { publication, ..event(Qos::AtMostOnce, false) }), 0, &mut output);
+            let [Command::Yield(answer)] = &output.commands[..] else { panic!("{output:?}") };
+            assert_eq!(answer.invocation, InvocationId(7));
+            assert_eq!(answer.outcome, Outcome::Error(ErrorUri::Reason(Reason::MessageTooLarge)));
+            assert!(output.bytes.is_empty() && !output.close, "{output:?}");
+        }
     }
 
     #[test]

@@ -23,13 +23,15 @@ pub enum About {
     Name(Box<str>),
     /// It was refused already, for this.
     Refused(Box<str>),
+    /// It was answered from here, and nothing that still comes of it is sent.
+    Answered,
 }
 
 impl Asked {
     /// Why it is refused.
     pub fn sentence(&self, why: Reason) -> String {
         let name = match &self.about {
-            About::Unsaid => return why.to_string(),
+            About::Unsaid | About::Answered => return why.to_string(),
             About::Refused(sentence) => return sentence.to_string(),
             About::Topic(topic) => topic.as_uri(),
             About::Name(name) => name,

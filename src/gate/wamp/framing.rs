@@ -82,17 +82,22 @@ impl WampGate {
         Some(end)
     }
 
-    /// Sends one message.
-    pub(super) fn send(&self, message: &Message<'_>, output: &mut Output) {
-        self.send_with(output, |output| encode(message, self.encoding, &mut output.bytes));
+    /// Sends one message; false, and nothing is sent, if the client cannot take it.
+    pub(super) fn send(&self, message: &Message<'_>, output: &mut Output) -> bool {
+        self.send_with(output, |output| encode(message, self.encoding, &mut output.bytes))
+    }
+
+    /// Sends the first of these that the client can take; false if there is none.
+    pub(super) fn send_first<'m>(&self, messages: impl IntoIterator<Item = Message<'m>>, output: &mut Output) -> bool {
+        messages.into_iter().any(|message| self.send(&message, output))
     }
 
     /// Sends the one message that `write` appends; a RawSocket client that cannot take it is spared it.
     pub(super) fn send_with(&self, output: &mut Output, write: impl FnOnce(&mut Output)) -> bool {
-        output.sent += 1;
         let start = output.bytes.len();
         let Framing::Frames(max_bytes) = self.framing else {
             write(output);
+            output.sent += 1;
             output.ends.push(output.bytes.len());
             return true;
         };
@@ -103,6 +108,7 @@ impl WampGate {
         match (head, output.bytes.get_mut(start..start + HEAD_BYTES)) {
             (Some(head), Some(place)) => {
                 place.copy_from_slice(&head);
+                output.sent += 1;
                 true
             }
             _ => {

@@ -78,7 +78,14 @@ impl WampGate {
             authprovider: Some(principal.authprovider.clone()),
             ..WelcomeDetails::default()
         };
-        self.send(&Message::Welcome { session, details: Box::new(details) }, output);
+        let (broker, dealer) = (Some(Role::default()), Some(Role::default()));
+        let bare =
+            WelcomeDetails { roles: Some(Box::new(Roles { broker, dealer, ..Roles::default() })), ..WelcomeDetails::default() };
+        let welcome = |details| Message::Welcome { session, details: Box::new(details) };
+        // A client with room for little is told little; one that cannot be told that it is welcome is not.
+        if !self.send_first([welcome(details), welcome(bare)], output) {
+            self.end(Reason::MessageTooLarge, "there is no room for WELCOME: take longer messages", output);
+        }
     }
 }
 

@@ -149,13 +149,16 @@ impl WampGate {
     }
 
     fn say_end(&mut self, why: Reason, message: &str, output: &mut Output) {
-        let details = CloseDetails { message: Some(message.into()), ..CloseDetails::default() };
-        let uri = reason::close_uri(why).into();
-        if reason::is_abort(why) || self.state != State::Open {
-            self.send(&Message::Abort { details, reason: uri, payload: crate::model::Payload::empty() }, output);
-        } else {
-            self.send(&Message::Goodbye { details, reason: uri }, output);
-        }
+        let is_abort = reason::is_abort(why) || self.state != State::Open;
+        let end = |message: Option<Box<str>>| {
+            let (details, reason) = (CloseDetails { message, ..CloseDetails::default() }, reason::close_uri(why).into());
+            if is_abort {
+                Message::Abort { details, reason, payload: crate::model::Payload::empty() }
+            } else {
+                Message::Goodbye { details, reason }
+            }
+        };
+        self.send_first([end(Some(message.into())), end(None)], output);
         self.close(output);
     }
 

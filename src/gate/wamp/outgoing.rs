@@ -1,8 +1,8 @@
 //! What a WAMP client is sent: events, results, invocations, and the answers to its requests.
-use super::asked::{self, Asked};
+use super::asked::{self, About, Asked};
 use super::{State, WampGate};
 use crate::gate::Output;
-use crate::model::command::{FailedRequest, Outcome};
+use crate::model::command::{CancelMode, FailedRequest, Outcome};
 use crate::model::delivery::{Answer, Event, Granted, Invocation};
 use crate::model::publication::Properties;
 use crate::model::{Command, Delivery, ErrorUri, InvocationId, Payload, Publication, Reason, RequestId, SubscriptionId};
@@ -80,8 +80,12 @@ impl WampGate {
         let asked = self.requests.close(request.0);
         match (results.first(), asked.as_ref().map(|asked| asked.kind)) {
             (Some(Err(reason)), _) => self.send_refusal(RequestKind::Unsubscribe, request, asked, *reason, output),
-            (_, Some(RequestKind::Unregister)) => self.send(&Message::Unregistered { request, details: None }, output),
-            _ => self.send(&Message::Unsubscribed { request, details: None }, output),
+            (_, Some(RequestKind::Unregister)) => {
+                self.send(&Message::Unregistered { request, details: None }, output);
+            }
+            _ => {
+                self.send(&Message::Unsubscribed { request, details: None }, output);
+            }
         }
     }
 
@@ -103,9 +107,27 @@ impl WampGate {
         let kind = asked.as_ref().map_or(kind, |asked| asked.kind);
         let sentence = asked.map_or_else(|| why.to_string(), |asked| asked.sentence(why));
         let details = ErrorDetails { message: Some(why.to_string().into()), ..ErrorDetails::default() };
-        let error = reason::error_uri(why).into();
-        let payload = asked::arguments(&sentence, why);
-        self.send(&Message::Error { kind, request, details, error, payload }, output);
+        self.send_fitting_error((kind, request), reason::error_uri(why), details, asked::arguments(&sentence, why), output);
+    }
+
+    /// ERROR with as much of it as the client can take: without details, without arguments, at last without its URI.
+    fn send_fitting_error(
+        &self,
+        (kind, request): (RequestKind, RequestId),
+        uri: &str,
+        details: ErrorDetails,
+        payload: Payload,
+        output: &mut Output,
+    ) {
+        let error = |uri: &'static str, details, payload| Message::Error { kind, request, details, error: uri.into(), payload };
+        let whole = Message::Error { kind, request, details, error: uri.into(), payload: payload.clone() };
+        if self.send(&whole, output) {
+            return;
+        }
+        let named = |payload| Message::Error { kind, request, details: ErrorDetails::default(), error: uri.into(), payload };
+        let less = [payload, Payload::of_text(LARGER_ERROR), Payload::empty()].map(named);
+        let nameless = error(reason::error_uri(Reason::MessageTooLarge), ErrorDetails::default(), Payload::empty());
+        self.send_first(less.into_iter().chain([nameless]), output);
     }
 
     fn send_invocation(&self, invocation: &Invocation, output: &mut Output) {
@@ -123,7 +145,7 @@ impl WampGate {
             ..InvocationDetails::default()
         });
         let payload = payload::to_args(payload, properties.as_deref(), self.encoding);
-        let Payload::Args { args, kwargs, .. } = &payload else { return };
+        let Payload::Args { args, kwargs, .. } = &payload else { return decline(*id, output) };
         let encoding = self.encoding;
         let fits = self.send_with(output, |output| {
             encode_invocation(encoding, &mut output.bytes, *id, *registration, details.as_ref(), args, kwargs);
@@ -135,8 +157,12 @@ impl WampGate {
 
     fn send_answer(&mut self, answer: Answer, output: &mut Output) {
         let Answer { request, outcome, payload, properties } = answer;
+        let is_answered = self.requests.get_mut(request.0).is_some_and(|asked| matches!(asked.about, About::Answered));
         if outcome != Outcome::Progress {
             self.requests.close(request.0);
+        }
+        if is_answered {
+            return;
         }
         let payload = payload::to_args(&payload, properties.as_deref(), self.encoding);
         let mqtt = mqtt_details(properties.as_deref());
@@ -147,21 +173,41 @@ impl WampGate {
                 ErrorUri::Custom(_) => None,
             };
             let details = ErrorDetails { message, mqtt, passthru, ..ErrorDetails::default() };
-            let error = reason::uri_of(error).into();
-            return self.send(&Message::Error { kind: RequestKind::Call, request, details, error, payload }, output);
+            return self.send_fitting_error((RequestKind::Call, request), reason::uri_of(error), details, payload, output);
         }
         let progress = (outcome == Outcome::Progress).then_some(true);
         let is_bare = progress.is_none() && mqtt.is_none() && passthru.is_none();
         let details = (!is_bare).then(|| ResultDetails { progress, mqtt, passthru, ..ResultDetails::default() });
-        let Payload::Args { args, kwargs, .. } = &payload else { return };
         let encoding = self.encoding;
-        let fits =
-            self.send_with(output, |output| encode_result(encoding, &mut output.bytes, request, details.as_ref(), args, kwargs));
-        if !fits && outcome == Outcome::Result {
-            self.send_error(RequestKind::Call, request, Reason::MessageTooLarge, output);
+        let fits = match &payload {
+            Payload::Args { args, kwargs, .. } => self.send_with(output, |output| {
+                encode_result(encoding, &mut output.bytes, request, details.as_ref(), args, kwargs);
+            }),
+            Payload::Bytes(_) | Payload::List(_) => false,
+        };
+        if !fits {
+            self.refuse_result(request, outcome == Outcome::Progress, output);
+        }
+    }
+
+    /// A result that the caller cannot take ends its call, be it one of several: what would be missing from them is not passed over.
+    fn refuse_result(&mut self, request: RequestId, is_progress: bool, output: &mut Output) {
+        let (error, details) = (reason::error_uri(Reason::MessageTooLarge), ErrorDetails::default());
+        self.send_fitting_error((RequestKind::Call, request), error, details, Payload::of_text(LARGER_RESULT), output);
+        if is_progress {
+            if let Some(asked) = self.requests.get_mut(request.0) {
+                asked.about = About::Answered;
+            }
+            output.commands.push(Command::Cancel { request, mode: CancelMode::KillNoWait });
         }
     }
 }
+
+/// What a caller is told of a result that it cannot take.
+const LARGER_RESULT: &str = "the result is larger than what this session takes; ask for less, or take longer messages";
+
+/// What a caller is told of the arguments of an error that it cannot take.
+const LARGER_ERROR: &str = "the arguments of this error are larger than what this session takes";
 
 /// An invocation that its callee cannot take is answered in the callee's place.
 fn decline(invocation: InvocationId, output: &mut Output) {

@@ -44,6 +44,14 @@ impl<T> OpenRequests<T> {
         true
     }
 
+    /// The open request with this id.
+    pub fn get_mut(&mut self, id: u64) -> Option<&mut T> {
+        match self.place(id) {
+            Some(place) => self.row.get_mut(place)?.as_mut(),
+            None => self.others.get_mut(&id),
+        }
+    }
+
     /// The request is answered: what was noted of it, if it was open.
     pub fn close(&mut self, id: u64) -> Option<T> {
         let Some(place) = self.place(id) else { return self.others.remove(&id) };
@@ -89,6 +97,7 @@ mod tests {
                     next += u64::from(step < 2);
                 } else {
                     let closed = if step == 2 { next.saturating_sub(choice) } else { id };
+                    prop_assert_eq!(open.get_mut(closed).copied(), map.get(&closed).copied());
                     prop_assert_eq!(open.close(closed), map.remove(&closed));
                 }
             }
