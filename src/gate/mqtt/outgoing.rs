@@ -164,7 +164,7 @@ impl MqttGate {
             Outcome::Error(error) => (reason::uri_of(error), LARGER_ERROR),
             Outcome::Result | Outcome::Progress => (too_large, LARGER_RESULT),
         };
-        let body = payload::to_bytes(&Payload::of_text(sentence));
+        let body = payload::to_bytes(&Payload::of_text(sentence), None);
         let ids: SmallVec<[SubscriptionId; 2]> = event.subscriptions.iter().filter_map(|id| subscription_id(*id)).collect();
         let correlation_data = publication.properties.as_ref().and_then(|properties| properties.correlation_data.as_deref());
         let pairs = |uri| [("corsac-status", "error"), ("corsac-error", uri)];
