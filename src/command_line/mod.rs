@@ -11,6 +11,7 @@ mod failure;
 mod help;
 mod history;
 mod lock;
+mod log;
 mod mistakes;
 mod output;
 mod publish;

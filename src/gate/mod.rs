@@ -6,6 +6,7 @@ pub mod fit;
 pub mod known;
 pub mod mqtt;
 mod output;
+pub mod report;
 pub mod selection;
 pub mod wamp;
 
@@ -131,6 +132,14 @@ impl Gate {
         match self {
             Gate::Mqtt(gate) => gate.handle_bytes(input.into(), now_ms, output),
             Gate::Wamp(gate) => Used { bytes: gate.handle_bytes(input.into().bytes(), now_ms, output), unfinished: 0 },
+        }
+    }
+
+    /// Where the connection comes from.
+    pub fn peer(&self) -> &str {
+        match self {
+            Gate::Mqtt(gate) => gate.peer(),
+            Gate::Wamp(gate) => gate.peer(),
         }
     }
 

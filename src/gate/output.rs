@@ -3,6 +3,7 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::report::Report;
 use crate::model::{Command, Topic};
 
 /// Payloads from this size on are sent from where they are: to copy fewer bytes costs less than to send them apart.
@@ -24,6 +25,8 @@ pub struct Output {
     pub realm: Option<Box<str>>,
     /// Close the socket once everything is written.
     pub close: bool,
+    /// For the log.
+    pub report: Report,
     /// Packets or messages that came in, since somebody last took the count.
     pub received: u64,
     /// Packets or messages that were put into `bytes`, likewise.

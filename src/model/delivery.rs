@@ -32,6 +32,8 @@ pub enum Delivery {
     Received(PacketId, Result<Taken, Reason>),
     /// So many events that the receiver was owed are not kept any more: it is told with the next one.
     Missed(u64),
+    /// Not for the client: it may not publish to this topic, which the log is told.
+    Denied(Topic, Reason),
     /// Not for the client: more of a long answer follows once the outbox has come to this.
     Paused,
     /// QoS 2 publication over (PUBCOMP), or unknown.

@@ -2,6 +2,14 @@
 
 /// Topics that the log names, each once, as no MQTT client can be sent their messages; further ones are only counted.
 pub const MAX_NAMED_TOPICS: usize = 1_000;
+/// Lines of the log of one kind in a second; the rest is summed up in one.
+pub const MAX_LOG_LINES: u32 = 10;
+/// Characters of a client's name that a line of the log holds.
+pub const MAX_LOG_NAME_CHARS: usize = 128;
+/// Lines of the log that wait to be written; what comes meanwhile is counted and lost.
+pub const MAX_LOG_WAITING: usize = 1_024;
+/// Refusals of one read that are named in the log; the rest is counted.
+pub const MAX_NOTES: usize = 16;
 
 /// Bounds of one router process; units at the end of names.
 #[derive(Clone, PartialEq, Eq, Debug)]

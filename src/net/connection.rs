@@ -9,12 +9,14 @@ use bytes::BytesMut;
 use tokio::time::{Instant, Sleep};
 
 use super::clock::{instant_of, now_ms};
+use super::journal::{self, Who};
 use super::outbox::Outbox;
 use super::traffic::{Totals, Traffic};
 use super::transport::Transport;
-use super::{Input, Realm, Realms};
+use super::{Input, Realm, Realms, trace};
+use crate::gate::report::{Ending, Introduction};
 use crate::gate::{Gate, Output, Settings};
-use crate::model::{ConnectionId, Delivery};
+use crate::model::{ConnectionId, Delivery, Reason};
 
 /// Encoded bytes from which on no more deliveries are encoded until the socket has taken some.
 const SEND_HIGH_BYTES: usize = 128 * 1024;
@@ -36,6 +38,10 @@ pub struct Connection<T> {
     realms: Arc<dyn Realms>,
     realm: Option<Arc<dyn Realm>>,
     traffic: Arc<Traffic>,
+    /// Who the client is, as it says.
+    introduction: Option<Box<Introduction>>,
+    /// Its session is open.
+    is_open: bool,
     output: Output,
     /// Deliveries taken from the outbox and not yet encoded, last one first.
     batch: Vec<Delivery>,
@@ -95,6 +101,8 @@ impl<T: Transport> Connection<T> {
             realms,
             realm: None,
             traffic,
+            introduction: None,
+            is_open: false,
             batch: Vec::new(),
             paced: None,
             turn_bytes: 0,
@@ -128,24 +136,38 @@ impl<T: Transport> Connection<T> {
             }
         }
         self.pass_on();
+        let ending = self.output.report.ending.take().unwrap_or(Ending::Lost("the router let it go".into()));
+        journal::gone(self.who(), self.is_open, &ending);
         let farewell = poll_fn(|context| self.poll_farewell(context));
         // A client that does not take its last bytes in time is left without them.
         tokio::time::timeout(FAREWELL, farewell).await.ok();
         self.tell(Input::Left);
     }
 
+    /// Whom lines of the log are about.
+    fn who(&self) -> Who<'_> {
+        Who { peer: self.gate.peer(), introduction: self.introduction.as_deref() }
+    }
+
+    /// Ends it as the socket has ended, or worse.
+    fn end(&mut self, ending: Ending) -> Event {
+        self.output.report.end(ending);
+        Event::Ended
+    }
+
     /// One round: send, encode, receive, in this order, as far as each goes.
     fn poll(&mut self, context: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Poll<Event> {
         if self.outbox.is_broken() {
             self.output.clear();
-            return Poll::Ready(Event::Ended);
+            let why = "it was owed too much and read nothing";
+            return Poll::Ready(self.end(Ending::Cut(Reason::TooSlow, why.into())));
         }
         let mut has_moved = false;
         loop {
             match self.poll_send(context) {
                 Poll::Ready(Ok(true)) => has_moved = true,
                 Poll::Ready(Ok(false)) | Poll::Pending => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Event::Ended),
+                Poll::Ready(Err(error)) => return Poll::Ready(self.end(Ending::Lost(error.to_string().into()))),
             }
             if !self.encode(context) {
                 break;
@@ -206,7 +228,10 @@ impl<T: Transport> Connection<T> {
             self.batch.reverse();
             match self.outbox.take_dropped() {
                 0 => {}
-                dropped => self.gate.handle_dropped(dropped),
+                dropped => {
+                    self.gate.handle_dropped(dropped);
+                    journal::slow(self.who(), dropped);
+                }
             }
         }
         if self.output.bytes.capacity() == 0 {
@@ -214,13 +239,27 @@ impl<T: Transport> Connection<T> {
             self.output.bytes.reserve(self.outbox.waiting_bytes().min(SEND_HIGH_BYTES));
         }
         let now_ms = now_ms();
-        let mut released = 0;
+        let (mut released, is_traced) = (0, trace::is_on());
         while self.output.len() < SEND_HIGH_BYTES {
             let Some(delivery) = self.batch.pop() else { break };
             released += self.outbox.note_taken(&delivery);
             match delivery {
                 Delivery::Paused => self.tell(Input::Drained),
-                delivery => self.gate.handle_delivery(delivery, now_ms, &mut self.output),
+                Delivery::Denied(topic, reason) => journal::denied(self.who(), &topic, reason),
+                delivery => {
+                    if is_traced {
+                        trace::delivery(self.who(), &delivery);
+                    }
+                    if let Some((what, Reason::QuotaExceeded)) = trace::refusal(&delivery) {
+                        journal::bounded(self.who(), what);
+                    }
+                    let is_opened = matches!(delivery, Delivery::Opened { .. });
+                    self.gate.handle_delivery(delivery, now_ms, &mut self.output);
+                    if is_opened && !self.is_open && !self.output.close {
+                        self.is_open = true;
+                        journal::come(self.who());
+                    }
+                }
             }
         }
         self.outbox.release(released);
@@ -268,7 +307,11 @@ impl<T: Transport> Connection<T> {
                 self.pass_on();
                 Poll::Ready(Event::Moved)
             }
-            Poll::Ready(Ok(false) | Err(_)) => Poll::Ready(Event::Ended),
+            Poll::Ready(Ok(false)) => Poll::Ready(match self.transport.fault() {
+                Some(fault) => self.end(Ending::Cut(Reason::Malformed, fault.into())),
+                None => self.end(Ending::Lost("connection closed without a goodbye".into())),
+            }),
+            Poll::Ready(Err(error)) => Poll::Ready(self.end(Ending::Lost(error.to_string().into()))),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -325,6 +368,7 @@ impl<T: Transport> Connection<T> {
     /// Hands the gate's commands to the realm.
     fn pass_on(&mut self) {
         self.note_unfit();
+        self.note_report();
         if let Some(name) = self.output.realm.take() {
             match self.realms.join(&name, self.id, self.outbox.clone()) {
                 Ok(realm) => {
@@ -341,9 +385,24 @@ impl<T: Transport> Connection<T> {
         if commands.is_empty() {
             return;
         }
+        if trace::is_on() {
+            trace::commands(self.who(), &commands);
+        }
         if let Some(realm) = &self.realm {
             self.outbox.note_submitted();
             realm.handle(self.id, Input::Commands(commands));
+        }
+    }
+
+    /// What the gate has for the log but for the end, which waits for the connection's.
+    fn note_report(&mut self) {
+        if let Some(introduction) = self.output.report.introduction.take() {
+            self.introduction = Some(introduction);
+        }
+        if !self.output.report.notes.is_empty() {
+            let notes = std::mem::take(&mut self.output.report.notes);
+            let unsaid = std::mem::take(&mut self.output.report.unsaid);
+            journal::refusals(self.who(), &notes, unsaid);
         }
     }
 
@@ -407,7 +466,7 @@ impl<T: Transport> Connection<T> {
         }
         let is_due = |due_ms: Option<u64>| due_ms.is_some_and(|due_ms| now_ms >= due_ms);
         if is_due(self.stalled_due_ms()) {
-            self.cut_off();
+            self.cut_off("its socket took nothing; limits.stalled_outbox_timeout_ms allows more");
         } else if is_due(self.started_due_ms()) {
             self.started = None;
             self.gate.handle_slow(&mut self.output);
@@ -431,7 +490,7 @@ impl<T: Transport> Connection<T> {
     /// No traffic for long: proxies forget such connections, and the other side may have gone without a word.
     fn handle_silence(&mut self) {
         if self.pings >= self.settings.limits.websocket_unanswered_pings {
-            self.cut_off();
+            self.cut_off("no answer to WebSocket PING; limits.websocket_unanswered_pings allows more");
         } else {
             self.pings += 1;
             self.transport.ping();
@@ -439,7 +498,8 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Ends it without the words that nobody would take.
-    fn cut_off(&mut self) {
+    fn cut_off(&mut self, why: &'static str) {
+        self.output.report.end(Ending::Lost(why.into()));
         self.gate.handle_end(&mut self.output);
         self.output.clear();
         self.output.close = true;

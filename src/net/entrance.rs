@@ -78,33 +78,36 @@ impl Doorway {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// Counts a connection in, unless a bound is reached.
-    pub fn enter(self: &Arc<Self>, peer: IpAddr, limits: &Limits, now_ms: u64) -> Option<Guest> {
+    /// Counts a connection in, or names the bound that is reached.
+    pub fn enter(self: &Arc<Self>, peer: IpAddr, limits: &Limits, now_ms: u64) -> Result<Guest, &'static str> {
         if self.open.load(Ordering::Relaxed) >= limits.max_connections {
-            return None;
+            return Err("limits.max_connections");
         }
         let is_counted = limits.limit_loopback || !peer.is_loopback();
-        if is_counted && !self.admits(peer, limits, now_ms) {
-            return None;
+        if is_counted {
+            self.admit(peer, limits, now_ms)?;
         }
         self.open.fetch_add(1, Ordering::Relaxed);
         let number = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
-        Some(Guest { doorway: self.clone(), peer: is_counted.then_some(peer), id: ConnectionId(number) })
+        Ok(Guest { doorway: self.clone(), peer: is_counted.then_some(peer), id: ConnectionId(number) })
     }
 
-    fn admits(&self, peer: IpAddr, limits: &Limits, now_ms: u64) -> bool {
+    fn admit(&self, peer: IpAddr, limits: &Limits, now_ms: u64) -> Result<(), &'static str> {
         let mut addresses = self.addresses.lock();
         let address = addresses.entry(peer).or_default();
         if now_ms >= address.second_ms + 1_000 {
             address.second_ms = now_ms;
             address.in_second = 0;
         }
-        if address.open >= limits.max_connections_per_address || address.in_second >= limits.max_connection_rate_per_address {
-            return false;
+        if address.open >= limits.max_connections_per_address {
+            return Err("limits.max_connections_per_address");
+        }
+        if address.in_second >= limits.max_connection_rate_per_address {
+            return Err("limits.max_connection_rate_per_address");
         }
         address.open += 1;
         address.in_second += 1;
-        true
+        Ok(())
     }
 }
 

@@ -56,6 +56,8 @@ pub struct Frames {
     /// Frames on their way.
     out: BytesMut,
     has_ended: bool,
+    /// Why, where the client is to blame.
+    fault: Option<Box<str>>,
 }
 
 /// The two ends that tungstenite sees: what was read, and where to write.
@@ -159,6 +161,7 @@ impl Frames {
             partial: BytesMut::new(),
             out: BytesMut::new(),
             has_ended: false,
+            fault: None,
         }
     }
 
@@ -236,11 +239,14 @@ impl Frames {
                     let frame = CloseFrame { code: CloseCode::Unsupported, reason: "wrong kind of frame".into() };
                     self.context.close(&mut ends, Some(frame)).ok();
                     self.has_ended = true;
+                    self.fault = Some("wrong kind of frame".into());
                 }
                 (Ok(_), _) => {}
                 (Err(Error::Io(error)), _) if error.kind() == io::ErrorKind::WouldBlock => break,
                 (Err(error), _) => {
-                    self.context.close(&mut ends, close_frame(&error)).ok();
+                    let frame = close_frame(&error);
+                    self.fault = frame.as_ref().map(|frame| frame.reason.as_str().into());
+                    self.context.close(&mut ends, frame).ok();
                     self.has_ended = true;
                 }
             }
@@ -286,6 +292,11 @@ impl Frames {
     /// True once nothing more is read.
     pub fn has_ended(&self) -> bool {
         self.has_ended
+    }
+
+    /// Why nothing more is read, where the client is to blame.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
     }
 
     /// Messages may be as large as they may ever be.

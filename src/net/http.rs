@@ -19,14 +19,13 @@ use super::clock::now_ms;
 use super::connection::Connection;
 use super::entrance::{self, Entrance, Guest};
 use super::host::{self, Host, Named};
+use super::journal;
 use super::origin::{is_own_url, origin_allowed, origin_refusal};
 use super::websocket::{Carries, WebSocket};
 use crate::gate::{Gate, Origin};
 use crate::model::Encoding;
 use crate::wire::wamp::Subprotocol;
 
-/// Characters of a refusal that the log repeats: names of clients are in it.
-const MAX_LOGGED_CHARS: usize = 512;
 
 /// What a WebSocket speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,7 +35,7 @@ enum Speech {
 }
 
 /// Serves one HTTP connection.
-pub async fn serve(socket: TcpStream, peer: SocketAddr, guest: Guest, entrance: Arc<Entrance>) {
+pub async fn serve(socket: TcpStream, peer: SocketAddr, guest: Guest, entrance: Arc<Entrance>) -> Result<(), hyper::Error> {
     let guest = Arc::new(guest);
     let limits = &entrance.settings.limits;
     let pages = TowerToHyperService::new(entrance.pages.clone());
@@ -57,8 +56,7 @@ pub async fn serve(socket: TcpStream, peer: SocketAddr, guest: Guest, entrance: 
         .max_buf_size(limits.max_http_head_bytes.max(8192))
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
-    // What goes wrong here is the client's: it has been answered, or is gone.
-    connection.await.ok();
+    connection.await
 }
 
 /// Whether WebSocket is among the protocols that the client would go on with (RFC 9110, 7.8).
@@ -185,8 +183,7 @@ async fn go_on(upgrade: OnUpgrade, speech: Speech, origin: Origin, guest: Arc<Gu
 
 /// The answer that says no, and one line in the log, since browsers do not show what the answer says.
 fn refuse(status: StatusCode, text: &str, peer: SocketAddr, entrance: &Entrance) -> Response<Body> {
-    let said: String = text.chars().take(MAX_LOGGED_CHARS).collect();
-    tracing::warn!(%peer, "refused an HTTP request ({}): {}", status.as_u16(), said.escape_debug());
+    journal::request(peer, status.as_u16(), text);
     if status == StatusCode::FORBIDDEN {
         entrance.doorway.refused.note(text, now_ms());
     }

@@ -11,7 +11,9 @@ use tokio::net::{TcpListener, TcpStream};
 use super::clock::now_ms;
 use super::connection::Connection;
 use super::entrance::{Entrance, Guest, origin};
+use super::journal;
 use super::transport::Stream;
+use crate::gate::report::stranger;
 use crate::gate::{Gate, Origin, Settings};
 
 /// Binds a listening socket.
@@ -34,14 +36,13 @@ pub async fn accept(listener: TcpListener, entrance: Arc<Entrance>) {
         match listener.accept().await {
             Ok((socket, peer)) => {
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                let Some(guest) = entrance.doorway.enter(peer.ip(), &entrance.settings.limits, now_ms()) else {
-                    tracing::warn!(%peer, "refused a connection: too many, or too fast");
-                    continue;
-                };
-                tokio::spawn(welcome(socket, peer, guest, entrance.clone()));
+                match entrance.doorway.enter(peer.ip(), &entrance.settings.limits, now_ms()) {
+                    Ok(guest) => drop(tokio::spawn(welcome(socket, peer, guest, entrance.clone()))),
+                    Err(bound) => journal::crowd(peer, bound),
+                }
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection; raise the limit of open files (ulimit -n)");
+                journal::deaf(&error);
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -51,18 +52,39 @@ pub async fn accept(listener: TcpListener, entrance: Arc<Entrance>) {
 /// Finds out what a new connection speaks, and hands it on.
 async fn welcome(socket: TcpStream, peer: SocketAddr, guest: Guest, entrance: Arc<Entrance>) {
     prepare(&socket);
-    let mut first = [0_u8; 1];
+    // Enough of the first bytes to tell what a stranger speaks.
+    let mut first = [0_u8; 16];
     let timeout = Duration::from_millis(entrance.settings.limits.open_timeout_ms);
-    let Ok(Ok(1)) = tokio::time::timeout(timeout, socket.peek(&mut first)).await else { return };
+    let first = match tokio::time::timeout(timeout, socket.peek(&mut first)).await {
+        Ok(Ok(count)) if count > 0 => first.get(..count).unwrap_or_default(),
+        Ok(_) => return tracing::debug!(target: "corsac::net", address = %peer, "a connection ended without a byte"),
+        Err(_) => return journal::stranger(peer, "nothing came in limits.open_timeout_ms"),
+    };
     let speaks = entrance.speaks;
-    match first[0] {
-        0x7F if speaks.rawsocket => serve_stream(socket, peer, guest, &entrance, "rawsocket", Gate::rawsocket).await,
+    match first.first() {
+        Some(0x7F) if speaks.rawsocket => serve_stream(socket, peer, guest, &entrance, "rawsocket", Gate::rawsocket).await,
         // On a port that speaks MQTT alone the gate answers whatever comes.
-        0x10 if speaks.mqtt => serve_stream(socket, peer, guest, &entrance, "tcp", Gate::mqtt).await,
+        Some(0x10) if speaks.mqtt => serve_stream(socket, peer, guest, &entrance, "tcp", Gate::mqtt).await,
         // Boxed: a connection that speaks something else need not be as large as one that speaks HTTP.
-        _ if speaks.http => Box::pin(super::http::serve(socket, peer, guest, entrance)).await,
+        _ if speaks.http => {
+            let served = Box::pin(super::http::serve(socket, peer, guest, entrance)).await;
+            tell_of_stranger(peer, first, served);
+        }
         _ if speaks.mqtt => serve_stream(socket, peer, guest, &entrance, "tcp", Gate::mqtt).await,
-        _ => {}
+        _ => journal::stranger(peer, format_args!("it begins {}", stranger(first).unwrap_or("no protocol of this port"))),
+    }
+}
+
+/// What a connection spoke that is no HTTP. Whatever else went wrong is the client's: it has been answered, or is gone.
+fn tell_of_stranger(peer: SocketAddr, first: &[u8], served: Result<(), hyper::Error>) {
+    match (served, stranger(first)) {
+        (Ok(()), _) => {}
+        (Err(_), Some(other)) if !other.starts_with("an HTTP") => journal::stranger(peer, format_args!("it begins {other}")),
+        (Err(error), _) if error.is_parse() || error.is_parse_too_large() => {
+            journal::stranger(peer, format_args!("no HTTP, WAMP or MQTT: {error}; limits.max_http_head_bytes bounds a request"));
+        }
+        (Err(error), _) if error.is_timeout() => journal::stranger(peer, "a request did not end in limits.open_timeout_ms"),
+        (Err(error), _) => tracing::debug!(target: "corsac::net", address = %peer, "an HTTP connection ended: {error}"),
     }
 }
 

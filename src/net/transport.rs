@@ -45,6 +45,11 @@ pub trait Transport: Send + Unpin {
     /// What it is given to send: payloads apart from the rest, if it can send several pieces as one.
     fn output(&self) -> Output;
 
+    /// What is wrong with what came, where the transport ended it for that.
+    fn fault(&self) -> Option<String> {
+        None
+    }
+
     /// Ends the sending side.
     fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 

@@ -93,6 +93,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
         self.frames.ping();
     }
 
+    fn fault(&self) -> Option<String> {
+        self.frames.fault().map(|fault| format!("WebSocket: {fault}"))
+    }
+
     fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.frames.close();
         let out = self.frames.out();

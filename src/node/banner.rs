@@ -2,8 +2,10 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::config::{Config, Listener, ListenerKind};
+use super::history::History;
 
 /// The lines to print once every listener is open: what listens where, and one line to try for each protocol. Put the
 /// addresses that were really bound into `config.listeners` first, so that no port reads 0.
@@ -26,6 +28,19 @@ pub fn start_banner(config: &Config, version: &str) -> String {
         }
     }
     text
+}
+
+/// The line of the log that says that everybody is welcome: where, and what the history holds.
+pub fn start_line(config: &Config, version: &str, history: Option<&History>, took: Duration) -> String {
+    let listeners: Vec<String> =
+        config.listeners.iter().map(|listener| format!("{} ({})", listener.address, listener.kind.name())).collect();
+    format!(
+        "Corsac {version} listening on {}; {}; started in {} ms, process {}",
+        listeners.join(" and "),
+        history.map_or_else(|| "no history: everything is in memory and ends with it".to_owned(), |history| history.describe()),
+        took.as_millis(),
+        std::process::id()
+    )
 }
 
 fn faces(listener: &Listener) -> Vec<(String, String)> {

@@ -1,5 +1,5 @@
 //! The history of this process: the log with its writer, what is kept of the realms' states, and how a start reads both.
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -43,6 +43,7 @@ pub struct History {
     reader: Reader<OsDisk>,
     snapshots: Snapshots<OsDisk>,
     reading: Mutex<Option<ReadSnapshot>>,
+    path: PathBuf,
     projections: Arc<Projections>,
     batches: Sender<Batch>,
     rules: Vec<HistoryRule>,
@@ -89,13 +90,32 @@ impl History {
         tokio::spawn(tell(news));
         let reading = Mutex::new(None);
         let rules = config.history.clone();
-        let history = History { jobs, reader, snapshots, reading, projections, batches, rules, _keeper: keeper };
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let history = History { jobs, path, reader, snapshots, reading, projections, batches, rules, _keeper: keeper };
         Ok(Opened { history: Arc::new(history), failure })
     }
 
     /// The realms that have a history.
     pub fn realms(&self) -> Vec<Arc<str>> {
         self.reader.realms()
+    }
+
+    /// Where it is and how much it holds, as a part of a sentence.
+    pub fn describe(&self) -> String {
+        let realms = self.realms();
+        let events = |realm: &Arc<str>| {
+            let state = self.reader.realm_state(realm);
+            let count = |last: EventId, oldest: EventId| last.value() - oldest.value() + 1;
+            state.last.zip(state.oldest).map_or(0, |(last, oldest)| count(last, oldest))
+        };
+        let extent = self.reader.extent();
+        format!(
+            "history in {} ({}, {}, {})",
+            self.path.display(),
+            size(extent.bytes + extent.snapshot_bytes),
+            counted(realms.iter().map(events).sum(), "event"),
+            counted(realms.len() as u64, "realm")
+        )
     }
 
     /// Puts a realm together: from what is kept of its state, else from the snapshot, and from the records since.
@@ -165,6 +185,17 @@ impl History {
         // Where the writer has ended the process ends too.
         self.jobs.send(Job::Write(realm, write, token)).ok();
     }
+}
+
+/// Bytes in the largest unit that leaves a number from 1 on, to a tenth.
+fn size(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let fitting = units.into_iter().find(|(shift, _)| bytes >> shift > 0);
+    fitting.map_or_else(|| counted(bytes, "byte"), |(shift, unit)| format!("{:.1} {unit}", bytes as f64 / f64::from(1 << shift)))
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> {

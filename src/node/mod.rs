@@ -21,13 +21,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::gate::{RequestIds, Settings};
 use crate::net::clock::now_ms;
 use crate::net::entrance::{Doorway, Entrance, Speaks};
 use crate::net::host::Hosts;
+use crate::net::journal;
 use crate::net::listener;
 use crate::net::refused::Refusal;
 use admin::{RealmStatus, RefusedStatus, Status, StatusSnapshot};
@@ -45,14 +46,16 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// Serves until the process is told to stop; an error is one sentence that says what to do.
 pub async fn run(config: Config) -> Result<(), String> {
     // Before anybody can know that there is something to stop.
+    let started = Instant::now();
     let stop_signal = stop_signal()?;
+    tokio::spawn(pass_over_hang_ups()?);
     let mut config = config;
     let sockets = bind_all(&mut config)?;
     let (history, failure) = match config.memory {
         true => (None, None),
         false => History::open(&config).map(|Opened { history, failure }| (Some(history), Some(failure)))?,
     };
-    let realms = Realms::start(&config.realms, config.auto_create_realms, config.limits.clone(), history)?;
+    let realms = Realms::start(&config.realms, config.auto_create_realms, config.limits.clone(), history.clone())?;
     settle(&realms).await;
     let doorway = Arc::new(Doorway::default());
     let status = status(&config, &realms, &doorway);
@@ -70,18 +73,21 @@ pub async fn run(config: Config) -> Result<(), String> {
         tokio::spawn(listener::accept(socket, Arc::new(entrance)));
     }
     tokio::spawn(sys::publish_figures(realms.clone(), doorway.clone()));
+    tokio::spawn(journal::sum_up());
+    tracing::info!(target: "corsac::node", "{}", banner::start_line(&config, env!("CARGO_PKG_VERSION"), history.as_deref(), started.elapsed()));
     // A closed standard output is no reason not to serve.
     write!(std::io::stdout(), "{}", banner::start_banner(&config, env!("CARGO_PKG_VERSION"))).ok();
     std::io::stdout().flush().ok();
     tokio::select! {
-        () = stop_signal => {}
+        signal = stop_signal => tracing::info!(target: "corsac::node", "stopping: {signal}"),
         why = failed(failure) => {
+            tracing::error!(target: "corsac::node", "stopping: the history cannot be written: {why}");
             stop(&realms).await;
             return Err(format!("the history in {} cannot be written: {why}; see to the disk and start again", config.data_dir.display()));
         }
     }
-    tracing::info!("stopping");
     stop(&realms).await;
+    tracing::info!(target: "corsac::node", "stopped after {} s", started.elapsed().as_secs());
     Ok(())
 }
 
@@ -161,14 +167,28 @@ fn refused(doorway: &Doorway) -> Vec<RefusedStatus> {
         .collect()
 }
 
-/// Listens for SIGTERM and SIGINT from now on.
-fn stop_signal() -> Result<impl Future<Output = ()>, String> {
-    let listen = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
+fn listen(kind: SignalKind) -> Result<Signal, String> {
+    signal(kind).map_err(|error| format!("cannot listen for signals: {error}; start it where signals can be handled"))
+}
+
+/// Listens for SIGTERM and SIGINT from now on; its name.
+fn stop_signal() -> Result<impl Future<Output = &'static str>, String> {
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    })
+}
+
+/// Takes SIGHUP from now on: it tells many a server to read its configuration again, and comes when a terminal goes away.
+fn pass_over_hang_ups() -> Result<impl Future<Output = ()>, String> {
+    let mut hang_up = listen(SignalKind::hangup())?;
+    Ok(async move {
+        while hang_up.recv().await.is_some() {
+            let advice = "a changed configuration takes a restart";
+            tracing::info!(target: "corsac::node", "SIGHUP: nothing is read again while the router runs; {advice}");
         }
     })
 }

@@ -42,6 +42,13 @@ impl Router {
         Self::start_with(config, &["--data", data, "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"], None, Some(said))
     }
 
+    /// In memory, with this log level; what it has to say goes to this file.
+    pub fn start_logging(config: &str, level: &str, said: &Path) -> Self {
+        let said = std::fs::File::create(said).unwrap();
+        let flags = ["--memory", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"];
+        Self::start_at(config, &flags, None, (level, Some(said)))
+    }
+
     /// The same on these ports.
     pub fn start_on_disk(data: &Path, http: &str, mqtt: &str) -> Self {
         let data = data.to_str().unwrap();
@@ -55,14 +62,21 @@ impl Router {
     }
 
     fn start_with(config: &str, flags: &[&str], failpoint: Option<&str>, said: Option<std::fs::File>) -> Self {
+        let level = if said.is_some() { "warn" } else { "error" };
+        Self::start_at(config, flags, failpoint, (level, said))
+    }
+
+    fn start_at(config: &str, flags: &[&str], failpoint: Option<&str>, log: (&str, Option<std::fs::File>)) -> Self {
+        let (level, said) = log;
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let name = format!("corsac-test-{}-{}.toml", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
-        std::fs::write(&path, format!("auto_create_realms = true\n{config}")).unwrap();
+        let realms = if config.contains("auto_create_realms") { "" } else { "auto_create_realms = true\n" };
+        std::fs::write(&path, format!("{realms}{config}")).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_corsac"))
             .arg("run")
             .args(flags)
-            .args(["--log", if said.is_some() { "warn" } else { "error" }, "--config"])
+            .args(["--log", level, "--config"])
             .arg(&path)
             .env_clear()
             .envs(failpoint.map(|failpoint| ("FAILPOINT", failpoint)))

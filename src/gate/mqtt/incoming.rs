@@ -8,6 +8,7 @@ use super::{MqttGate, State};
 use crate::gate::arguments;
 use crate::gate::condition;
 use crate::gate::dedup;
+use crate::gate::report::Ending;
 use crate::gate::selection::{self, Asked};
 use crate::gate::{Arrived, Output};
 use crate::model::command::{
@@ -52,6 +53,7 @@ impl MqttGate {
             return self.refuse_publish(acknowledge, Reason::PayloadFormatInvalid, output);
         }
         if topic.level_count() > self.settings.limits.max_topic_levels {
+            output.report.refuse("publish", topic.as_mqtt(), Reason::InvalidTopic);
             return self.refuse_publish(acknowledge, Reason::InvalidTopic, output);
         }
         let payload = Payload::Bytes(arrived.keep(publish.payload));
@@ -89,7 +91,10 @@ impl MqttGate {
         };
         match command {
             Ok(command) => output.commands.push(command),
-            Err(reason) => return self.refuse_publish(acknowledge, reason, output),
+            Err(reason) => {
+                output.report.refuse("publish", topic.as_mqtt(), reason);
+                return self.refuse_publish(acknowledge, reason, output);
+            }
         }
         Ok(())
     }
@@ -116,7 +121,14 @@ impl MqttGate {
         let identifier = subscribe.properties.subscription_id.map(|id| id.value());
         let asked = selection::of_properties(subscribe.properties.user.iter());
         // [MQTT-3.8.4-5]
-        let entries = subscribe.requests.iter().map(|request| self.subscribe_entry(request, identifier, &asked)).collect();
+        let entry = |request: wire::SubscriptionRequest<'_>| {
+            let entry = self.subscribe_entry(request, identifier, &asked);
+            if let SubscribeEntry::Refused(reason) = entry {
+                output.report.refuse("subscribe", request.filter, reason);
+            }
+            entry
+        };
+        let entries = subscribe.requests.iter().map(entry).collect();
         let request = RequestId(u64::from(subscribe.packet_id.get()));
         output.commands.push(Command::Subscribe { request, entries });
     }
@@ -195,6 +207,7 @@ impl MqttGate {
         let with_will = disconnect.reason != ReasonCode::NORMAL_DISCONNECTION;
         output.commands.push(Command::Close(Close { expiry_s, with_will }));
         self.state = State::Closed; // [MQTT-3.14.4-1]
+        output.report.end(if with_will { Ending::Lost("said goodbye, with its will".into()) } else { Ending::Goodbye });
         output.close = true;
         Ok(())
     }

@@ -7,6 +7,7 @@ mod outgoing;
 
 use std::sync::Arc;
 
+use crate::gate::report::{Ending, stranger};
 use crate::gate::{Arrived, Origin, Output, Settings, Used};
 use crate::model::command::{AcknowledgeStep, Acknowledgement};
 use crate::model::{Command, PacketId, Reason};
@@ -97,6 +98,11 @@ impl MqttGate {
         Used { bytes, unfinished }
     }
 
+    /// Where the connection comes from.
+    pub fn peer(&self) -> &str {
+        &self.origin.peer
+    }
+
     /// True while input is welcome; false between CONNECT and CONNACK.
     pub fn wants_input(&self) -> bool {
         self.state != State::Opening
@@ -153,6 +159,7 @@ impl MqttGate {
 
     /// Answers a fault of the client: by CONNACK where it may be, by DISCONNECT in 5.0, by silence before.
     fn refuse(&mut self, error: Error, input: &[u8], output: &mut Output) {
+        output.report.end(Ending::Cut(names::reason_of(error), describe(error, input, self.state == State::Newcomer).into()));
         match self.state {
             State::Newcomer => {
                 // Only a whole CONNECT within its bound says which version its refusal is to be written in.
@@ -169,12 +176,13 @@ impl MqttGate {
 
     /// Ends an open connection from this side [MQTT-4.13.1-1].
     fn end(&mut self, code: ReasonCode, reason: Reason, output: &mut Output) {
-        self.disconnect(code, output);
+        self.disconnect(code, reason, output);
         output.commands.push(Command::Lost(reason));
     }
 
     /// DISCONNECT, if the client can read one, then nothing more [MQTT-3.14.4-2], [MQTT-4.13.2-1].
-    fn disconnect(&mut self, code: ReasonCode, output: &mut Output) {
+    fn disconnect(&mut self, code: ReasonCode, reason: Reason, output: &mut Output) {
+        output.report.end(Ending::cut(reason));
         // [MQTT-3.14.0-1]: not before CONNACK.
         if self.version == Version::V5 && self.state == State::Open {
             let is_moving = code == ReasonCode::ServerShuttingDown;
@@ -220,6 +228,7 @@ impl MqttGate {
 
     /// Ends a connection that never opened.
     fn give_up(&mut self, output: &mut Output) {
+        output.report.end(Ending::cut(Reason::TooSlow));
         self.handle_end(output);
         output.close = true;
     }
@@ -243,6 +252,25 @@ impl MqttGate {
             State::Open => (self.keep_alive_ms > 0).then(|| self.heard_ms + self.keep_alive_ms),
             State::Closed => None,
         }
+    }
+}
+
+/// What is wrong with the packet at the head of `input`: its name, its size where that is the fault, or what its sender speaks
+/// instead of MQTT.
+fn describe(error: Error, input: &[u8], is_newcomer: bool) -> String {
+    let first = input.first().copied().unwrap_or_default();
+    if is_newcomer
+        && first != 0x10
+        && let Some(other) = stranger(input)
+    {
+        return format!("these bytes begin {other}");
+    }
+    let packet = PacketType::from_first_byte(first).map_or("packet type 0".to_owned(), |packet| format!("{packet:?}"));
+    let packet = packet.to_uppercase();
+    match (error, mqtt::declared_bytes(input)) {
+        (Error::TooLarge, Some(bytes)) => format!("{packet} of {bytes} bytes"),
+        (Error::UnsupportedVersion(level), _) => format!("{packet}: {error}: {level}"),
+        _ => format!("{packet}: {error}"),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{MqttGate, State, names};
 use crate::gate::Output;
 use crate::gate::mqtt::aliases::OutboundAliases;
+use crate::gate::report::{Ending, Introduction};
 use crate::model::command::{Features, Open, Protocol, Transport, Will};
 use crate::model::publication::Properties;
 use crate::model::{Command, Payload, Principal, Publication, Reason, SessionId, Topic};
@@ -26,7 +27,9 @@ impl MqttGate {
         self.max_packet_bytes = connect.properties.maximum_packet_size.map_or(u32::MAX, NonZeroU32::get);
         match self.open(connect) {
             Ok(open) => {
-                output.realm = Some(self.realm(connect));
+                let realm = self.realm(connect);
+                output.report.introduction = Some(Box::new(introduction(connect, &open, realm.clone())));
+                output.realm = Some(realm);
                 output.commands.push(Command::Open(Box::new(open)));
                 self.state = State::Opening;
             }
@@ -144,6 +147,7 @@ impl MqttGate {
 
     /// CONNACK with a refusal, then the end [MQTT-3.2.2-7], as for a refused client id [MQTT-3.1.3-8]; 3.1.1: [MQTT-3.1.3-9].
     pub(super) fn refuse_open(&mut self, reason: Reason, output: &mut Output) {
+        output.report.end(Ending::cut(reason));
         self.send_refusal(names::code_of(reason, PacketType::ConnAck), &reason.to_string(), output);
         self.state = State::Closed; // [MQTT-3.1.4-6], [MQTT-4.13.2-1]
         output.close = true;
@@ -173,6 +177,18 @@ impl MqttGate {
 /// The announcement of our largest packet; nothing is announced where MQTT itself allows no larger one.
 fn packet_size(max_bytes: usize) -> Option<NonZeroU32> {
     u32::try_from(max_bytes).ok().filter(|_| max_bytes < wire::MAX_PACKET_BYTES).and_then(NonZeroU32::new)
+}
+
+/// Who the client is, for the log.
+fn introduction(connect: &Connect<'_>, open: &Open, realm: Box<str>) -> Introduction {
+    Introduction {
+        client_id: open.client_id.clone(),
+        user: connect.username.map(Into::into),
+        realm,
+        protocol: open.protocol,
+        session: open.session,
+        has_unchecked_password: connect.password.is_some(),
+    }
 }
 
 fn protocol(version: Version) -> Protocol {

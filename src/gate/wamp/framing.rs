@@ -1,6 +1,7 @@
 //! Where WAMP messages begin and end: given by WebSocket, or by RawSocket's handshake and frame heads.
 use super::{State, WampGate};
 use crate::gate::Output;
+use crate::gate::report::Ending;
 use crate::model::Reason;
 use crate::wire::wamp::Message;
 use crate::wire::wamp::encode;
@@ -54,6 +55,7 @@ impl WampGate {
                 if let HandshakeError::Refused(refusal) = error {
                     output.bytes.extend_from_slice(&refusal.encode());
                 }
+                output.report.end(Ending::Cut(Reason::ProtocolViolation, format!("RawSocket: {error}").into()));
                 self.close(output);
                 None
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{State, WampGate};
 use crate::gate::Output;
+use crate::gate::report::Introduction;
 use crate::model::command::{Features, Open, Protocol, Transport};
 use crate::model::sentence::{Wish, of_wish};
 use crate::model::{Command, Principal, Reason, SessionId, Topic};
@@ -20,6 +21,14 @@ impl WampGate {
         // What the client says of itself is not believed: an anonymous session is nobody's in particular.
         let principal = Arc::new(Principal::anonymous(&format!("anonymous-{second:016x}")));
         self.joined = Some((realm.clone(), principal.clone()));
+        output.report.introduction = Some(Box::new(Introduction {
+            client_id: None,
+            user: details.authid.clone(),
+            realm: realm.clone(),
+            protocol: Protocol::Wamp,
+            session: SessionId((first >> 11) + 1),
+            has_unchecked_password: false,
+        }));
         output.realm = Some(realm);
         output.commands.push(Command::Open(Box::new(Open {
             session: SessionId((first >> 11) + 1),

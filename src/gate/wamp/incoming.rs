@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::asked::{About, Asked};
 use super::{State, WampGate};
+use crate::gate::report::Ending;
 use crate::gate::{Output, RequestIds};
 use crate::gate::{arguments, condition, dedup, fit, selection};
 use crate::model::command::{
@@ -59,6 +60,7 @@ impl WampGate {
             Message::Goodbye { .. } => self.handle_goodbye(output),
             Message::Abort { .. } => {
                 output.commands.push(Command::Lost(Reason::ConnectionLost));
+                output.report.end(Ending::Lost("said ABORT".into()));
                 self.close(output);
             }
             // A proposal that is not announced; its senders expect no answer.
@@ -126,7 +128,10 @@ impl WampGate {
         }
         let (topic, routing) = match name.and_then(|topic| Ok((topic, routing(options)?))) {
             Ok(both) => both,
-            Err(reason) => return output.commands.push(Command::Refuse { acknowledge, reason }),
+            Err(reason) => {
+                output.report.refuse("publish", topic, reason);
+                return output.commands.push(Command::Refuse { acknowledge, reason });
+            }
         };
         let qos = options.qos.unwrap_or(if is_acknowledged { Qos::AtLeastOnce } else { Qos::AtMostOnce });
         let mut publication = Publication::new(topic, payload, qos);
@@ -162,7 +167,10 @@ impl WampGate {
         let entry = match (filter, selection) {
             (Ok(filter), Ok(None)) => SubscribeEntry::Topic { filter, share: None, options },
             (Ok(filter), Ok(Some(selection))) => SubscribeEntry::Selected { filter, options, selection: Box::new(selection) },
-            (Err(reason), _) | (_, Err(reason)) => SubscribeEntry::Refused(reason),
+            (Err(reason), _) | (_, Err(reason)) => {
+                output.report.refuse("subscribe", topic, reason);
+                SubscribeEntry::Refused(reason)
+            }
         };
         if self.open(RequestKind::Subscribe, request, About::Name(topic.into()), output) {
             output.commands.push(Command::Subscribe { request, entries: vec![entry] });
@@ -183,6 +191,9 @@ impl WampGate {
             Ok(_) => SubscribeEntry::Refused(Reason::InvalidFilter),
             Err(reason) => SubscribeEntry::Refused(reason),
         };
+        if let SubscribeEntry::Refused(reason) = entry {
+            output.report.refuse("register", procedure, reason);
+        }
         if self.open(RequestKind::Register, request, About::Name(procedure.into()), output) {
             output.commands.push(Command::Subscribe { request, entries: vec![entry] });
         }
@@ -229,6 +240,7 @@ impl WampGate {
         output.commands.push(Command::Close(Close { expiry_s: None, with_will: false }));
         let goodbye = Message::Goodbye { details: options::CloseDetails::default(), reason: reason::GOODBYE_AND_OUT.into() };
         self.send(&goodbye, output);
+        output.report.end(Ending::Goodbye);
         self.close(output);
     }
 }

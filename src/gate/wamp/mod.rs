@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::gate::known::KnownNames;
+use crate::gate::report::Ending;
 use crate::gate::{Origin, Output, Settings};
 use crate::model::{Command, Encoding, Principal, Reason, Topic};
 
@@ -79,6 +80,11 @@ impl WampGate {
         }
     }
 
+    /// Where the connection comes from.
+    pub fn peer(&self) -> &str {
+        &self.origin.peer
+    }
+
     /// True while input is welcome; false between HELLO and WELCOME.
     pub fn wants_input(&self) -> bool {
         self.state != State::Opening
@@ -87,7 +93,8 @@ impl WampGate {
     /// One whole message.
     fn handle_message(&mut self, input: &[u8], now_ms: u64, output: &mut Output) {
         if input.len() > self.max_message_bytes() {
-            return self.end(Reason::MessageTooLarge, "message too large", output);
+            let text = format!("a message of {} bytes, at most {}", input.len(), self.max_message_bytes());
+            return self.end(Reason::MessageTooLarge, &text, output);
         }
         output.received += 1;
         // One copy, so that a payload that stays (retained, queued) pins its own message only.
@@ -107,7 +114,10 @@ impl WampGate {
     fn dispatch(&mut self, message: &mut Message<'_>, now_ms: u64, output: &mut Output) {
         match (self.state, message) {
             (State::Newcomer, Message::Hello { realm, details }) => self.handle_hello(realm, details, output),
-            (State::Newcomer, Message::Abort { .. }) => self.close(output),
+            (State::Newcomer, Message::Abort { .. }) => {
+                output.report.end(Ending::Lost("aborted before HELLO".into()));
+                self.close(output);
+            }
             (State::Newcomer, _) => self.end(Reason::ProtocolViolation, "HELLO must come first", output),
             (State::Open, message) => self.handle_request(message, now_ms, output),
             (State::Opening | State::Closed, _) => {}
@@ -149,6 +159,7 @@ impl WampGate {
     }
 
     fn say_end(&mut self, why: Reason, message: &str, output: &mut Output) {
+        output.report.end(Ending::Cut(why, message.to_owned().into()));
         let is_abort = reason::is_abort(why) || self.state != State::Open;
         let end = |message: Option<Box<str>>| {
             let (details, reason) = (CloseDetails { message, ..CloseDetails::default() }, reason::close_uri(why).into());
@@ -179,13 +190,14 @@ impl WampGate {
     pub fn handle_slow(&mut self, output: &mut Output) {
         match self.state {
             State::Open => self.end(Reason::TooSlow, "message not finished in time", output),
-            State::Newcomer | State::Opening => self.give_up(output),
+            State::Newcomer | State::Opening => self.leave_unopened(output),
             State::Closed => {}
         }
     }
 
     /// Ends a connection that never opened.
-    fn give_up(&mut self, output: &mut Output) {
+    fn leave_unopened(&mut self, output: &mut Output) {
+        output.report.end(Ending::cut(Reason::TooSlow));
         self.handle_end(output);
         output.close = true;
     }
@@ -193,7 +205,7 @@ impl WampGate {
     /// Connections that never open.
     pub fn handle_timeout(&mut self, now_ms: u64, output: &mut Output) {
         if self.poll_timeout().is_some_and(|due_ms| now_ms >= due_ms) {
-            self.give_up(output);
+            self.leave_unopened(output);
         }
     }
 

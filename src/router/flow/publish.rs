@@ -6,7 +6,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 
 use crate::model::command::{Acknowledge, PublishOptions};
-use crate::model::{ConnectionId, Payload, Publication, Reason};
+use crate::model::{ConnectionId, Delivery, Payload, Publication, Reason};
 use crate::router::base::key::SessionKey;
 use crate::router::flow::{answer, append, locks, queues, route};
 use crate::router::realm::Realm;
@@ -38,7 +38,9 @@ pub fn handle_publish(
         return queues::put_published(realm, key, connection, publication, acknowledge, options);
     }
     let outcome = if let Some(root) = publication.topic.root() {
-        Err(Reason::ReservedName(root))
+        let reason = Reason::ReservedName(root);
+        realm.cx.tell(connection, Delivery::Denied(publication.topic.clone(), reason));
+        Err(reason)
     } else if let Some(options) = options.take_if(|options| options.condition.is_some()) {
         match locks::ask(realm, key, connection, publication, acknowledge, options) {
             Ok(()) => return,

@@ -41,6 +41,14 @@ pub fn frame(input: &[u8], max_packet_size: u32, version: Version, from: Peer) -
     Ok(Frame::Complete { length: total })
 }
 
+/// How many bytes the packet at the head of `input` says that it has, header included, whatever else it is; `None` where that does
+/// not stand there.
+pub fn declared_bytes(input: &[u8]) -> Option<usize> {
+    let (_, rest) = input.split_first()?;
+    let length = remaining_length(rest, false).ok()??;
+    Some(length.bytes + 1 + length.value)
+}
+
 /// A remaining length and how many bytes it took.
 #[derive(Clone, Copy)]
 struct RemainingLength {

@@ -25,7 +25,7 @@ use bytes::{BufMut, BytesMut};
 
 pub use crate::model::Qos;
 pub use error::Error;
-pub use frame::{Frame, frame};
+pub use frame::{Frame, declared_bytes, frame};
 pub use packets::{
     Ack, AckProperties, Auth, AuthProperties, ConnAck, ConnAckProperties, Connect, ConnectProperties, Disconnect,
     DisconnectProperties, Filters, Publish, PublishHead, PublishProperties, Requests, RetainHandling, SubAck, Subscribe,
