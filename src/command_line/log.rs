@@ -69,17 +69,25 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// Writes what comes. An error is nobody's to mend: a log without a reader is no reason to stop.
+/// Writes what comes. An error is nobody's to mend: a log without a reader is no reason to stop. The loss of lines is told behind
+/// those that waited before them.
 fn write_all(mut out: impl Write, jobs: &Receiver<Job>, lost: &AtomicU64) {
-    for job in jobs {
-        match job {
-            Job::Line(line) => drop(out.write_all(&line)),
-            Job::Flush(done) => drop(done.send(())),
+    let mut written = 0;
+    loop {
+        let next = jobs.try_recv();
+        if next.is_err() || written >= MAX_LOG_WAITING {
+            written = 0;
+            match lost.swap(0, Ordering::Relaxed) {
+                0 => {}
+                lost => drop(writeln!(out, "WARN {lost} lines of this log were lost: its reader was too slow")),
+            }
         }
-        match lost.swap(0, Ordering::Relaxed) {
-            0 => {}
-            lost => drop(writeln!(out, "WARN {lost} lines of this log were lost: its reader was too slow")),
+        match next.or_else(|_| jobs.recv()) {
+            Ok(Job::Line(line)) => drop(out.write_all(&line)),
+            Ok(Job::Flush(done)) => drop(done.send(())),
+            Err(_) => return,
         }
+        written += 1;
     }
 }
 
