@@ -362,6 +362,7 @@ impl Frames {
     /// Says CLOSE with this code, if nobody has; nothing more is read.
     fn end(&mut self, code: CloseCode, reason: &'static str) {
         if !std::mem::replace(&mut self.has_ended, true) {
+            self.fault = (code != CloseCode::Normal).then(|| reason.into());
             let mut ends = Ends { input: &[], out: &mut self.out };
             let frame = CloseFrame { code, reason: reason.into() };
             self.context.close(&mut ends, Some(frame)).ok();

@@ -301,6 +301,8 @@ pub fn come(who: Who<'_>) {
 /// A connection has ended; `is_open`: it had a session.
 pub fn gone(who: Who<'_>, is_open: bool, ending: &Ending) {
     match (ending, is_open) {
+        // Nothing is said twice.
+        (Ending::Cut(reason, detail), _) if *detail == *reason.to_string() => gone(who, is_open, &Ending::cut(*reason)),
         (Ending::Lost(how), false) => say!(debug, who, "a connection ended before it had a session{}", Detail(how)),
         (Ending::Goodbye | Ending::Cut(Reason::ShuttingDown, _), false) => {}
         (Ending::Goodbye, true) => tell_of_end(who, "said goodbye", ""),

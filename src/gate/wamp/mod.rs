@@ -190,13 +190,13 @@ impl WampGate {
     pub fn handle_slow(&mut self, output: &mut Output) {
         match self.state {
             State::Open => self.end(Reason::TooSlow, "message not finished in time", output),
-            State::Newcomer | State::Opening => self.leave_unopened(output),
+            State::Newcomer | State::Opening => self.give_up(output),
             State::Closed => {}
         }
     }
 
     /// Ends a connection that never opened.
-    fn leave_unopened(&mut self, output: &mut Output) {
+    fn give_up(&mut self, output: &mut Output) {
         output.report.end(Ending::cut(Reason::TooSlow));
         self.handle_end(output);
         output.close = true;
@@ -205,7 +205,7 @@ impl WampGate {
     /// Connections that never open.
     pub fn handle_timeout(&mut self, now_ms: u64, output: &mut Output) {
         if self.poll_timeout().is_some_and(|due_ms| now_ms >= due_ms) {
-            self.leave_unopened(output);
+            self.give_up(output);
         }
     }
 

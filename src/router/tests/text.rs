@@ -67,6 +67,7 @@ fn delivery_text(delivery: &Delivery) -> String {
         Delivery::Acknowledged(id, outcome) => format!("puback {} {}", id.0, taken_text(*outcome)),
         Delivery::Received(id, outcome) => format!("pubrec {} {}", id.0, taken_text(*outcome)),
         Delivery::Missed(count) => format!("missed {count}"),
+        Delivery::Denied(topic, reason) => format!("denied {} {}", topic.as_mqtt(), reason_text(*reason)),
         Delivery::Paused => "paused".to_owned(),
         Delivery::Completed(id, outcome) => format!("pubcomp {} {}", id.0, done_text(*outcome)),
         Delivery::Published(request, outcome) => {
