@@ -26,7 +26,6 @@ use crate::gate::{Gate, Origin};
 use crate::model::Encoding;
 use crate::wire::wamp::Subprotocol;
 
-
 /// What a WebSocket speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Speech {

@@ -280,8 +280,7 @@ fn counts_outlive_the_queue_and_are_listed() {
     let a = realm.wamp();
     assert_eq!(asked(&mut realm, a, "list", json!([])), Some(json!([])));
     let stats = |realm: &mut Realm, name: &str| asked(realm, a, "stats", json!([name])).unwrap();
-    let figures =
-        |stats: &Value| Value::from(["known", "put", "taken", "acknowledged"].map(|name| stats[name].clone()).to_vec());
+    let figures = |stats: &Value| Value::from(["known", "put", "taken", "acknowledged"].map(|name| stats[name].clone()).to_vec());
     assert_eq!(figures(&stats(&mut realm, "jobs")), json!([false, 0, 0, 0]));
     for round in 1..3 {
         put(&mut realm, a, "jobs", json!(1));
@@ -296,7 +295,6 @@ fn counts_outlive_the_queue_and_are_listed() {
     // Asked for in vain, and no more than that.
     assert!(take(&mut realm, a, json!(["nothing"])).is_empty());
     let list = asked(&mut realm, a, "list", json!([])).unwrap();
-    let names: Vec<_> =
-        list.as_array().unwrap().iter().map(|queue| (queue["name"].clone(), queue["ready"].clone())).collect();
+    let names: Vec<_> = list.as_array().unwrap().iter().map(|queue| (queue["name"].clone(), queue["ready"].clone())).collect();
     assert_eq!(names, [(json!("a.b"), json!(1)), (json!("jobs"), json!(0))]);
 }
