@@ -4,8 +4,8 @@ The router is started as a newcomer starts it: in an empty directory, without a 
 
 Options: --only TEXT (in a scenario's title), --kinds NAME,… (parts of names), --skip-kinds NAME,…, --list,
 --memory (a short pass: a router that writes nothing, one kind of each library, neither grids nor pages),
---grids (print them even where all passed), --external HTTP,MQTT (addresses of a router that runs already), --device BINARY
-(of the demo's device), --picture FILE (takes the README's picture of the demo page, and tests nothing).
+--grids (print them even where all passed), --external HTTP,MQTT (addresses of a router that runs already), --client BINARY
+(of demo/clients/rumqttc.rs), --picture FILE (takes the README's picture of the demo page, and tests nothing).
 """
 import argparse
 import asyncio
@@ -39,7 +39,7 @@ def arguments():
     parser.add_argument("--external")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--grids", action="store_true")
-    parser.add_argument("--device", default=os.environ.get("CORSAC_DEVICE"))
+    parser.add_argument("--client", default=os.environ.get("CORSAC_CLIENT"))
     parser.add_argument("--picture", type=pathlib.Path)
     parser.add_argument("--list", action="store_true")
     return parser.parse_args()

@@ -99,8 +99,8 @@ class Device(Program):
     """The demo's device as its own process, connected to the router over MQTT; in no case does it say goodbye to the router."""
 
     def __init__(self, world):
-        expect(world.device, "no device to run: name its binary with --device")
-        super().__init__(world.device, world.router.mqtt)
+        expect(world.binary, "no binary to run")
+        super().__init__(world.binary, "demo", "--url", f"mqtt://{world.router.mqtt}")
 
     async def __aenter__(self):
         await super().__aenter__()

@@ -37,7 +37,7 @@ class Snippet(Program):
     def __init__(self, world, file, start, directory):
         installed, tools = world.installed.resolve(), pathlib.Path(world.binary).resolve().parent
         programs = {"python": installed / "venv" / "bin" / "python", "node-red": installed / "node_modules" / ".bin" / "node-red",
-                    "client": pathlib.Path(world.device).resolve().with_name("client")}
+                    "client": pathlib.Path(world.client).resolve()}
         # What a module imports is looked for beside it.
         (directory / "node_modules").symlink_to(installed / "node_modules")
         (directory / "settings.js").write_text(SETTINGS)

@@ -59,12 +59,12 @@ def empty_directory():
 
 
 class World:
-    """One router and the drivers; `kinds` are those that take part. Of the command line's options, `device` is the binary of the
-    demo's device, `binary` that of the router, `installed` where the clients are, and `memory` is the short pass."""
+    """One router and the drivers; `kinds` are those that take part. Of the command line's options, `binary` is that of the router,
+    `client` that of the example in Rust, `installed` where the clients are, and `memory` is the short pass."""
 
     def __init__(self, router, drivers, kinds, options):
         self.router, self.drivers, self.kinds, self.options = router, drivers, kinds, options
-        self.device, self.binary, self.installed = options.device, options.binary, options.installed
+        self.client, self.binary, self.installed = options.client, options.binary, options.installed
 
     def tried(self, scenario):
         """The kinds that a scenario runs for: in the short pass the last one of each library alone."""
