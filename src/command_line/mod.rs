@@ -81,9 +81,9 @@ enum Command {
 impl CommandLine {
     /// The command line of this process, parsed. Help, and what clap says well enough by itself, ends the process here.
     pub fn of_process() -> Result<Self, Failure> {
-        Self::try_parse().or_else(|error| {
+        Self::try_parse().map_err(|error| {
             let arguments: Vec<String> = std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
-            Err(mistakes::explained(error, &arguments).unwrap_or_else(|error| error.exit()))
+            mistakes::explained(error, &arguments).unwrap_or_else(|error| error.exit())
         })
     }
 

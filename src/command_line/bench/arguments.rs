@@ -23,13 +23,15 @@ const HELP: &str = "\
 Routers are named by mqtt://HOST:PORT, ws://HOST:PORT/PATH (WAMP) or rs://HOST:PORT (WAMP on RawSocket).
 
   corsac bench pubsub mqtt://127.0.0.1:1883
-  corsac bench pubsub mqtt://127.0.0.1:1883 --vs mqtt://127.0.0.1:1884 --qos 1 --window 200
-  corsac bench pubsub ws://127.0.0.1:8080/ws --subscribe-at mqtt://127.0.0.1:1883
+  corsac bench pubsub mqtt://127.0.0.1:1883 --qos 1 --window 200
+  corsac bench pubsub mqtt://127.0.0.1:1883 --vs mqtt://127.0.0.1:1884
+  corsac bench pubsub ws://127.0.0.1:8080/ws \\
+      --subscribe-at mqtt://127.0.0.1:1883
   corsac bench latency mqtt://127.0.0.1:1883 --rate 5000
   corsac bench rpc ws://127.0.0.1:8080/ws --window 100
 
-A run counts if nothing was lost and it took 3 seconds or more. The processor time of the router is the steadiest figure on a
-machine that does other things too. Memory is compared with what the router had before: start it afresh for that.
+A run counts if nothing was lost and it took 3 seconds or more. The processor time of the router is the steadiest figure on a machine \
+that does other things too. Memory is compared with what the router had before: start it afresh for that.
 
 Exit code: 0 there is a figure, whether it counts or not, 1 the run failed, 2 the command line is wrong.";
 
@@ -58,25 +60,30 @@ pub(super) enum Work {
     Retained(RetainedArguments),
 }
 
+/// Above the options for two routers.
+const COMPARING: &str = "Comparing two routers";
+/// Above the options that few need.
+const SELDOM: &str = "Seldom needed";
+
 /// Where to, and how long.
 #[derive(Args, Clone)]
 pub(super) struct Common {
-    /// The router: mqtt://HOST:PORT, ws://HOST:PORT/PATH (WAMP) or rs://HOST:PORT (WAMP on RawSocket), with USER:PASSWORD@ if needed
+    /// The router: mqtt://…, ws://… or rs://…, with USER:PASSWORD@ before HOST if needed
     pub url: String,
     /// A second router: rounds alternate between both, and the medians of their ratios are printed
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help_heading = COMPARING)]
     pub vs: Option<String>,
     /// Rounds [default: 5 with --vs, else 1]
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), help_heading = COMPARING)]
     pub rounds: Option<u64>,
     /// Seconds that are measured; under 3 the run does not count
     #[arg(long, default_value = "5", value_name = "SECONDS", value_parser = seconds)]
     pub duration: Duration,
     /// Seconds before that
-    #[arg(long, default_value = "1", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, default_value = "1", value_name = "SECONDS", value_parser = seconds, help_heading = SELDOM)]
     pub warm_up: Duration,
     /// Seconds without any arrival after which what is missing is lost
-    #[arg(long, default_value = "5", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, default_value = "5", value_name = "SECONDS", value_parser = seconds, help_heading = SELDOM)]
     pub drain: Duration,
     /// Version of MQTT: 3 (3.1), 4 (3.1.1) or 5
     #[arg(long, default_value = "5", value_parser = version)]
@@ -91,22 +98,22 @@ pub(super) struct Common {
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..=1_024))]
     pub threads: u64,
     /// Process of the router, where it is not found by its port
-    #[arg(long)]
+    #[arg(long, help_heading = SELDOM)]
     pub pid: Option<u32>,
     /// Process of the second router
-    #[arg(long, requires = "vs")]
+    #[arg(long, requires = "vs", help_heading = COMPARING)]
     pub vs_pid: Option<u32>,
     /// Allow routers on other machines
-    #[arg(long)]
+    #[arg(long, help_heading = SELDOM)]
     pub remote: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
     /// Measure after it, for 1 s, how often the disk of this directory can sync: name the router's data directory
-    #[arg(long, value_name = "DIR", value_parser = directory)]
+    #[arg(long, value_name = "DIR", value_parser = directory, help_heading = SELDOM)]
     pub disk: Option<PathBuf>,
     /// No progress
-    #[arg(long)]
+    #[arg(long, help_heading = SELDOM)]
     pub quiet: bool,
 }
 
@@ -158,21 +165,18 @@ pub(super) struct PubsubArguments {
     /// Payload in bytes; from 19 on it carries a sequence number that is verified
     #[arg(long, default_value = "64", value_parser = clap::value_parser!(u64).range(..=MAX_PAYLOAD_BYTES))]
     pub size: u64,
-    /// Messages that publishers may be ahead of their slowest subscriber; 0 = any number
-    ///
-    /// Brokers drop QoS 0 messages when a subscriber's queue is full. Publishers therefore wait when what they have sent and the
-    /// slowest subscriber of the topic has not received exceeds this; by default 1 MiB of messages, less with more than 16 subscribers, but
-    /// at least 64 messages, or as many as have 8 MiB, or two.
-    #[arg(long)]
+    /// Messages that publishers may be ahead of their slowest subscriber: beyond, routers drop QoS 0; 0 = any number [default: 1 MiB of
+    /// messages, less with more than 16 subscribers]
+    #[arg(long, help_heading = SELDOM)]
     pub ahead: Option<u64>,
     /// Where the subscribers connect, if that is another port or protocol of the router
     #[arg(long, value_name = "URL")]
     pub subscribe_at: Option<String>,
     /// The same for the second router
-    #[arg(long, value_name = "URL", requires = "vs")]
+    #[arg(long, value_name = "URL", requires = "vs", help_heading = COMPARING)]
     pub vs_subscribe_at: Option<String>,
     /// The topic, under which each run has its own
-    #[arg(long, default_value = "bench")]
+    #[arg(long, default_value = "bench", help_heading = SELDOM)]
     pub topic: String,
 }
 
@@ -251,7 +255,7 @@ pub(super) struct RpcArguments {
     #[arg(long, value_name = "URL")]
     pub serve_at: Option<String>,
     /// The same for the second router
-    #[arg(long, value_name = "URL", requires = "vs")]
+    #[arg(long, value_name = "URL", requires = "vs", help_heading = COMPARING)]
     pub vs_serve_at: Option<String>,
 }
 
