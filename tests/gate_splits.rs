@@ -131,6 +131,7 @@ fn connect(version: Version, is_full: bool) -> Vec<u8> {
         Will { qos: Qos::AtLeastOnce, retain: true, topic: "a/will", payload: b"x", properties: WillProperties::default() };
     let connect = Connect {
         version,
+        is_bridge: is_full,
         clean_start: true,
         keep_alive_s: 60,
         properties: if version == Version::V5 && is_full { properties } else { ConnectProperties::default() },

@@ -1,5 +1,6 @@
 //! Refusals as sentences with the name of what was refused, for people at either end of both protocols.
 use super::Reason;
+use super::names::Root;
 use super::text::shown;
 
 /// Why a call of `procedure` has failed, in the spelling of whoever called it.
@@ -23,8 +24,7 @@ pub fn of_call(procedure: &str, reason: Reason) -> String {
 
 /// True for names that belong to the router, in either spelling.
 fn is_own(name: &str) -> bool {
-    let root = name.split(['.', '/']).next().unwrap_or_default();
-    root.starts_with('$') || root == "wamp" || root == "corsac"
+    name.split(['.', '/']).next().is_some_and(|root| Root::of(root).is_some())
 }
 
 /// Which request about a name was refused.
@@ -48,7 +48,6 @@ pub enum Wish {
 
 /// Why a request about `name` was refused.
 pub fn of_wish(wish: Wish, name: &str, reason: Reason) -> String {
-    let is_reserved = is_own(name);
     let name = shown(name);
     let verb = match wish {
         Wish::Publish => "publish to",
@@ -60,9 +59,6 @@ pub fn of_wish(wish: Wish, name: &str, reason: Reason) -> String {
         Wish::Unregister => "unregister",
     };
     match reason {
-        Reason::InvalidTopic | Reason::InvalidFilter | Reason::NotAuthorized if is_reserved && wish != Wish::Join => {
-            format!("cannot {verb} {name}: names under wamp, corsac and $ belong to the router; take another")
-        }
         Reason::InvalidTopic | Reason::InvalidFilter => {
             let patterns =
                 if wish == Wish::Subscribe { "; for several topics say match: \"prefix\" or \"wildcard\"" } else { "" };
@@ -91,7 +87,8 @@ mod tests {
         assert_eq!(of_call("a", Reason::NoHistory), "a: there is no history; start the router without --memory");
         let refused = of_wish(Wish::Publish, "demo.a\u{1}b", Reason::UnfitCharacter('\u{1}'));
         assert!(refused.contains("demo.a\\u{1}b") && refused.contains("U+0001"), "{refused}");
-        assert!(of_wish(Wish::Publish, "wamp.x", Reason::InvalidTopic).contains("belong to the router"));
+        let refused = of_wish(Wish::Publish, "wamp.x", Reason::ReservedName(Root::Wamp));
+        assert!(refused.starts_with("cannot publish to wamp.x: ") && refused.contains("belong to the router"), "{refused}");
         assert!(of_wish(Wish::Subscribe, "a b", Reason::InvalidFilter).contains("no spaces"));
         assert!(of_wish(Wish::Unregister, "7", Reason::NoSuchRegistration).contains('7'));
     }

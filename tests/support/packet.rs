@@ -101,7 +101,8 @@ pub fn version_of(words: &[String]) -> Option<u8> {
     }
     let name_at = 1 + bytes[1..].iter().position(|byte| byte & 0x80 == 0)? + 1;
     let length = usize::from(*bytes.get(name_at + 1)?);
-    bytes.get(name_at + 2 + length).copied()
+    // Bit 7 says that the client is a bridge.
+    bytes.get(name_at + 2 + length).map(|level| level & 0x7F)
 }
 
 /// The bytes of a line: a packet, or raw.

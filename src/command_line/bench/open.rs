@@ -41,6 +41,7 @@ async fn log_in(link: &mut Link, target: &Target, client: &str) -> Result<(), St
 async fn mqtt_connect(link: &mut Link, target: &Target, version: Version, client: &str) -> Result<(), String> {
     let connect = Connect {
         version,
+        is_bridge: false,
         clean_start: true,
         keep_alive_s: 0,
         properties: ConnectProperties::default(),

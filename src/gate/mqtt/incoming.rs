@@ -167,8 +167,9 @@ impl MqttGate {
         };
         let options = SubscribeOptions {
             qos,
-            no_local: request.options.no_local,
-            retain_as_published: request.options.retain_as_published,
+            // A bridge would pass on what it brought, and must know what is retained. Shared, the first cannot be [MQTT-3.8.3-4].
+            no_local: request.options.no_local || (self.is_bridge && share.is_none()),
+            retain_as_published: request.options.retain_as_published || self.is_bridge,
             retain_handling: match request.options.retain_handling {
                 wire::RetainHandling::AtSubscribe => RetainHandling::Always,
                 wire::RetainHandling::IfNew => RetainHandling::IfNew,

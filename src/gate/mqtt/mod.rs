@@ -36,6 +36,8 @@ pub struct MqttGate {
     origin: Origin,
     state: State,
     version: Version,
+    /// The client passes messages on for another broker.
+    is_bridge: bool,
     topics: InboundTopics,
     aliases: OutboundAliases,
     /// The client's Maximum Packet Size.
@@ -61,6 +63,7 @@ impl MqttGate {
             origin,
             state: State::Newcomer,
             version: Version::V311,
+            is_bridge: false,
             topics: InboundTopics::new(settings.limits.topic_alias_maximum),
             aliases: OutboundAliases::default(),
             max_packet_bytes: u32::MAX,

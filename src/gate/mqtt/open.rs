@@ -23,6 +23,7 @@ pub struct Greeting {
 impl MqttGate {
     pub(super) fn handle_connect(&mut self, connect: &Connect<'_>, output: &mut Output) {
         self.version = connect.version;
+        self.is_bridge = connect.is_bridge;
         self.wants_problem_information = connect.properties.request_problem_information.unwrap_or(true);
         self.max_packet_bytes = connect.properties.maximum_packet_size.map_or(u32::MAX, NonZeroU32::get);
         match self.open(connect) {
@@ -148,26 +149,26 @@ impl MqttGate {
     /// CONNACK with a refusal, then the end [MQTT-3.2.2-7], as for a refused client id [MQTT-3.1.3-8]; 3.1.1: [MQTT-3.1.3-9].
     pub(super) fn refuse_open(&mut self, reason: Reason, output: &mut Output) {
         output.report.end(Ending::cut(reason));
-        self.send_refusal(names::code_of(reason, PacketType::ConnAck), &reason.to_string(), output);
+        self.send_refusal(names::code_of(reason, PacketType::ConnAck), Some(&reason.to_string()), output);
         self.state = State::Closed; // [MQTT-3.1.4-6], [MQTT-4.13.2-1]
         output.close = true;
     }
 
-    fn send_refusal(&mut self, code: ReasonCode, text: &str, output: &mut Output) {
-        let properties = ConnAckProperties { reason_string: Some(text), ..ConnAckProperties::default() };
+    fn send_refusal(&mut self, code: ReasonCode, text: Option<&str>, output: &mut Output) {
+        let properties = ConnAckProperties { reason_string: text, ..ConnAckProperties::default() };
         let connack = Packet::ConnAck(ConnAck { session_present: false, reason: code, properties });
         connack.encode_within(self.version, self.max_packet_bytes, &mut output.bytes).ok();
     }
 
     /// The first packet was no acceptable CONNECT: 5.0 says why [MQTT-3.1.4-1], [MQTT-3.1.2-2]; before it only an unknown
-    /// version is answered: 3.1.1: [MQTT-3.1.2-2], [MQTT-3.1.4-1].
+    /// version is answered: 3.1.1: [MQTT-3.1.2-2], [MQTT-3.1.4-1]. That is told in the form of the version nearest to it.
     pub(super) fn refuse_newcomer(&mut self, error: Error, input: &[u8], output: &mut Output) {
-        if matches!(error, Error::UnsupportedVersion(_)) {
-            self.version = Version::V311;
-            self.send_refusal(ReasonCode::UnsupportedProtocolVersion, "", output);
+        if let Error::UnsupportedVersion(level) = error {
+            self.version = if level < Version::V5.level() { Version::V311 } else { Version::V5 };
+            self.send_refusal(ReasonCode::UnsupportedProtocolVersion, None, output);
         } else if wire::connect_version(input) == Some(Version::V5) {
             self.version = Version::V5;
-            self.send_refusal(error.reason(), &error.to_string(), output);
+            self.send_refusal(error.reason(), Some(&error.to_string()), output);
         }
         self.state = State::Closed;
         output.close = true;

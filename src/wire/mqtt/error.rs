@@ -34,7 +34,7 @@ pub enum Error {
     SecondConnect,
     /// CONNECT names another protocol than `MQTT` or `MQIsdp` [MQTT-3.1.2-1].
     ProtocolName,
-    /// CONNECT asks for this protocol level, which is none of ours [MQTT-3.1.2-2]. Bit 7 is how mosquitto marks a bridge.
+    /// CONNECT asks for this protocol level, which is none of ours [MQTT-3.1.2-2]. Bit 7, how mosquitto marks a bridge, is taken off.
     UnsupportedVersion(u8),
     /// The reserved bit of the connect flags is set [MQTT-3.1.2-3].
     ConnectFlags,

@@ -247,7 +247,7 @@ pub fn connect_version(frame: &[u8]) -> Option<Version> {
     if PacketType::from_first_byte(first) != Some(PacketType::Connect) {
         return None;
     }
-    packets::decode_version(&mut Reader::new(body, Characters::Any)).ok()
+    packets::decode_version(&mut Reader::new(body, Characters::Any)).ok().map(|(version, _)| version)
 }
 
 fn decode_connect<'a>(frame: &'a [u8], first: u8, body: Reader<'a>) -> Result<Connect<'a>, Error> {

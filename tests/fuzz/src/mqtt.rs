@@ -52,6 +52,7 @@ pub fn connect(version: Version, full: bool) -> Vec<u8> {
     };
     let connect = Connect {
         version,
+        is_bridge: full,
         clean_start: !full,
         keep_alive_s: 60,
         properties: if has_properties { properties } else { ConnectProperties::default() },

@@ -46,6 +46,7 @@ fn connect(choice: &mut Choice<'_, '_>, version: Version, max_packet_bytes: u32,
     };
     let connect = Connect {
         version,
+        is_bridge: choice.flag(),
         clean_start: choice.flag(),
         keep_alive_s: choice.below(3) as u16,
         properties: if version == Version::V5 { properties } else { ConnectProperties::default() },

@@ -74,6 +74,8 @@ pub struct Will<'a> {
 pub struct Connect<'a> {
     /// The version that every further packet of the connection is in.
     pub version: Version,
+    /// The client passes messages on for another broker: none of its own comes back to it, and RETAIN as published.
+    pub is_bridge: bool,
     /// Clean Start, in 3.1 and 3.1.1 Clean Session.
     pub clean_start: bool,
     /// Keep alive in seconds, 0 is off.
@@ -90,17 +92,21 @@ pub struct Connect<'a> {
     pub password: Option<&'a [u8]>,
 }
 
-/// The protocol name and level at the head of CONNECT (3.1.2.1, 3.1.2.2).
-pub(in crate::wire::mqtt) fn decode_version(body: &mut Reader<'_>) -> Result<Version, Error> {
+/// Bit 7 of the protocol level, by which mosquitto says that it bridges.
+const BRIDGE: u8 = 0x80;
+
+/// The protocol name and level at the head of CONNECT (3.1.2.1, 3.1.2.2), and whether the client says that it is a bridge.
+pub(in crate::wire::mqtt) fn decode_version(body: &mut Reader<'_>) -> Result<(Version, bool), Error> {
     let name = body.binary()?;
     let level = body.u8()?;
-    match (name, level) {
-        (b"MQIsdp", 3) => Ok(Version::V31),
-        (b"MQTT", 4) => Ok(Version::V311),
-        (b"MQTT", 5) => Ok(Version::V5),
-        (b"MQIsdp" | b"MQTT", level) => Err(Error::UnsupportedVersion(level)),
-        _ => Err(Error::ProtocolName), // [MQTT-3.1.2-1]
-    }
+    let version = match (name, level & !BRIDGE) {
+        (b"MQIsdp", 3) => Version::V31,
+        (b"MQTT", 4) => Version::V311,
+        (b"MQTT", 5) => Version::V5,
+        (b"MQIsdp" | b"MQTT", level) => return Err(Error::UnsupportedVersion(level)),
+        _ => return Err(Error::ProtocolName), // [MQTT-3.1.2-1]
+    };
+    Ok((version, level & BRIDGE != 0))
 }
 
 /// The connect flags (3.1.2.3). 3.1 does not say what contradictions among them mean, so there they mean nothing.
@@ -151,7 +157,7 @@ fn credential_follows(flag: bool, body: &Reader<'_>, version: Version) -> bool {
 impl<'a> Connect<'a> {
     /// The fields in their order [MQTT-3.1.3-1]; whatever is out of form is refused [MQTT-3.1.4-1].
     pub(in crate::wire::mqtt) fn decode(first: u8, mut body: Reader<'a>) -> Result<Self, Error> {
-        let version = decode_version(&mut body)?;
+        let (version, is_bridge) = decode_version(&mut body)?;
         if version != Version::V31 && first & 0x0F != 0 {
             return Err(Error::FixedHeaderFlags(PacketType::Connect));
         }
@@ -169,7 +175,7 @@ impl<'a> Connect<'a> {
         let password = if credential_follows(flags & PASSWORD != 0, &body, version) { Some(body.binary()?) } else { None };
         body.finish()?;
         let clean_start = flags & CLEAN_START != 0;
-        Ok(Self { version, clean_start, keep_alive_s, properties, client_id, will, username, password })
+        Ok(Self { version, is_bridge, clean_start, keep_alive_s, properties, client_id, will, username, password })
     }
 
     fn flags(&self) -> u8 {
@@ -199,7 +205,7 @@ impl<'a> Connect<'a> {
             return Err(Error::PasswordWithoutUsername);
         }
         write::string(self.version.protocol_name(), out)?;
-        out.put_u8(self.version.level());
+        out.put_u8(self.version.level() | if self.is_bridge { BRIDGE } else { 0 });
         out.put_u8(self.flags());
         out.put_u16(self.keep_alive_s);
         if self.version == Version::V5 {

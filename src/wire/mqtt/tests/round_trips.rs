@@ -156,6 +156,7 @@ fn connect<'a>(fields: &'a Fields, user: UserProperties<'a>, version: Version) -
     let password: Option<&[u8]> = fields.option(17, &fields.bytes);
     Connect {
         version,
+        is_bridge: fields.has(19),
         clean_start: fields.has(7),
         keep_alive_s: fields.short,
         properties: if version == Version::V5 { properties } else { ConnectProperties::default() },
