@@ -157,7 +157,7 @@ impl WampGate {
 
     fn send_answer(&mut self, answer: Answer, output: &mut Output) {
         let Answer { request, outcome, payload, properties } = answer;
-        let is_answered = self.requests.get_mut(request.0).is_some_and(|asked| matches!(asked.about, About::Answered));
+        let is_answered = self.requests.at_mut(request.0).is_some_and(|asked| matches!(asked.about, About::Answered));
         if outcome != Outcome::Progress {
             self.requests.close(request.0);
         }
@@ -195,7 +195,7 @@ impl WampGate {
         let (error, details) = (reason::error_uri(Reason::MessageTooLarge), ErrorDetails::default());
         self.send_fitting_error((RequestKind::Call, request), error, details, Payload::of_text(LARGER_RESULT), output);
         if is_progress {
-            if let Some(asked) = self.requests.get_mut(request.0) {
+            if let Some(asked) = self.requests.at_mut(request.0) {
                 asked.about = About::Answered;
             }
             output.commands.push(Command::Cancel { request, mode: CancelMode::KillNoWait });

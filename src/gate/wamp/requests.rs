@@ -45,7 +45,7 @@ impl<T> OpenRequests<T> {
     }
 
     /// The open request with this id.
-    pub fn get_mut(&mut self, id: u64) -> Option<&mut T> {
+    pub fn at_mut(&mut self, id: u64) -> Option<&mut T> {
         match self.place(id) {
             Some(place) => self.row.get_mut(place)?.as_mut(),
             None => self.others.get_mut(&id),
@@ -97,7 +97,7 @@ mod tests {
                     next += u64::from(step < 2);
                 } else {
                     let closed = if step == 2 { next.saturating_sub(choice) } else { id };
-                    prop_assert_eq!(open.get_mut(closed).copied(), map.get(&closed).copied());
+                    prop_assert_eq!(open.at_mut(closed).copied(), map.get(&closed).copied());
                     prop_assert_eq!(open.close(closed), map.remove(&closed));
                 }
             }

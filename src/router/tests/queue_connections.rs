@@ -207,6 +207,7 @@ fn filters_that_name_no_queue_and_qos_0_are_refused() {
         options: None,
     };
     realm.send(a, refused);
+    assert!(matches!(realm.next(a), Delivery::Denied(_, Reason::ReservedName(_))));
     assert!(matches!(realm.next(a), Delivery::Acknowledged(_, Err(Reason::ReservedName(_)))));
 }
 
