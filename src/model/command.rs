@@ -70,6 +70,8 @@ pub enum Command {
     },
     /// Answer of a callee.
     Yield(Box<Yield>),
+    /// PINGREQ: answered by `Delivery::Pong`, behind all that has been said and before what waits for the disk.
+    Ping,
     /// Change the session's expiry and will before the end, then end (DISCONNECT, GOODBYE).
     Close(Close),
     /// The socket is gone, or the gate ended the connection for this reason.

@@ -61,6 +61,8 @@ pub enum Delivery {
     Answer(Box<Answer>),
     /// A WAMP request that the gate had refused: ERROR.
     Failed(FailedRequest, RequestId, Reason),
+    /// PINGRESP.
+    Pong,
     /// The router ends the connection.
     Close(Reason),
 }

@@ -66,6 +66,11 @@ impl Router {
         }
         // Commands behind a refused open, or behind the end, find no session: nobody waits for an answer.
         let Some(key) = self.realm.sessions.of_connection(connection) else { return };
+        if matches!(command, Command::Ping) {
+            // It waits for nothing, so that a slow disk is no dead router.
+            self.realm.cx.tell(connection, Delivery::Pong);
+            return self.finish();
+        }
         if let Some(command) = order::admit(&mut self.realm, key, connection, command) {
             self.handle_command(key, connection, command);
         }
@@ -82,7 +87,7 @@ impl Router {
     fn carry_out(&mut self, key: SessionKey, connection: ConnectionId, command: Command) {
         let realm = &mut self.realm;
         match command {
-            Command::Open(_) => {}
+            Command::Open(_) | Command::Ping => {}
             Command::Publish { publication, acknowledge, options } => {
                 publish::handle_publish(realm, key, connection, publication, acknowledge, options);
             }

@@ -146,11 +146,8 @@ impl MqttGate {
             Packet::PubRel(ack) => output.commands.push(Command::Release(PacketId(ack.packet_id))),
             Packet::Subscribe(subscribe) => self.handle_subscribe(subscribe, output),
             Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(unsubscribe, output),
-            // [MQTT-3.12.4-1]
-            Packet::PingReq => {
-                output.sent += 1;
-                Packet::PingResp.encode(self.version, &mut output.bytes)?;
-            }
+            // By the realm, so that its answer does not overtake those owed for earlier packets.
+            Packet::PingReq => output.commands.push(Command::Ping),
             Packet::Disconnect(disconnect) => return self.handle_disconnect(disconnect, output),
             // [MQTT-4.12.0-6], [MQTT-4.12.0-7]: no authentication has begun that AUTH could continue.
             Packet::Auth(_) => self.end(ReasonCode::ProtocolError, Reason::ProtocolViolation, output),

@@ -39,6 +39,8 @@ impl MqttGate {
             (_, Delivery::Completed(id, known)) => self.send_step(PacketType::PubComp, id, known, output),
             (_, Delivery::Subscribed(request, results)) => self.send_suback(request, &results, output),
             (_, Delivery::Unsubscribed(request, results)) => self.send_unsuback(request, &results, output),
+            // [MQTT-3.12.4-1]
+            (_, Delivery::Pong) => drop(Packet::PingResp.encode(self.version, &mut output.bytes)),
             (_, Delivery::Close(reason)) => self.disconnect(names::code_of(reason, PacketType::Disconnect), reason, output),
             // The rest is said to WAMP clients only.
             _ => {}

@@ -111,6 +111,22 @@ fn other_commands_wait_for_what_was_published_before() {
 }
 
 #[test]
+fn a_ping_is_answered_behind_what_is_said_and_waits_for_no_disk() {
+    let mut realm = slow();
+    let client = realm.mqtt("c");
+    realm.send(client, publish("t", "kept", Acknowledge::AtLeastOnce(id(1)), true));
+    realm.send(client, subscribe("t"));
+    realm.send(client, Command::Ping);
+    assert!(matches!(realm.inbox(client)[..], [Delivery::Pong]));
+    realm.append();
+    realm.inbox(client);
+    realm.send(client, publish("t", "live", Acknowledge::None, false));
+    realm.send(client, subscribe("u"));
+    realm.send(client, Command::Ping);
+    assert!(matches!(realm.inbox(client)[..], [Delivery::Event(_), Delivery::Subscribed(..), Delivery::Pong]));
+}
+
+#[test]
 fn a_repetition_is_answered_after_the_original() {
     let mut realm = slow();
     let client = realm.mqtt("c");

@@ -93,6 +93,7 @@ fn delivery_text(delivery: &Delivery) -> String {
         }
         Delivery::Answer(answer) => format!("answer {}", answer_text(answer)),
         Delivery::Failed(_, request, reason) => format!("failed {} {}", request.0, reason_text(*reason)),
+        Delivery::Pong => "pong".to_owned(),
         Delivery::Close(reason) => format!("close {}", reason_text(*reason)),
     }
 }

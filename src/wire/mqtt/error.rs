@@ -88,8 +88,7 @@ pub enum Error {
     PropertyDuplicate,
     /// A property has a value outside its range, e.g. Receive Maximum 0 (3.1.2.11.3).
     PropertyValue,
-    /// The subscription identifier of a SUBSCRIBE is 0 (3.8.2.1.2). The standard says protocol error, the catalogues malformed;
-    /// in PUBLISH it is [`Error::PropertyValue`].
+    /// The subscription identifier of a SUBSCRIBE is 0 (3.8.2.1.2); in PUBLISH it is [`Error::PropertyValue`].
     SubscriptionIdZero,
     /// A reason code that does not exist, or not in this packet, or not from this sender (2.4).
     ReasonCode(PacketType),
@@ -137,6 +136,7 @@ impl Error {
                 | Self::ResponseTopic
                 | Self::SharedFilter
                 | Self::SharedNoLocal
+                | Self::SubscriptionIdZero
                 | Self::PropertyNotAllowed(_)
                 | Self::PropertyDuplicate
                 | Self::PropertyValue

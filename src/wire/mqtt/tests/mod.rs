@@ -69,7 +69,7 @@ const VERSION_5_REFUSALS: Refusals = &[
     ("82 0F 12 34 00 0009 2473686172652F702F 00", Error::SharedFilter, 0x82),
     ("82 0E 12 34 00 0008 2473686172652F70 00", Error::SharedFilter, 0x82),
     ("82 10 12 34 00 000A 2473686172652F702F70 04", Error::SharedNoLocal, 0x82),
-    ("82 09 00 01 02 0B00 0001 70 00", Error::SubscriptionIdZero, 0x81),
+    ("82 09 00 01 02 0B00 0001 70 00", Error::SubscriptionIdZero, 0x82),
     ("82 0B 00 01 04 0B01 0B01 0001 70 00", Error::PropertyDuplicate, 0x82),
     ("82 09 00 01 02 0100 0001 70 00", Error::PropertyNotAllowed(PacketType::Subscribe), 0x81),
     ("A2 03 12 34 00", Error::NoFilter, 0x81),
