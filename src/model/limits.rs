@@ -11,6 +11,10 @@ pub const MAX_LOG_WAITING: usize = 1_024;
 /// Refusals of one read that are named in the log; the rest is counted.
 pub const MAX_NOTES: usize = 16;
 
+/// Bytes of commands and publications of one session that wait behind something on its way into the history: above, its connection
+/// is not read until nothing of it waits any more. The excess is what one read brings.
+pub const MAX_HELD_BYTES: usize = 256 * 1024;
+
 /// Bounds of one router process; units at the end of names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {

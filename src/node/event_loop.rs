@@ -275,7 +275,8 @@ impl Core {
                 if let Some(member) = self.members.get_mut(&connection) {
                     // Where much waits for the disk, what comes is read no faster than it is written.
                     member.owed += 1;
-                    if self.line.as_ref().is_some_and(Line::is_short) || !self.router.is_owed(connection) {
+                    let is_short = self.line.as_ref().is_some_and(Line::is_short);
+                    if !self.router.is_over_its_share(connection) && (is_short || !self.router.is_owed(connection)) {
                         member.settle();
                     }
                 }

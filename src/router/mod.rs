@@ -247,7 +247,14 @@ impl Router {
     /// True while something that this connection sent waits for its place in the history.
     pub fn is_owed(&self, connection: ConnectionId) -> bool {
         let session = self.realm.sessions.of_connection(connection).and_then(|key| self.realm.sessions.at(key));
-        session.is_some_and(|session| !session.owed.is_settled())
+        session.is_some_and(|session| !session.inbound.is_settled())
+    }
+
+    /// True while so much that this connection sent waits behind something on its way into the history that it is not to be read. As it
+    /// owes something then, [`Effect::Settled`] says when it may be.
+    pub fn is_over_its_share(&self, connection: ConnectionId) -> bool {
+        let session = self.realm.sessions.of_connection(connection).and_then(|key| self.realm.sessions.at(key));
+        session.is_some_and(|session| session.inbound.is_over_its_share() && !session.inbound.is_settled())
     }
 
     /// Which publications get a place in the history, where that is not decided by whether they are acknowledged.

@@ -1,4 +1,5 @@
 //! Answers: to publications, releases of packet ids, and calls.
+use crate::router::session::inbound::PacketUse;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -15,7 +16,6 @@ use crate::router::base::passage::{Passage, Source};
 use crate::router::base::reply::{Caller, Message, Reply};
 use crate::router::flow::{append, deliver, route};
 use crate::router::realm::Realm;
-use crate::router::session::Repeats;
 
 /// User properties of an answer that the router says itself.
 const STATUS: [&str; 2] = ["corsac-status", "corsac-error"];
@@ -50,23 +50,16 @@ pub fn accept(realm: &mut Realm, key: SessionKey, connection: ConnectionId, ackn
         _ => return true,
     };
     let Some(session) = realm.sessions.at_mut(key) else { return false };
-    if let Some(repeats) = session.unreleased.get_mut(&packet_id) {
-        let is_same = repeats.fingerprint == fingerprint;
-        let count = if is_same && !is_repetition { repeats.count + 1 } else { 0 };
-        *repeats = Repeats { fingerprint, count, ..*repeats };
-        match count {
-            0 | 1 => realm.cx.tell(connection, Delivery::Received(packet_id, Ok(Taken { has_receivers: true, token: None }))),
-            _ => realm.cx.then(Consequence::End(key, Reason::ProtocolViolation)),
+    let max = (session.protocol == Protocol::Mqtt5).then_some(realm.cx.limits.receive_maximum);
+    match session.inbound.take_packet_id(packet_id, is_repetition, fingerprint, max) {
+        PacketUse::New => return true,
+        PacketUse::Repeated => {
+            realm.cx.tell(connection, Delivery::Received(packet_id, Ok(Taken { has_receivers: true, token: None })));
         }
-        return false;
+        PacketUse::Violation => realm.cx.then(Consequence::End(key, Reason::ProtocolViolation)),
+        PacketUse::TooMany => realm.cx.then(Consequence::End(key, Reason::ReceiveMaximumExceeded)),
     }
-    if session.protocol == Protocol::Mqtt5 && session.unreleased.len() >= usize::from(realm.cx.limits.receive_maximum) {
-        // [MQTT-3.3.4-7]
-        realm.cx.then(Consequence::End(key, Reason::ReceiveMaximumExceeded));
-        return false;
-    }
-    session.unreleased.insert(packet_id, Repeats { fingerprint, count: 0, is_placed: false });
-    true
+    false
 }
 
 /// The answer to a publication that has been taken or refused. QoS 1 leaves nothing behind: the id is free for a new message
@@ -86,7 +79,7 @@ pub fn acknowledge(
             if let (Err(_), Some(session)) = (&taken, realm.sessions.at_mut(key)) {
                 // PUBREC with an error ends the use of the id [MQTT-4.3.3-9]; 3.1.1 has no such answer and releases it.
                 if session.protocol == Protocol::Mqtt5 {
-                    session.unreleased.remove(&id);
+                    session.inbound.release(id);
                 }
             }
             realm.cx.tell(connection, Delivery::Received(id, taken));
@@ -100,7 +93,7 @@ pub fn acknowledge(
 /// PUBREL ends the use of a packet id [MQTT-4.3.3-12] and is answered, known or not [MQTT-4.3.3-11].
 pub fn handle_release(realm: &mut Realm, key: SessionKey, connection: ConnectionId, packet_id: PacketId) {
     let Some(session) = realm.sessions.at_mut(key) else { return };
-    let was_known = session.unreleased.remove(&packet_id).is_some();
+    let was_known = session.inbound.release(packet_id);
     let outcome = if was_known { Ok(()) } else { Err(Reason::PacketIdNotFound) };
     realm.cx.tell(connection, Delivery::Completed(packet_id, outcome));
 }
@@ -108,7 +101,7 @@ pub fn handle_release(realm: &mut Realm, key: SessionKey, connection: Connection
 /// It has its place, or could not be stored.
 pub fn finish_change(realm: &mut Realm, from: Option<SessionKey>) {
     if let Some(session) = append::author(realm, from).and_then(|key| realm.sessions.at_mut(key)) {
-        session.owed.changes = session.owed.changes.saturating_sub(1);
+        session.inbound.note_changed();
         let settled = session.settled();
         realm.cx.effects.extend(settled);
     }
@@ -117,7 +110,7 @@ pub fn finish_change(realm: &mut Realm, from: Option<SessionKey>) {
 /// One of a session's tickets has come back.
 pub fn owe_less(realm: &mut Realm, key: SessionKey) {
     if let Some(session) = realm.sessions.at_mut(key) {
-        session.owed.tickets = session.owed.tickets.saturating_sub(1);
+        session.inbound.note_back();
     }
     realm.cx.then(Consequence::Continue(key));
 }
@@ -213,7 +206,7 @@ pub fn send_to(realm: &mut Realm, key: SessionKey, mut publication: Publication,
 /// A session need not wait for a request any longer.
 pub fn decide(realm: &mut Realm, key: SessionKey) {
     if let Some(session) = realm.sessions.at_mut(key) {
-        session.owed.undecided = session.owed.undecided.saturating_sub(1);
+        session.inbound.note_decided();
     }
     owe_less(realm, key);
 }

@@ -24,7 +24,7 @@ use crate::router::waiting::{Published, Waiting, WaitingChange, WaitingCommand, 
 impl Session {
     /// What tells its connection that nothing it sent is on its way any more, if that is so.
     pub fn settled(&self) -> Option<Effect> {
-        self.connection.filter(|_| self.owed.is_settled()).map(Effect::Settled)
+        self.connection.filter(|_| self.inbound.is_settled()).map(Effect::Settled)
     }
 }
 
@@ -47,7 +47,7 @@ impl Session {
 /// A session has asked for a change of state.
 fn note_change(realm: &mut Realm, from: Option<SessionKey>) {
     if let Some(session) = from.and_then(|key| realm.sessions.at_mut(key)) {
-        session.owed.changes += 1;
+        session.inbound.note_change();
     }
 }
 
@@ -80,7 +80,7 @@ pub fn append(
 ) {
     let waiting = Published { connection, acknowledge, options, ..Published::own(publication, Role::Plain) };
     if let Some(session) = from.and_then(|key| realm.sessions.at_mut(key)) {
-        session.owed.tickets += 1;
+        session.inbound.note_owed();
     }
     append_published(realm, from, waiting);
 }
@@ -103,7 +103,7 @@ pub fn append_published(realm: &mut Realm, from: Option<SessionKey>, mut waiting
     let draft = Draft { flags, dedup, ..Draft::publication(kind, waiting.publication.clone(), author) };
     let ticket = send(realm, Waiting::Publication(waiting), draft);
     if let Some(session) = from.and_then(|key| realm.sessions.at_mut(key)) {
-        session.owed.last = ticket;
+        session.inbound.note_sent(ticket);
     }
 }
 
@@ -137,8 +137,8 @@ pub fn append_command(realm: &mut Realm, key: SessionKey, connection: Connection
     let held = WaitingCommand { from: key, connection, command, followers: Vec::new() };
     let ticket = send(realm, Waiting::Command(held), Draft::change(kind, body, Some(author)));
     if let Some(session) = realm.sessions.at_mut(key) {
-        session.owed.tickets += 1;
-        session.owed.last = ticket;
+        session.inbound.note_owed();
+        session.inbound.note_sent(ticket);
     }
 }
 
@@ -154,8 +154,7 @@ pub fn append_delivery(
     let said = WaitingDelivery { to: key, connection, deliveries: vec![delivery] };
     let ticket = send(realm, Waiting::Delivery(said), Draft::change(kind, body, None));
     if let Some(session) = realm.sessions.at_mut(key) {
-        session.owed.said += 1;
-        session.owed.last_said = ticket;
+        session.saying.note_sent(ticket);
     }
 }
 
@@ -184,8 +183,7 @@ pub fn append_request(realm: &mut Realm, key: SessionKey, body: Bytes, request: 
     let draft = Draft { flags: Flags::CONDITIONAL, ..Draft::change(Kind::LOCK, body, disclosed(realm, key)) };
     send(realm, Waiting::Condition(request), draft);
     if let Some(session) = realm.sessions.at_mut(key) {
-        session.owed.tickets += 1;
-        session.owed.undecided += 1;
+        session.inbound.note_condition();
     }
 }
 
@@ -262,9 +260,9 @@ pub fn dedup_key(realm: &mut Realm, from: Option<SessionKey>, waiting: &Publishe
 /// session. Uses are counted anew in each session, and keys outlive sessions.
 pub fn handshake_key(realm: &mut Realm, key: SessionKey, packet_id: PacketId) -> Option<DedupKey> {
     let session = realm.sessions.at_mut(key).filter(|session| session.is_durable())?;
-    session.uses += 1;
+    let uses = session.inbound.count_use();
     let mut key = packet_id.value().to_le_bytes().to_vec();
-    key.extend_from_slice(&session.uses.to_le_bytes());
+    key.extend_from_slice(&uses.to_le_bytes());
     key.extend_from_slice(&session.id.0.to_le_bytes());
     Some(DedupKey { owner: format!("{HANDSHAKES}{}", session.client_id.as_deref()?).into(), key: key.into() })
 }

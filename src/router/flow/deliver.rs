@@ -34,8 +34,8 @@ fn is_listed(audience: &Audience, session: &Session, all: bool) -> bool {
 /// Says something to a session behind what it is told next, if that is not on record yet: events keep their order
 /// [MQTT-4.6.0-6].
 pub fn say_behind(realm: &mut Realm, key: SessionKey, connection: ConnectionId, delivery: Delivery) {
-    let owed = realm.sessions.at(key).map(|session| &session.owed).filter(|owed| owed.said > 0);
-    match owed.map(|owed| owed.last_said).and_then(|last| realm.tickets.at_mut(last)) {
+    let last = realm.sessions.at(key).and_then(|session| session.saying.last());
+    match last.and_then(|last| realm.tickets.at_mut(last)) {
         Some(Waiting::Delivery(said)) if said.connection == connection => said.deliveries.push(delivery),
         _ => realm.cx.tell(connection, delivery),
     }
@@ -187,7 +187,7 @@ pub fn pass(realm: &mut Realm, selection: SelectionKey, publication: &Arc<Public
 pub fn send_event(realm: &mut Realm, key: SessionKey, connection: ConnectionId, event: Event) {
     let session = realm.sessions.at(key).filter(|session| session.is_recorded);
     // A repetition has its record, unless that is on its way still.
-    let is_on_record = event.duplicate && session.is_some_and(|session| !session.owed.is_saying());
+    let is_on_record = event.duplicate && session.is_some_and(|session| session.saying.last().is_none());
     let Some(client) = session.and_then(|session| session.client_id.clone()) else {
         return realm.cx.tell(connection, Delivery::Event(event));
     };
@@ -216,7 +216,7 @@ pub fn send_release(realm: &mut Realm, key: SessionKey, connection: ConnectionId
 
 /// Sends PUBREL once more, to a client that came back; where the record of a PUBREC is on its way still, behind it.
 pub fn repeat_release(realm: &mut Realm, key: SessionKey, connection: ConnectionId, id: PacketId) {
-    if realm.sessions.at(key).is_some_and(|session| session.owed.is_saying()) {
+    if realm.sessions.at(key).is_some_and(|session| session.saying.last().is_some()) {
         send_release(realm, key, connection, id, Ok(()));
     } else {
         realm.cx.tell(connection, Delivery::Release(id, Ok(())));

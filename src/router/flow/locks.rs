@@ -196,7 +196,7 @@ pub fn take_request(realm: &mut Realm, place: Place, mut request: Box<Request>) 
         return forget_owed(realm, &request);
     }
     if let Some((session, id)) = realm.sessions.at_mut(request.from).zip(request.packet) {
-        session.note_placed(id);
+        session.inbound.note_placed(id);
     }
     let topic = request.publication.topic.clone();
     let cell = realm.locks.topics.entry(topic.clone()).or_default();
@@ -313,8 +313,7 @@ fn grant(realm: &mut Realm, mut request: Request) {
     }
     if let Some(session) = realm.sessions.at_mut(key) {
         // What was owed for the request is owed for its publication.
-        session.owed.tickets += usize::from(!is_owed);
-        session.owed.undecided = session.owed.undecided.saturating_sub(usize::from(is_owed));
+        session.inbound.note_granted(is_owed);
     }
     let granted = Box::new(LockGrant { connection, will, ttl_ms, asker, is_call });
     let connection = Some(connection);

@@ -14,7 +14,7 @@ use crate::router::base::key::SessionKey;
 use crate::router::flow::{append, queues};
 use crate::router::queue::is_put;
 use crate::router::realm::Realm;
-use crate::router::session::inbound::Probing;
+use crate::router::session::inbound::Turn;
 use crate::router::session::record::{Entry, Handshake, SubscriptionChange};
 
 /// True for what is judged as a condition.
@@ -25,73 +25,41 @@ pub fn is_conditional(options: &Option<Box<PublishOptions>>) -> bool {
 /// Keeps the order of a session's commands around what it has on its way into the history: returns the command if it can be
 /// handled now.
 pub fn admit(realm: &mut Realm, key: SessionKey, connection: ConnectionId, command: Command) -> Option<Command> {
-    let owed = realm.sessions.at(key).map(|session| &session.owed).filter(|owed| owed.tickets > 0);
-    let Some(owed) = owed else { return Some(command) };
-    let is_probing = owed.probing.is_some();
-    let can_go_on = owed.deferred.is_empty() && owed.undecided == 0;
-    match command {
+    let turn = realm.sessions.at(key).map_or(Turn::Now, |session| session.inbound.turn());
+    match (turn, command) {
+        (Turn::Now, command) => Some(command),
         // Progress of deliveries is nobody's business but the window's.
-        Command::Acknowledge(_) => Some(command),
-        command if is_probing => {
-            defer(realm, key, connection, command);
-            None
-        }
-        Command::Publish { ref publication, acknowledge, ref options }
-            if can_go_on && !is_conditional(options) && can_be_stored(realm, key, publication, acknowledge) =>
-        {
-            Some(command)
-        }
-        Command::Publish { publication, acknowledge: Acknowledge::None, options }
-            if can_go_on
-                && !is_conditional(&options)
+        (_, command @ Command::Acknowledge(_)) => Some(command),
+        (Turn::Behind(last), Command::Publish { publication, acknowledge, options }) if !is_conditional(&options) => {
+            if can_be_stored(realm, key, &publication, acknowledge) {
+                return Some(Command::Publish { publication, acknowledge, options });
+            }
+            let is_follower = acknowledge == Acknowledge::None
                 && !append::is_stored(realm, &publication, Acknowledge::None)
-                && !publication.topic.is_reserved() =>
-        {
-            let last = owed.last;
-            match realm.tickets.at_mut(last).and_then(Waiting::followers) {
-                Some(followers) => followers.push(Follower { publication, options }),
+                && !publication.topic.is_reserved();
+            let Some(session) = realm.sessions.at_mut(key) else { return None };
+            match realm.tickets.at_mut(last).filter(|_| is_follower).and_then(Waiting::followers) {
+                Some(followers) => {
+                    session.inbound.note_follower(publication.weight());
+                    followers.push(Follower { publication, options });
+                }
                 // It follows nothing in particular: it waits for everything.
-                None => defer(realm, key, connection, Command::Publish { publication, acknowledge: Acknowledge::None, options }),
+                None => session.inbound.defer(connection, Command::Publish { publication, acknowledge, options }),
             }
             None
         }
-        command => {
-            defer(realm, key, connection, command);
+        (_, command) => {
+            if let Some(session) = realm.sessions.at_mut(key) {
+                session.inbound.defer(connection, command);
+            }
             None
         }
     }
-}
-
-fn defer(realm: &mut Realm, key: SessionKey, connection: ConnectionId, command: Command) {
-    if let Some(session) = realm.sessions.at_mut(key) {
-        session.owed.deferred.push_back((connection, command));
-    }
-}
-
-/// Has everything that the session sends from now on wait for the history's answer to a SUBSCRIBE.
-pub fn begin_probe(realm: &mut Realm, key: SessionKey, probing: Probing) {
-    if let Some(session) = realm.sessions.at_mut(key) {
-        session.owed.tickets += 1;
-        session.owed.probing = Some(Box::new(probing));
-    }
-}
-
-/// Takes that SUBSCRIBE back out.
-pub fn end_probe(realm: &mut Realm, key: SessionKey) -> Option<Probing> {
-    let owed = &mut realm.sessions.at_mut(key)?.owed;
-    let probing = owed.probing.take()?;
-    owed.tickets = owed.tickets.saturating_sub(1);
-    Some(*probing)
 }
 
 /// True for a publication that will be stored, without anything to be said about it before.
 fn can_be_stored(realm: &Realm, key: SessionKey, publication: &Publication, acknowledge: Acknowledge) -> bool {
-    let is_repetition = match acknowledge {
-        Acknowledge::ExactlyOnce(id) | Acknowledge::ExactlyOnceAgain(id) => {
-            realm.sessions.at(key).is_some_and(|session| session.unreleased.contains_key(&id))
-        }
-        _ => false,
-    };
+    let is_repetition = realm.sessions.at(key).is_some_and(|session| session.inbound.is_repetition(acknowledge));
     let is_refused = if is_put(publication) {
         queues::check_put(realm, publication).is_err()
     } else {
@@ -113,7 +81,7 @@ pub fn record_of(realm: &Realm, key: SessionKey, command: &Command) -> Option<(K
             let entries = entries.iter().filter_map(Entry::of_unsubscribe).collect();
             Some((Kind::SUBSCRIPTION, encode_record(&SubscriptionChange::Unsubscribed { client, entries })))
         }
-        Command::Release(packet_id) if session.unreleased.contains_key(packet_id) => {
+        Command::Release(packet_id) if session.inbound.uses_packet_id(*packet_id) => {
             let packet_id = packet_id.0;
             Some((Kind::HANDSHAKE, encode_record(&Handshake::Released { client, packet_id })))
         }
@@ -125,16 +93,15 @@ pub fn record_of(realm: &Realm, key: SessionKey, command: &Command) -> Option<(K
 /// before the one behind it is asked for.
 pub fn next_deferred(realm: &mut Realm, key: SessionKey) -> Option<(ConnectionId, Command)> {
     let session = realm.sessions.at_mut(key)?;
-    while session.owed.tickets == 0 {
-        let Some((connection, command)) = session.owed.deferred.pop_front() else {
-            let settled = session.settled();
-            realm.cx.effects.extend(settled);
-            return None;
-        };
+    while let Some((connection, command)) = session.inbound.next_deferred() {
         // Whoever has taken the session over, or ended it, has put an end to these as well.
         if session.connection == Some(connection) {
             return Some((connection, command));
         }
+    }
+    if session.inbound.turn() == Turn::Now {
+        let settled = session.settled();
+        realm.cx.effects.extend(settled);
     }
     None
 }

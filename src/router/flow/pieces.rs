@@ -21,10 +21,10 @@ use crate::router::flow::{deliver, progress, queues, restart};
 use crate::router::lock::LockedTopic;
 use crate::router::lock::holder::Holder;
 use crate::router::realm::Realm;
+use crate::router::session::Session;
 use crate::router::session::backlog::Position;
 use crate::router::session::record::{Entry, SessionState, SharedState, level_of, protocol_of};
 use crate::router::session::window::Outgoing;
-use crate::router::session::{Repeats, Session};
 
 /// Of [`PieceKey::Holder`]
 #[derive(Serialize, Deserialize)]
@@ -193,9 +193,8 @@ fn session_state(realm: &mut Realm, key: SessionKey) -> Option<SessionState> {
         done,
         routed: session.backlog.as_ref().map_or(0, |backlog| backlog.routed()),
         will_delay_s: session.will_delay_s,
-        uses: session.uses,
-        // What has no place yet may never have one: then its repetition is the first.
-        unreleased: session.unreleased.iter().filter(|(_, use_)| use_.is_placed).map(|(id, _)| id.value()).collect(),
+        uses: session.inbound.uses(),
+        unreleased: session.inbound.placed_ids().map(PacketId::value).collect(),
         first_packet_id: session.inflight.first_id().value(),
         begun: begun.collect(),
         entries: entries_of(realm, session),
@@ -310,14 +309,9 @@ fn restore_session(realm: &mut Realm, client: &str, state: SessionState) -> Opti
     session.principal = Arc::new(Principal::of_record(authid, authrole));
     session.protocol = protocol_of(state.protocol);
     session.left_ms = state.left_ms;
-    session.uses = state.uses;
+    session.inbound.restore_uses(state.uses);
     session.will_delay_s = state.will_delay_s;
-    session.unreleased = state
-        .unreleased
-        .into_iter()
-        .filter_map(PacketId::new)
-        .map(|id| (id, Repeats { fingerprint: 0, count: 0, is_placed: true }))
-        .collect();
+    state.unreleased.into_iter().filter_map(PacketId::new).for_each(|id| session.inbound.restore_packet_id(id, 0));
     let backlog = session.backlog.as_mut()?;
     backlog.restore(Position { cursor, over, done });
     backlog.restore_routed(routed, EventId::new(state.sent_until));

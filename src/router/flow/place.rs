@@ -39,7 +39,7 @@ fn place_publication(realm: &mut Realm, place: Place, mut waiting: Published, is
     if let (Some(key), Acknowledge::ExactlyOnce(id) | Acknowledge::ExactlyOnceAgain(id)) = (from, waiting.acknowledge) {
         deliver::note_session_changed(realm, key);
         if let Some(session) = realm.sessions.at_mut(key) {
-            session.note_placed(id);
+            session.inbound.note_placed(id);
         }
     }
     let mut publication = waiting.publication;
@@ -164,6 +164,9 @@ fn refuse_command(realm: &mut Realm, key: SessionKey, connection: ConnectionId, 
 /// What came behind a ticket goes on.
 pub fn follow(realm: &mut Realm, from: Option<SessionKey>, followers: Vec<Follower>) {
     for follower in followers {
+        if let Some(session) = from.and_then(|key| realm.sessions.at_mut(key)) {
+            session.inbound.note_followed(follower.publication.weight());
+        }
         route::publish(realm, from, follower.publication, follower.options.as_deref());
     }
     if let Some(key) = from {
@@ -176,7 +179,7 @@ fn say(realm: &mut Realm, said: WaitingDelivery) {
     if let Some(key) = append::author(realm, Some(said.to)) {
         deliver::note_session_changed(realm, key);
         let Some(session) = realm.sessions.at_mut(key) else { return };
-        session.owed.said = session.owed.said.saturating_sub(1);
+        session.saying.note_back();
         if session.connection == Some(said.connection) {
             for delivery in said.deliveries {
                 realm.cx.tell(said.connection, delivery);

@@ -15,10 +15,10 @@ use crate::router::lock::LockedTopic;
 use crate::router::lock::holder::Holder;
 use crate::router::lock::record::LockChange;
 use crate::router::realm::Realm;
+use crate::router::session::Session;
 use crate::router::session::backlog::{Backlog, Position};
 use crate::router::session::record::{Checkpoint, Handshake, SessionChange, SubscriptionChange, protocol_of};
 use crate::router::session::window::Outgoing;
-use crate::router::session::{Repeats, Session};
 
 /// A record of the history that was there before this process: brings the realm's state to what it was behind it. Records
 /// come in the order of ids, all of them, before any command. Which client retained a message is not on record: No Local does
@@ -113,7 +113,7 @@ fn replay_handshake(realm: &mut Realm, step: Handshake) {
     match step {
         Handshake::Released { client, packet_id } => {
             if let Some(session) = session_of(realm, &client) {
-                session.unreleased.remove(&PacketId(packet_id));
+                session.inbound.release(PacketId(packet_id));
             }
         }
         Handshake::Sent { client, packet_id, event, is_shared } => {
@@ -229,8 +229,7 @@ pub fn replay_packet_id(realm: &mut Realm, record: &Record) {
     let Some((key, id)) = record.item.dedup.as_ref().and_then(|key| read_handshake_key(realm, key)) else { return };
     deliver::note_session_changed(realm, key);
     if let Some(session) = realm.sessions.at_mut(key) {
-        session.unreleased.insert(id.0, Repeats { fingerprint: 0, count: 0, is_placed: true });
-        session.uses = session.uses.max(id.1);
+        session.inbound.restore_packet_id(id.0, id.1);
     }
 }
 

@@ -81,7 +81,7 @@ fn resume(realm: &mut Realm, key: SessionKey, connection: ConnectionId, open: Op
     session.left_ms = None;
     session.will = open.will;
     session.is_recorded |= session.is_durable();
-    session.unreleased.values_mut().for_each(|repeats| repeats.count = 0);
+    session.inbound.reconnect();
     session.inflight.reconnect(open.receive_maximum.min(MAX_WINDOW));
     let id = session.id;
     realm.cx.tell(connection, Delivery::Opened { session: id, session_present: true }); // [MQTT-3.2.2-3]

@@ -12,7 +12,7 @@ use crate::router::base::key::{SelectionKey, SessionKey};
 use crate::router::base::reads::Purpose;
 use crate::router::flow::queues::queue_named;
 use crate::router::flow::replay::is_private_filter;
-use crate::router::flow::{append, order, queues, replay};
+use crate::router::flow::{append, queues, replay};
 use crate::router::realm::Realm;
 use crate::router::session::Subscribed;
 use crate::router::session::inbound::Probing;
@@ -46,13 +46,19 @@ pub fn subscribe(realm: &mut Realm, key: SessionKey, connection: ConnectionId, r
     }
     // The oldest event that anybody asks for.
     let after = pasts.filter_map(first_of).min();
-    order::begin_probe(realm, key, Probing { connection, request, entries });
+    if let Some(session) = realm.sessions.at_mut(key) {
+        session.inbound.begin_probe(Probing { connection, request, entries });
+    }
     append::read(realm, key, Purpose::Probe, Query { after, limit: 1, ..Query::new("") }, ReadForm::Stored);
 }
 
 /// The history has answered: what a SUBSCRIBE asks for is there, or why not.
 pub fn handle_probe(realm: &mut Realm, key: SessionKey, outcome: Result<(), Reason>) {
-    let Some(Probing { connection, request, entries }) = order::end_probe(realm, key) else { return };
+    let Some(Probing { connection, request, entries }) =
+        realm.sessions.at_mut(key).and_then(|session| session.inbound.end_probe())
+    else {
+        return;
+    };
     if realm.sessions.at(key).is_some_and(|session| session.connection == Some(connection)) {
         subscribe_all(realm, key, connection, request, entries, outcome);
     }

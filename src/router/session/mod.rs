@@ -15,25 +15,15 @@ use slab::Slab;
 
 use crate::model::command::{CalleeForm, Features, Open, Protocol, RegisterOptions, SubscribeOptions, Transport, Will};
 use crate::model::query::ReadTicket;
-use crate::model::{ConnectionId, Filter, InvocationId, PacketId, Principal, RequestId, SessionId, Topic};
+use crate::model::record::Ticket;
+use crate::model::{ConnectionId, Filter, InvocationId, Principal, RequestId, SessionId, Topic};
 use crate::router::base::key::{SelectionKey, SessionKey, SubscriptionName};
 use crate::router::base::timers::TimerKey;
 use crate::router::session::backlog::{Backlog, Finished};
-use crate::router::session::inbound::Order;
+use crate::router::session::inbound::Inbound;
 use crate::router::session::reading::HistoryCall;
 use crate::router::session::replay::Replay;
 use crate::router::session::window::Inflight;
-
-/// An incoming QoS 2 id in use: what was published under it, and how often it was repeated on this connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Repeats {
-    /// Hash of the message.
-    pub fingerprint: u64,
-    /// Identical repetitions.
-    pub count: u8,
-    /// The publication has its place: a restart knows of it.
-    pub is_placed: bool,
-}
 
 /// A subscription as its session asked for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +32,31 @@ pub struct Subscribed {
     pub options: SubscribeOptions,
     /// The number of the last event before it.
     pub since: u64,
+}
+
+/// Steps of deliveries that are on their way into the history before they are said.
+#[derive(Debug, Default)]
+pub struct Saying {
+    count: usize,
+    last: Ticket,
+}
+
+impl Saying {
+    /// The ticket behind which the next thing is said, if any is on its way.
+    pub fn last(&self) -> Option<Ticket> {
+        (self.count > 0).then_some(self.last)
+    }
+
+    /// One more is on its way.
+    pub fn note_sent(&mut self, ticket: Ticket) {
+        self.count += 1;
+        self.last = ticket;
+    }
+
+    /// The oldest has come back.
+    pub fn note_back(&mut self) {
+        self.count = self.count.saturating_sub(1);
+    }
 }
 
 /// One session.
@@ -83,8 +98,6 @@ pub struct Session {
     pub queue_user: Option<ConnectionId>,
     /// Outgoing QoS > 0.
     pub inflight: Inflight,
-    /// Incoming QoS 2 ids that were published and not released [MQTT-4.3.3-10].
-    pub unreleased: BTreeMap<PacketId, Repeats>,
     /// It is on record: it outlives the process.
     pub is_recorded: bool,
     /// The records are being read, and it is in them.
@@ -99,10 +112,10 @@ pub struct Session {
     pub backlog: Option<Box<Backlog>>,
     /// What its client has acknowledged since the last checkpoint.
     pub finished: Finished,
-    /// How many incoming QoS 2 ids were used, ever.
-    pub uses: u64,
-    /// What it has on its way into the history.
-    pub owed: Order,
+    /// What comes from its client, as far as it is not over.
+    pub inbound: Inbound,
+    /// Deliveries to it that are on record before they are said.
+    pub saying: Saying,
     /// Retained messages and past events still to be sent, one subscription after the other.
     pub replays: VecDeque<Replay>,
     /// Calls that read the history, answered one after the other.
@@ -126,13 +139,6 @@ pub struct Session {
 }
 
 impl Session {
-    /// What came under this QoS 2 id has its place.
-    pub fn note_placed(&mut self, id: PacketId) {
-        if let Some(repeats) = self.unreleased.get_mut(&id) {
-            repeats.is_placed = true;
-        }
-    }
-
     /// The session that `open` asks for.
     pub fn new(open: &mut Open, connection: ConnectionId, window: u16) -> Self {
         Session {
@@ -154,7 +160,6 @@ impl Session {
             queues: BTreeMap::new(),
             queue_user: None,
             inflight: Inflight::new(window),
-            unreleased: BTreeMap::new(),
             is_recorded: false,
             is_replayed: false,
             left_ms: None,
@@ -162,8 +167,8 @@ impl Session {
             kept_routed: 0,
             backlog: None,
             finished: Finished::default(),
-            uses: 0,
-            owed: Order::default(),
+            inbound: Inbound::default(),
+            saying: Saying::default(),
             replays: VecDeque::new(),
             history_calls: VecDeque::new(),
             call_read: None,

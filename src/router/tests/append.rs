@@ -1,4 +1,5 @@
 //! The order of a session's commands around what it has on its way into the history.
+use crate::router::session::inbound::Turn;
 use crate::router::waiting::Waiting;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -88,6 +89,27 @@ fn what_is_not_acknowledged_does_not_overtake_what_is() {
     assert_eq!(texts(&mut realm, subscriber), ["1", "2"]);
     realm.refuse_append(Reason::ServerBusy);
     assert_eq!(texts(&mut realm, subscriber), ["4"]);
+}
+
+/// Behind a disk that stalls, neither publications nor commands pile up: their connection is not read any more.
+#[test]
+fn what_waits_behind_a_stalled_disk_is_bounded() {
+    for acknowledge in [Acknowledge::None, Acknowledge::ExactlyOnce(id(2))] {
+        let mut realm = slow();
+        let (publisher, subscriber) = (realm.mqtt("p"), realm.mqtt("s"));
+        realm.subscribe(subscriber, "#", Qos::AtMostOnce).unwrap();
+        realm.send(publisher, publish("t", "stored", Acknowledge::AtLeastOnce(id(1)), false));
+        let mut sent = 0;
+        while !realm.router.is_over_its_share(publisher) {
+            assert!(sent < 10_000, "nothing holds it up");
+            // A repetition waits for its original; what is not stored follows the stored one.
+            realm.send(publisher, publish("u", "0123456789", acknowledge, false));
+            sent += 1;
+        }
+        assert!(sent > 100 && realm.settled.is_empty());
+        realm.append_all();
+        assert!(!realm.router.is_over_its_share(publisher) && realm.settled == [publisher], "{:?}", realm.settled);
+    }
 }
 
 /// A client that retains a value and subscribes next is told that value as a retained one [MQTT-3.3.1-8].
@@ -273,10 +295,10 @@ impl Clients {
     /// Where nothing is undecided, the last that a session owes is a publication or a command: what is not stored follows it.
     fn check(&mut self) {
         let router = &mut self.realm.router;
-        for (_, session) in router.realm.sessions.iter().filter(|(_, session)| session.owed.tickets > 0) {
-            if session.owed.undecided == 0 && session.owed.probing.is_none() {
-                let followers = router.realm.tickets.at_mut(session.owed.last).and_then(Waiting::followers);
-                assert!(followers.is_some(), "{:?}", session.owed);
+        for (_, session) in router.realm.sessions.iter() {
+            if let Turn::Behind(last) = session.inbound.turn() {
+                let followers = router.realm.tickets.at_mut(last).and_then(Waiting::followers);
+                assert!(followers.is_some(), "{:?}", session.inbound);
                 self.followed += followers.map_or(0, |followers| followers.len());
             }
         }

@@ -249,7 +249,11 @@ impl World {
             let session = self.realm.router.realm.sessions.at(key).unwrap();
             let names: BTreeSet<String> =
                 session.subscriptions.iter().map(|(name, subscribed)| format!("{name:?} {:?}", subscribed.options)).collect();
-            seen.push(format!("{client} {names:?} {:?} {}", session.unreleased.keys(), session.uses));
+            seen.push(format!(
+                "{client} {names:?} {:?} {}",
+                session.inbound.placed_ids().collect::<Vec<_>>(),
+                session.inbound.uses()
+            ));
         }
         let connections: Vec<_> = CLIENTS.map(|client| self.realm.persistent(client)).into_iter().collect();
         let mut events = BTreeSet::new();
