@@ -20,6 +20,62 @@ const FLOORS: &[(&str, &[&str], bool)] = &[
     ("command_line", &["model", "wire", "gate", "router", "cluster", "store", "net", "node"], false),
 ];
 
+/// The inner floors of the router, from low to high: none knows one above it.
+const INNER_FLOORS: &[&[&str]] = &[
+    &["base", "matcher"],
+    // The closed parts.
+    &["session", "broker", "dealer", "lock", "queue", "retained"],
+    &["waiting", "realm"],
+    &["flow"],
+    &["procedure"],
+];
+
+/// Parts that see another, read-only: a replay holds its place among retained messages.
+const PARTS_THAT_SEE: &[(&str, &str)] = &[("session", "retained")];
+
+/// The flows, from low to high: what would be a call upward is a `Consequence`.
+const FLOWS: &[&str] = &[
+    "append",
+    "deliver",
+    "route",
+    "answer",
+    "progress",
+    "holders",
+    "locks",
+    "queues",
+    "order",
+    "call",
+    "replay",
+    "backlog",
+    "window",
+    "wills",
+    "session",
+    "subscribe",
+    "publish",
+    "place",
+    "restart",
+    "pieces",
+    "due",
+];
+
+/// What is closed: these have no public field.
+const CLOSED: &[(&str, &str)] = &[
+    ("base/catching.rs", "Catching"),
+    ("base/on_the_way.rs", "OnTheWay"),
+    ("base/piece.rs", "Changes"),
+    ("base/reads.rs", "Reads"),
+    ("base/tickets.rs", "Tickets"),
+    ("broker/mod.rs", "Broker"),
+    ("dealer/mod.rs", "Dealer"),
+    ("retained/mod.rs", "Retained"),
+    ("session/backlog.rs", "Backlog"),
+    ("session/backlog.rs", "Finished"),
+    ("session/inbound.rs", "Inbound"),
+    ("session/mod.rs", "Saying"),
+    ("session/mod.rs", "Sessions"),
+    ("session/window.rs", "Inflight"),
+];
+
 /// Words that reach a clock, chance, a thread, a socket, the disk or the process: time and random bytes are arguments.
 const IMPURE: &[&str] = &[
     "Instant",
@@ -125,7 +181,8 @@ fn set_tests_aside(sources: &mut [Source]) {
 
 /// Every rule that one file can break.
 fn violations(source: &Source) -> Vec<String> {
-    let rules: [fn(&Source) -> Vec<String>; 8] = [first_line, floor, imports, purity, sizes, names, panics, unsafe_code];
+    let rules: [fn(&Source) -> Vec<String>; 10] =
+        [first_line, floor, imports, inner_floors, open_fields, purity, sizes, names, panics, unsafe_code];
     rules.iter().flat_map(|rule| rule(source)).collect()
 }
 
@@ -240,6 +297,86 @@ fn strangers(names: impl Iterator<Item = String>) -> Vec<String> {
     names.filter(is_stranger).map(|name| format!("{name}: not one of the entries of the top level")).collect()
 }
 
+/// What a file of the router names of the router: the module, and what of it.
+fn inner_named(source: &Source) -> Vec<(usize, Vec<String>)> {
+    let module = source.module();
+    let mut named = Vec::new();
+    for (at, words) in scan::paths(&source.production) {
+        let climbed = words.iter().take_while(|word| **word == "super").count();
+        let path: Vec<&str> = match words.first() {
+            Some(&"crate") => words[1..].to_vec(),
+            Some(&"super") if climbed <= module.len() => [&module[..module.len() - climbed], &words[climbed..]].concat(),
+            _ => continue,
+        };
+        if path.first() == Some(&"router") && path.len() > 1 {
+            named.push((at, path[1..].iter().map(|word| (*word).to_owned()).collect()));
+        }
+    }
+    named
+}
+
+/// Rules of the router's inner floors; `mod.rs` on top may know everything.
+fn inner_floors(source: &Source) -> Vec<String> {
+    let module = source.module();
+    let Some((&"router", [inner, rest @ ..])) = module.split_first() else { return Vec::new() };
+    let floor_of = |name: &str| INNER_FLOORS.iter().position(|floor| floor.contains(&name));
+    let Some(floor) = floor_of(inner) else {
+        return if source.production.is_empty() {
+            Vec::new()
+        } else {
+            vec![source.complain(0, "on no inner floor of the router")]
+        };
+    };
+    let mut found = Vec::new();
+    for (at, path) in inner_named(source) {
+        let other = path[0].as_str();
+        let is_other_part = floor == 1 && other != *inner && floor_of(other) == Some(1);
+        let is_above = floor_of(other).is_some_and(|other| other > floor);
+        if is_above || (is_other_part && !PARTS_THAT_SEE.contains(&(inner, other))) {
+            found.push(source.complain(at, &format!("{inner} may not know {other}")));
+        }
+        let rank = |name: &str| FLOWS.iter().position(|flow| *flow == name);
+        if let (true, Some(me), Some(flow)) = (other == "flow" && *inner == "flow", rest.first(), path.get(1))
+            && rank(flow) >= rank(me)
+        {
+            found.push(source.complain(at, &format!("flow {me} may not call {flow}")));
+        }
+    }
+    let door = scan::words(&source.production).zip(scan::words(&source.production).skip(1));
+    let doors = door.filter(|((_, first), (_, second))| *first == "impl" && *second == "Router");
+    found.extend(doors.map(|((at, _), _)| source.complain(at, "`impl Router` outside of `router/mod.rs`")));
+    found
+}
+
+/// Public fields of what is closed.
+fn open_fields(source: &Source) -> Vec<String> {
+    let Some(path) = source.path.strip_prefix("src/router/") else { return Vec::new() };
+    let closed = CLOSED.iter().filter(|(file, _)| *file == path);
+    let field_of = |name: &str| {
+        let body = scan::struct_body(&source.code, name).unwrap_or_else(|| panic!("{path} has no struct {name}"));
+        let is_open = scan::words(&body).any(|(_, word)| word == "pub");
+        is_open.then(|| source.complain(0, &format!("{name} has a public field")))
+    };
+    closed.filter_map(|(_, name)| field_of(name)).collect()
+}
+
+/// Names of types of the router that are declared twice.
+fn twins(sources: &[Source]) -> Vec<String> {
+    let mut seen: std::collections::BTreeMap<&str, &str> = std::collections::BTreeMap::new();
+    let mut found = Vec::new();
+    for source in sources.iter().filter(|source| source.module().first() == Some(&"router")) {
+        for (at, kind, name) in scan::declarations(&source.production) {
+            // Associated types have the name that their trait gives them.
+            let is_type =
+                matches!(kind, "struct" | "enum" | "trait") || (kind == "type" && scan::is_at_line_start(&source.production, at));
+            if let Some(first) = is_type.then(|| seen.insert(name, &source.path)).flatten() {
+                found.push(source.complain(at, &format!("a type {name} is in {first} too")));
+            }
+        }
+    }
+    found
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -278,6 +415,7 @@ fn the_house_is_tidy() {
     assert!(sources.len() > 50, "only {} files found", sources.len());
     let mut found: Vec<String> = sources.iter().flat_map(violations).collect();
     found.extend(orphans(&sources));
+    found.extend(twins(&sources));
     found.extend(strangers(fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into())));
     assert!(found.is_empty(), "{} violations:\n{}", found.len(), found.join("\n"));
 }
@@ -291,7 +429,7 @@ fn said_about(path: &str, text: &str) -> String {
 fn a_sound_file_is_left_alone() {
     let text = "use crate::model::Topic;\n// unwrap() in words, std::time::Instant too\nfn a<'a>(b: &'a str) -> &'a str { \"panic!\" }\n\
                 #[cfg(test)]\nmod tests { use std::time::Instant; use crate::net; fn f() { x.unwrap() } }\n";
-    assert_eq!(said_about("src/router/a.rs", text), "");
+    assert_eq!(said_about("src/router/flow/due.rs", text), "");
 }
 
 #[test]
@@ -312,6 +450,14 @@ fn each_rule_can_be_broken() {
         ("src/broker/a.rs", "", "no floor of the house"),
         ("src/net/a.rs", &long, "fn long has 71 lines"),
         ("src/net/a.rs", &"fn f() {}\n".repeat(800), "801 lines"),
+        ("src/router/a.rs", "", "on no inner floor"),
+        ("src/router/base/a.rs", "use crate::router::session::Session;", "base may not know session"),
+        ("src/router/session/a.rs", "use crate::router::{realm::Realm};", "session may not know realm"),
+        ("src/router/lock/a.rs", "fn f() { super::super::queue::g() }", "lock may not know queue"),
+        ("src/router/flow/route.rs", "use crate::router::flow::{append, answer};", "flow route may not call answer"),
+        ("src/router/flow/route.rs", "use super::session::end;", "flow route may not call session"),
+        ("src/router/flow/route.rs", "use crate::router::procedure::x;", "flow may not know procedure"),
+        ("src/router/flow/route.rs", "impl Router {}", "`impl Router` outside"),
         ("src/net/a.rs", "fn get_it() {}", "fn get_it"),
         ("src/net/a.rs", "struct SocketManager;", "struct SocketManager"),
         ("src/net/a.rs", "fn f() { g().unwrap() }", "`.unwrap(` outside tests"),

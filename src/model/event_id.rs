@@ -53,6 +53,14 @@ impl From<EventId> for PublicationId {
     }
 }
 
+impl PublicationId {
+    /// The event of the history that it names: such a publication may be read there again. Those of publications past the history
+    /// are above every event id.
+    pub fn event(self) -> Option<EventId> {
+        EventId::new(self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use super::payload::Body;
 use super::{Encoding, ErrorUri, Payload, Principal, PublicationId, Qos, SessionId, Topic};
 
 /// One published message. The gate fills it; the router completes `id` and `publisher` before anybody else sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Publication {
     /// Unique in the realm; zero until the router has assigned it.
     pub id: PublicationId,
@@ -100,6 +100,13 @@ impl Passthru {
 /// A payload in other forms, each made at most once, however many receivers share the publication.
 #[derive(Debug, Default)]
 pub struct Conversions(OnceLock<Box<Forms>>);
+
+/// A copy of a message makes its conversions anew.
+impl Clone for Conversions {
+    fn clone(&self) -> Self {
+        Conversions::default()
+    }
+}
 
 #[derive(Debug, Default)]
 struct Forms {

@@ -222,6 +222,70 @@ pub fn floors_named(code: &str, depth: usize) -> Vec<(usize, &str)> {
     named
 }
 
+/// Every path that begins with `crate` or `super`, group by group, with the byte at which it starts.
+pub fn paths(code: &str) -> Vec<(usize, Vec<&str>)> {
+    let mut found = Vec::new();
+    let mut end = 0;
+    for (at, word) in words(code) {
+        let is_start = at >= end && matches!(word, "crate" | "super") && !code[..at].trim_end().ends_with("::");
+        if is_start {
+            let (paths, behind) = path_at(code, at);
+            end = behind;
+            found.extend(paths.into_iter().map(|path| (at, path)));
+        }
+    }
+    found
+}
+
+/// The paths that start at `at`, and where they end.
+fn path_at(code: &str, at: usize) -> (Vec<Vec<&str>>, usize) {
+    let mut path = Vec::new();
+    let mut end = at;
+    loop {
+        if code[end..].starts_with('{') {
+            let close = block_end(code, end);
+            let (mut all, mut start) = (Vec::new(), end + 1);
+            while start + 1 < close {
+                let gap = code[start..close].find(|c: char| is_word(c)).map_or(close, |n| start + n);
+                if gap >= close {
+                    break;
+                }
+                let (members, behind) = path_at(code, gap);
+                all.extend(members.into_iter().map(|member| [path.clone(), member].concat()));
+                start = behind.max(gap + 1);
+            }
+            return (all, close);
+        }
+        let length = code[end..].find(|c| !is_word(c)).unwrap_or(code.len() - end);
+        if length == 0 {
+            return (vec![path], end);
+        }
+        path.push(&code[end..end + length]);
+        end += length;
+        match code[end..].strip_prefix("::") {
+            Some(_) => end += 2,
+            None => return (vec![path], end),
+        }
+    }
+}
+
+/// What stands between the braces of a struct.
+pub fn struct_body(code: &str, name: &str) -> Option<String> {
+    let (at, ..) = declarations(code).find(|(_, kind, declared)| *kind == "struct" && *declared == name)?;
+    let open = at + code[at..].find(['{', '(', ';'])?;
+    let end = match code[open..].chars().next()? {
+        '{' => block_end(code, open),
+        _ => open + code[open..].find(';')?,
+    };
+    Some(code[open..end].to_owned())
+}
+
+/// True if nothing but `pub` and the keyword stands before this byte on its line.
+pub fn is_at_line_start(code: &str, at: usize) -> bool {
+    let start = code[..at].rfind('\n').map_or(0, |n| n + 1);
+    !code[start..at].starts_with(' ')
+}
+
 /// The first word of each member of a `{…}` of a use declaration.
 fn group_heads(group: &str) -> Vec<(usize, &str)> {
     let (mut depth, mut is_head, mut heads) = (0, false, Vec::new());
@@ -270,6 +334,13 @@ mod tests {
         let code = "impl A {\n  fn a(b: [u8; 2]) -> u8 {\n    if c {\n    }\n  }\n}\ntrait T { fn d(); fn e() {} }\ntype F = fn(u8);\nfn(a) {}";
         let found: Vec<_> = functions(code).into_iter().map(|(_, name, lines)| (name, lines)).collect();
         assert_eq!(found, [("a", 4), ("e", 1)]);
+    }
+
+    #[test]
+    fn paths_are_taken_apart_by_groups() {
+        let code = "use crate::a::{b, c::{d, e}}; fn f() { super::super::g::h(crate::i) }";
+        let found: Vec<String> = paths(code).into_iter().map(|(_, path)| path.join("/")).collect();
+        assert_eq!(found, ["crate/a/b", "crate/a/c/d", "crate/a/c/e", "super/super/g/h", "crate/i"]);
     }
 
     #[test]

@@ -1,4 +1,6 @@
 //! Nouns of the router, and what every step of a realm may use: they know no part and no flow.
+pub mod catching;
+pub mod claim;
 pub mod codec;
 pub mod context;
 pub mod due;

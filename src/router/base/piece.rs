@@ -85,15 +85,54 @@ pub struct Piece {
 /// Which pieces have changed, but for sessions, which know it themselves, and queues.
 #[derive(Debug, Default)]
 pub struct Changes {
-    pub is_tracked: bool,
-    pub retained: HashSet<Topic, RandomState>,
-    pub keys: HashSet<PieceKey, RandomState>,
-    pub sessions: usize,
+    is_tracked: bool,
+    retained: HashSet<Topic, RandomState>,
+    keys: HashSet<PieceKey, RandomState>,
+    sessions: usize,
     /// The pieces of kind event that were said to be there.
-    pub events: HashSet<u64, FixedState>,
+    events: HashSet<u64, FixedState>,
 }
 
 impl Changes {
+    /// From now on changes are noted.
+    pub fn track(&mut self) {
+        self.is_tracked = true;
+    }
+
+    /// The piece of one more session is not what it was.
+    pub fn note_session(&mut self) {
+        self.sessions += 1;
+    }
+
+    /// How many retained messages are not what they were.
+    pub fn retained(&self) -> usize {
+        self.retained.len()
+    }
+
+    /// How many other pieces are not what they were, about.
+    pub fn others(&self) -> usize {
+        self.keys.len() + self.sessions
+    }
+
+    /// So many of the retained messages that are not what they were.
+    pub fn take_retained(&mut self, count: usize) -> Vec<Topic> {
+        let topics: Vec<Topic> = self.retained.iter().take(count).cloned().collect();
+        for topic in &topics {
+            self.retained.remove(topic);
+        }
+        topics
+    }
+
+    /// Everything that is not what it was, but for sessions and queues; `events` are those that are there now.
+    pub fn take_all(&mut self, events: HashSet<u64, FixedState>) -> Vec<PieceKey> {
+        self.sessions = 0;
+        let mut keys: Vec<PieceKey> = self.keys.drain().collect();
+        keys.extend(self.retained.drain().map(PieceKey::Retained));
+        keys.extend(events.symmetric_difference(&self.events).map(|id| PieceKey::Event(*id)));
+        self.events = events;
+        keys
+    }
+
     /// The retained message of a topic is not what it was.
     pub fn note_retained(&mut self, topic: &Topic) {
         if self.is_tracked {

@@ -12,7 +12,6 @@ use crate::router::base::key::SessionKey;
 #[derive(Debug)]
 pub enum Reply {
     /// With these arguments, now.
-    #[allow(dead_code, reason = "locks and queues answer so")]
     Now(Vec<Value>),
     /// With this error, now.
     Refused(ErrorUri),

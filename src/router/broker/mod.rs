@@ -11,28 +11,33 @@ use smallvec::SmallVec;
 
 use crate::model::command::SubscribeOptions;
 use crate::model::{Filter, SubscriptionId, Topic};
+use crate::router::base::key::SubscriptionName;
 use crate::router::base::key::{SelectionKey, SessionKey};
 use crate::router::broker::plan::{Plan, Receiver};
 use crate::router::matcher::Matcher;
-use crate::router::session::Sessions;
 
 /// Bytes that the cache of plans may hold before it starts anew.
-pub const CACHED_BYTES: usize = 64 * 1024 * 1024;
+const CACHED_BYTES: usize = 64 * 1024 * 1024;
+
+/// Plans that are looked through when a subscription by pattern comes or goes.
+const MAX_SCANNED: usize = 1_024;
 
 /// Who has a subscription.
 #[derive(Clone, Copy, Debug)]
-pub struct Member {
-    pub options: SubscribeOptions,
-    pub selection: Option<SelectionKey>,
+struct Member {
+    options: SubscribeOptions,
+    /// Its client speaks MQTT.
+    is_mqtt: bool,
+    selection: Option<SelectionKey>,
 }
 
 /// One subscription: everybody who asked for the same filter.
 #[derive(Debug)]
-pub struct Subscription {
-    pub id: SubscriptionId,
-    pub filter: Filter,
-    pub members: BTreeMap<SessionKey, Member>,
-    pub groups: BTreeMap<Box<str>, u32>,
+struct Subscription {
+    id: SubscriptionId,
+    filter: Filter,
+    members: BTreeMap<SessionKey, Member>,
+    groups: BTreeMap<Box<str>, u32>,
 }
 
 /// A share group of one filter.
@@ -47,16 +52,16 @@ pub struct Group {
 /// Subscriptions of a realm.
 #[derive(Debug, Default)]
 pub struct Broker {
-    pub matcher: Matcher<u32>,
-    pub subscriptions: Slab<Subscription>,
+    matcher: Matcher<u32>,
+    subscriptions: Slab<Subscription>,
     /// By a number that is never used again: deliveries remember it for longer than the group may last.
-    pub groups: HashMap<u32, Group, FixedState>,
-    pub last_group: u32,
-    pub plans: HashMap<Topic, Arc<Plan>, RandomState>,
-    pub planned: usize,
-    pub by_id: HashMap<SubscriptionId, u32, FixedState>,
-    pub last_id: u64,
-    pub wildcards: usize,
+    groups: HashMap<u32, Group, FixedState>,
+    last_group: u32,
+    plans: HashMap<Topic, Arc<Plan>, RandomState>,
+    planned: usize,
+    by_id: HashMap<SubscriptionId, u32, FixedState>,
+    last_id: u64,
+    wildcards: usize,
 }
 
 impl Broker {
@@ -67,13 +72,14 @@ impl Broker {
         filter: &Filter,
         share: Option<&str>,
         options: SubscribeOptions,
+        is_mqtt: bool,
     ) -> (SubscriptionId, bool) {
         self.forget_plans(filter);
         let key = self.subscription(filter);
         let Some(subscription) = self.subscriptions.get_mut(key as usize) else { return (SubscriptionId(0), false) };
         let id = subscription.id;
         let Some(share) = share else {
-            let is_new = subscription.members.insert(session, Member { options, selection: None }).is_none();
+            let is_new = subscription.members.insert(session, Member { options, is_mqtt, selection: None }).is_none();
             self.wildcards += usize::from(is_new && !matches!(filter, Filter::Exact(_)));
             return (id, is_new);
         };
@@ -141,9 +147,8 @@ impl Broker {
         self.subscriptions.get(self.matcher.find(filter)? as usize)?.groups.get(share).copied()
     }
 
-    /// The members of the share groups that a session is in, itself too.
-    pub fn fellows(&self, session: SessionKey, sessions: &Sessions) -> Vec<SessionKey> {
-        let names = sessions.at(session).into_iter().flat_map(|session| session.subscriptions.keys());
+    /// The members of the share groups among the subscriptions with these names.
+    pub fn fellows<'a>(&self, names: impl Iterator<Item = &'a SubscriptionName>) -> Vec<SessionKey> {
         let groups = names.filter_map(|(filter, share)| {
             let subscription = self.subscriptions.get(self.matcher.find(filter)? as usize)?;
             self.groups.get(subscription.groups.get(share.as_deref()?)?)
@@ -183,11 +188,11 @@ impl Broker {
     }
 
     /// Everybody who receives `topic`; made on first use, kept until a subscription that covers the topic changes.
-    pub fn plan(&mut self, topic: &Topic, sessions: &Sessions) -> Arc<Plan> {
+    pub fn plan(&mut self, topic: &Topic) -> Arc<Plan> {
         if let Some(plan) = self.plans.get(topic) {
             return plan.clone();
         }
-        let plan = Arc::new(self.make_plan(topic, sessions));
+        let plan = Arc::new(self.make_plan(topic));
         let weight = plan.weight(topic);
         if self.planned + weight > CACHED_BYTES {
             self.plans.clear();
@@ -198,15 +203,15 @@ impl Broker {
         plan
     }
 
-    pub fn make_plan(&self, topic: &Topic, sessions: &Sessions) -> Plan {
+    pub fn make_plan(&self, topic: &Topic) -> Plan {
         let mut plan = Plan::default();
         let mut merged: HashMap<SessionKey, usize, FixedState> = HashMap::default();
         self.matcher.match_topic(topic, |key| {
             let Some(subscription) = self.subscriptions.get(key as usize) else { return };
             plan.groups.extend(subscription.groups.values());
             for (session, member) in &subscription.members {
-                let is_mqtt = sessions.at(*session).is_some_and(|s| s.protocol.is_mqtt());
-                let receiver = receiver(*session, subscription, *member, is_mqtt);
+                let is_mqtt = member.is_mqtt;
+                let receiver = receiver(*session, subscription, *member);
                 if receiver.selection.is_some() {
                     plan.receivers.push(receiver);
                     continue;
@@ -231,9 +236,18 @@ impl Broker {
                     self.planned -= plan.weight(topic);
                 }
             }
-            _ => {
+            // To look through many would hold up everybody: they are made anew.
+            _ if self.plans.len() > MAX_SCANNED => {
                 self.plans.clear();
                 self.planned = 0;
+            }
+            filter => {
+                let planned = &mut self.planned;
+                self.plans.retain(|topic, plan| {
+                    let is_kept = !filter.covers(topic);
+                    *planned -= if is_kept { 0 } else { plan.weight(topic) };
+                    is_kept
+                });
             }
         }
     }
@@ -247,8 +261,8 @@ impl Group {
     }
 }
 
-pub fn receiver(session: SessionKey, subscription: &Subscription, member: Member, is_mqtt: bool) -> Receiver {
-    let Member { options, selection } = member;
+fn receiver(session: SessionKey, subscription: &Subscription, member: Member) -> Receiver {
+    let Member { options, is_mqtt, selection } = member;
     let mut subscriptions = SmallVec::new();
     match (is_mqtt, options.identifier) {
         (true, Some(identifier)) => subscriptions.push(u64::from(identifier)),
@@ -269,11 +283,51 @@ pub fn receiver(session: SessionKey, subscription: &Subscription, member: Member
 
 /// Overlapping subscriptions of one MQTT session get one copy with the highest QoS and every identifier
 /// [MQTT-3.3.4-2], [MQTT-3.3.4-3].
-pub fn merge(earlier: &mut Receiver, more: Receiver) {
+fn merge(earlier: &mut Receiver, more: Receiver) {
     earlier.qos = earlier.qos.max(more.qos);
     earlier.retain_as_published |= more.retain_as_published;
     earlier.no_local |= more.no_local;
     earlier.retained_only &= more.retained_only;
     earlier.by_pattern |= more.by_pattern;
     earlier.subscriptions.extend(more.subscriptions);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(text: &str) -> Filter {
+        Filter::from_mqtt(text).unwrap()
+    }
+
+    fn topic(text: &str) -> Topic {
+        Topic::from_mqtt(text).unwrap()
+    }
+
+    /// A reconnect storm by pattern must not have every topic planned anew.
+    #[test]
+    fn a_changed_pattern_forgets_the_plans_that_it_covers_alone() {
+        let mut broker = Broker::default();
+        let who = |place| SessionKey::new(place, 1);
+        broker.subscribe(who(1), &filter("a/b"), None, SubscribeOptions::default(), true);
+        let (near, far) = (broker.plan(&topic("a/b")), broker.plan(&topic("c")));
+        broker.subscribe(who(2), &filter("a/+"), None, SubscribeOptions::default(), true);
+        assert_eq!((near.receivers.len(), broker.plan(&topic("a/b")).receivers.len()), (1, 2));
+        assert!(Arc::ptr_eq(&far, &broker.plan(&topic("c"))));
+        assert!(broker.unsubscribe(who(2), &filter("a/+"), None));
+        assert_eq!(broker.plan(&topic("a/b")).receivers.len(), 1);
+        assert!(Arc::ptr_eq(&far, &broker.plan(&topic("c"))));
+        let expected = [near.weight(&topic("a/b")), far.weight(&topic("c"))].iter().sum::<usize>();
+        assert_eq!(broker.planned, expected);
+    }
+
+    #[test]
+    fn what_is_known_of_more_topics_than_are_looked_through_is_forgotten_at_once() {
+        let mut broker = Broker::default();
+        let far = broker.plan(&topic("far"));
+        (0..MAX_SCANNED).for_each(|number| drop(broker.plan(&topic(&format!("a/{number}")))));
+        broker.subscribe(SessionKey::new(1, 1), &filter("a/+"), None, SubscribeOptions::default(), true);
+        assert!(broker.planned == 0 && !Arc::ptr_eq(&far, &broker.plan(&topic("far"))));
+        assert_eq!(broker.plan(&topic("a/1")).receivers.len(), 1);
+    }
 }

@@ -6,8 +6,8 @@ use serde_json::Value;
 use crate::model::command::SubscribeOptions;
 use crate::model::pattern::fits;
 use crate::model::{Encoding, Filter, Payload, Publication, SubscriptionId};
+use crate::router::base::catching::Catching;
 use crate::router::base::key::SessionKey;
-use crate::router::session::catching::Catching;
 
 /// Bodies that are looked into; larger ones fit no pattern.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;

@@ -1,5 +1,6 @@
 //! Answers: to publications, releases of packet ids, and calls.
 use crate::router::session::inbound::PacketUse;
+use crate::router::session::window::Offered;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -197,10 +198,10 @@ fn publish_private(realm: &mut Realm, key: SessionKey, publication: Publication)
 /// One publication of the router's own to one session; refused where its line is full.
 pub fn send_to(realm: &mut Realm, key: SessionKey, mut publication: Publication, passage: Passage) -> Result<(), Reason> {
     publication.id = PublicationId(realm.cx.random.publication_id());
-    let dropped = |realm: &Realm| realm.sessions.at(key).map(|session| session.inflight.dropped);
-    let before = dropped(realm);
-    deliver::deliver_to(realm, key, &Arc::new(publication), passage);
-    if dropped(realm) == before { Ok(()) } else { Err(Reason::QuotaExceeded) }
+    match deliver::deliver_to(realm, key, &Arc::new(publication), passage) {
+        Offered::Dropped => Err(Reason::QuotaExceeded),
+        _ => Ok(()),
+    }
 }
 
 /// A session need not wait for a request any longer.

@@ -89,10 +89,8 @@ pub fn append(
 pub fn append_published(realm: &mut Realm, from: Option<SessionKey>, mut waiting: Published) {
     let is_disclosed = waiting.options.as_deref().is_some_and(|options| options.disclose_me);
     let author = from.and_then(|key| disclosed(realm, key));
-    // Nobody else holds it yet: the gate made it for this command.
-    if let Some(publication) = Arc::get_mut(&mut waiting.publication) {
-        publication.publisher = author.clone().filter(|_| is_disclosed);
-    }
+    // The gate made it for this command and holds it no more: nothing is copied.
+    Arc::make_mut(&mut waiting.publication).publisher = author.clone().filter(|_| is_disclosed);
     waiting.from = from;
     waiting.origin = author.as_ref().map(|author| author.session);
     waiting.by = from.filter(|_| waiting.publication.retain).and_then(|key| author_of(realm, key));

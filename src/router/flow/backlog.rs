@@ -1,9 +1,11 @@
 //! A session that is behind reads on in the history, page by page, as its client takes what it is sent.
+use crate::router::session::backlog::Passed;
 use std::sync::Arc;
 
 use crate::model::query::{Page, Query};
 use crate::model::record::Flags;
 use crate::model::{ConnectionId, Delivery, EventId, Publication, Qos, Record, SubscriptionId};
+use crate::router::base::catching::{PAGE_BYTES, PAGE_EVENTS, together};
 use crate::router::base::effect::ReadForm;
 use crate::router::base::key::SessionKey;
 use crate::router::base::passage::{Passage, Source};
@@ -11,7 +13,6 @@ use crate::router::base::reads::{Purpose, is_visible};
 use crate::router::flow::{append, deliver};
 use crate::router::realm::Realm;
 use crate::router::session::Session;
-use crate::router::session::catching::{PAGE_BYTES, PAGE_EVENTS, together};
 use crate::router::session::window::Outgoing;
 
 /// A session that is behind reads on when no more than this waits for its window.
@@ -24,13 +25,10 @@ const MAX_FILTERS: usize = 256;
 pub fn continue_backlog(realm: &mut Realm, key: SessionKey) {
     let last = realm.reads.last_id();
     let Some(session) = realm.sessions.at_mut(key).filter(|session| session.connection.is_some()) else { return };
-    let Some(backlog) = session.backlog.as_mut().filter(|backlog| backlog.reading.is_none()) else { return };
-    let Some(catching) = &mut backlog.catching else { return };
     if session.inflight.waiting() > LOW_EVENTS && !session.inflight.is_awaiting() {
         return;
     }
-    catching.start_read(last);
-    let after = catching.cursor();
+    let Some(after) = session.backlog.as_mut().and_then(|backlog| backlog.start_read(last)) else { return };
     let mut filters = session.subscriptions.keys().filter(|(_, share)| share.is_none()).map(|(filter, _)| filter.clone());
     let Some(filter) = filters.next() else {
         let Some(connection) = session.connection else { return };
@@ -42,7 +40,7 @@ pub fn continue_backlog(realm: &mut Realm, key: SessionKey) {
     let query = Query { filter, also, after, limit: PAGE_EVENTS, max_bytes: PAGE_BYTES, ..Query::new("") };
     let ticket = append::read(realm, key, Purpose::Backlog, query, ReadForm::Stored);
     if let Some(backlog) = realm.sessions.at_mut(key).and_then(|session| session.backlog.as_mut()) {
-        backlog.reading = ticket;
+        backlog.note_reading(ticket);
     }
 }
 
@@ -53,20 +51,12 @@ pub fn pass_backlog(realm: &mut Realm, key: SessionKey, connection: ConnectionId
     let last = realm.reads.last_id();
     let Some(session) = realm.sessions.at_mut(key) else { return };
     let Some(backlog) = &mut session.backlog else { return };
-    let Some(catching) = &mut backlog.catching else { return };
     let cut_at = records.last().filter(|_| is_cut).map(|record| record.id);
-    let held = catching.finish_read(page, cut_at, last);
-    let cursor = catching.cursor();
-    let is_live = held.is_some();
-    let line: Vec<Outgoing> = found.into_iter().chain(held.into_iter().flatten()).collect();
+    let Some(Passed { cursor, is_live, held }) = backlog.finish_read(page, cut_at, last) else { return };
+    let line: Vec<Outgoing> = found.into_iter().chain(held).collect();
     if is_live {
-        backlog.catching = None;
-        let unfinished = session.inflight.unfinished() + line.len();
-        let missed = backlog.routed.saturating_sub(backlog.done).saturating_sub(unfinished as u64);
-        backlog.done += missed;
-        if std::mem::take(&mut backlog.has_gap) && missed > 0 {
-            realm.cx.tell(connection, Delivery::Missed(missed));
-        }
+        let missed = backlog.note_live(session.inflight.unfinished() + line.len());
+        missed.into_iter().for_each(|missed| realm.cx.tell(connection, Delivery::Missed(missed)));
     }
     let Some(session) = realm.sessions.at_mut(key) else { return };
     let sent_until = session.sent_until().map(EventId::value);
@@ -86,7 +76,7 @@ pub fn pass_backlog(realm: &mut Realm, key: SessionKey, connection: ConnectionId
 fn owed_of(realm: &Realm, key: SessionKey, record: &Record) -> Option<Outgoing> {
     let session = realm.sessions.at(key)?;
     let backlog = session.backlog.as_ref()?;
-    if !is_visible(record) || backlog.over.has(record.id.value()) {
+    if !is_visible(record) || backlog.was_over(record.id) {
         return None;
     }
     let publication = record.to_publication()?;
@@ -95,7 +85,7 @@ fn owed_of(realm: &Realm, key: SessionKey, record: &Record) -> Option<Outgoing> 
     if qos == Qos::AtMostOnce || publication.is_expired(realm.cx.now_ms) {
         return None;
     }
-    let again = qos == Qos::AtLeastOnce && Some(record.id) <= backlog.sent_until;
+    let again = qos == Qos::AtLeastOnce && Some(record.id) <= backlog.sent_until();
     let Passage { retain, subscriptions, .. } = passage;
     Some(Outgoing { publication: Arc::new(publication), qos, retain, subscriptions, source: Source::Past, claim: None, again })
 }

@@ -1,5 +1,6 @@
 //! One event to one session: at once, into its window, behind what is not on record yet, or nowhere.
 use crate::router::session::window::Inflight;
+use crate::router::session::window::Offered;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -7,14 +8,14 @@ use smallvec::SmallVec;
 use crate::model::command::{Audience, PublishOptions, SubscribeOptions};
 use crate::model::delivery::Event;
 use crate::model::record::Kind;
-use crate::model::{ConnectionId, Delivery, EventId, PacketId, Publication, Qos, Reason, SubscriptionId};
+use crate::model::{ConnectionId, Delivery, PacketId, Publication, Qos, Reason, SubscriptionId};
+use crate::router::base::catching::LiveTurn;
 use crate::router::base::codec::encode_record;
 use crate::router::base::key::{SelectionKey, SessionKey};
 use crate::router::base::passage::{Passage, Source};
 use crate::router::broker::selection::ParsedBody;
 use crate::router::flow::append;
 use crate::router::realm::Realm;
-use crate::router::session::catching::Turn;
 use crate::router::session::record::Handshake;
 use crate::router::session::window::Outgoing;
 use crate::router::session::{Session, Subscribed};
@@ -70,17 +71,18 @@ pub fn deliver_own(
 
 /// One event on its way to one session [MQTT-4.5.0-1]: at once, into its window (where it waits if the client is away,
 /// 3.1.1: [MQTT-3.1.2-5]), or nowhere if it is away and took QoS 0.
-pub fn deliver_to(realm: &mut Realm, key: SessionKey, publication: &Arc<Publication>, passage: Passage) {
+pub fn deliver_to(realm: &mut Realm, key: SessionKey, publication: &Arc<Publication>, passage: Passage) -> Offered {
     if matches!(passage.source, Source::Shared(_)) {
         note_session_changed(realm, key);
     }
-    let Some(session) = realm.sessions.at_mut(key) else { return };
+    let Some(session) = realm.sessions.at_mut(key) else { return Offered::Dropped };
     let qos = publication.qos.min(passage.qos); // [MQTT-3.8.4-8], [MQTT-4.8.2-3]
     let Passage { retain, by_pattern, subscriptions, source, .. } = passage;
-    let event = if qos == Qos::AtMostOnce {
+    let connection = session.connection;
+    let offered = if qos == Qos::AtMostOnce {
         // Whatever the window holds [MQTT-3.3.4-10].
         let publication = publication.clone();
-        Some(Event { publication, qos, retain, duplicate: false, by_pattern, packet_id: None, subscriptions })
+        Offered::Now(Event { publication, qos, retain, duplicate: false, by_pattern, packet_id: None, subscriptions })
     } else {
         // At the start of the process: sessions whose client had not left may have been sent it (what comes through shared
         // subscriptions; the rest is read again). What was sent as QoS 2 is on record with its packet id.
@@ -88,8 +90,13 @@ pub fn deliver_to(realm: &mut Realm, key: SessionKey, publication: &Arc<Publicat
         let owed = Outgoing { publication: publication.clone(), qos, retain, subscriptions, source, claim: None, again };
         session.put_in_line(owed, &realm.cx.limits)
     };
-    if let (Some(event), Some(connection)) = (event, session.connection) {
-        send_event(realm, key, connection, event);
+    match (offered, connection) {
+        (Offered::Now(event), Some(connection)) => {
+            send_event(realm, key, connection, event);
+            Offered::Waits
+        }
+        (Offered::Now(event), None) => Offered::Now(event),
+        (offered, _) => offered,
     }
 }
 
@@ -158,11 +165,11 @@ pub fn deliver_selected(
     if selected.is_snapshot || !selected.wants(publication, body, to_args) {
         return false;
     }
-    let id = EventId::new(publication.id.0).filter(|_| !is_restricted);
+    let id = publication.id.event().filter(|_| !is_restricted);
     let catching = selected.catching.as_mut();
-    match catching.map_or(Turn::Now, |catching| catching.turn_of(id, publication.weight(), || publication.clone())) {
-        Turn::Now => pass(realm, selection, publication, if id.is_some() { Source::Live } else { Source::Other }),
-        Turn::Later => {}
+    match catching.map_or(LiveTurn::Now, |catching| catching.turn_of(id, publication.weight(), || publication.clone())) {
+        LiveTurn::Now => pass(realm, selection, publication, if id.is_some() { Source::Live } else { Source::Other }),
+        LiveTurn::Later => {}
     }
     true
 }
@@ -226,6 +233,8 @@ pub fn repeat_release(realm: &mut Realm, key: SessionKey, connection: Connection
 /// A record of this session has its place, or what it leaves has.
 pub fn note_session_changed(realm: &mut Realm, key: SessionKey) {
     let Some(session) = realm.sessions.at_mut(key).filter(|session| session.is_recorded) else { return };
-    realm.changes.sessions += usize::from(!session.is_piece_changed());
+    if !session.is_piece_changed() {
+        realm.changes.note_session();
+    }
     session.is_changed = true;
 }

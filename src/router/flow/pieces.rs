@@ -1,6 +1,6 @@
 //! Pieces of state: which have changed, what they are now, and how a realm is made of them.
 use crate::model::record::Kind;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -44,7 +44,7 @@ struct GrantState {
 
 /// A publication that has its place, as a record again.
 fn record_of(publication: &Arc<Publication>) -> Option<Record> {
-    let id = EventId::new(publication.id.0)?;
+    let id = publication.id.event()?;
     let flags = Flags::of([(publication.retain, Flags::RETAIN), (publication.publisher.is_some(), Flags::DISCLOSED)]);
     let author = publication.publisher.clone();
     let draft = Draft { body: DraftBody::Publication(Kind::PUBLICATION, publication.clone()), author, flags, dedup: None };
@@ -53,7 +53,7 @@ fn record_of(publication: &Arc<Publication>) -> Option<Record> {
 
 /// From now on changes of pieces are noted, for [`Router::take_changes`].
 pub fn track_changes(realm: &mut Realm) {
-    realm.changes.is_tracked = true;
+    realm.changes.track();
     realm.queues.track_changes();
 }
 
@@ -73,20 +73,19 @@ pub fn note_all_changed(realm: &mut Realm) {
 
 /// How many retained messages have changed.
 pub fn changed_retained(realm: &Realm) -> usize {
-    realm.changes.retained.len()
+    realm.changes.retained()
 }
 
 /// How many other pieces have changed, about.
 pub fn changed(realm: &Realm) -> usize {
-    realm.changes.keys.len() + realm.changes.sessions + realm.queues.changed()
+    realm.changes.others() + realm.queues.changed()
 }
 
 /// So many of the retained messages that have changed. They may be kept before all other pieces: whatever a record before the
 /// last has retained gives way to what is read behind it.
 pub fn take_changed_retained(realm: &mut Realm, count: usize) -> Vec<(PieceKey, Option<Piece>)> {
-    let topics: Vec<Topic> = realm.changes.retained.iter().take(count).cloned().collect();
+    let topics = realm.changes.take_retained(count);
     let piece_of = |topic: Topic| {
-        realm.changes.retained.remove(&topic);
         let key = PieceKey::Retained(topic);
         let piece = piece(realm, &key);
         (key, piece)
@@ -96,9 +95,8 @@ pub fn take_changed_retained(realm: &mut Realm, count: usize) -> Vec<(PieceKey, 
 
 /// The pieces that have changed since the last time, as they are now; `None` is no more.
 pub fn take_changes(realm: &mut Realm) -> Vec<(PieceKey, Option<Piece>)> {
-    let mut keys: Vec<PieceKey> = realm.changes.keys.drain().collect();
-    keys.extend(realm.changes.retained.drain().map(PieceKey::Retained));
-    realm.changes.sessions = 0;
+    let events = shared_events(realm).collect();
+    let mut keys = realm.changes.take_all(events);
     let changed: Vec<SessionKey> =
         realm.sessions.iter().filter(|(_, session)| session.is_piece_changed()).map(|(key, _)| key).collect();
     for key in changed {
@@ -106,9 +104,6 @@ pub fn take_changes(realm: &mut Realm) -> Vec<(PieceKey, Option<Piece>)> {
         session.note_piece_kept();
         keys.extend(session.client_id.clone().map(PieceKey::Session));
     }
-    let events: HashSet<u64, FixedState> = shared_events(realm).collect();
-    keys.extend(events.symmetric_difference(&realm.changes.events).map(|id| PieceKey::Event(*id)));
-    realm.changes.events = events;
     keys.extend(realm.queues.take_changes());
     keys.sort_unstable();
     keys.dedup();
@@ -164,7 +159,7 @@ pub fn piece(realm: &mut Realm, key: &PieceKey) -> Option<Piece> {
 fn shared_events(realm: &Realm) -> impl Iterator<Item = u64> {
     let sessions = realm.sessions.iter().map(|(_, session)| session).filter(|session| session.is_recorded);
     let owed = sessions.flat_map(|session| session.inflight.shared());
-    owed.filter_map(|(_, owed)| EventId::new(owed.publication.id.0)).map(EventId::value)
+    owed.filter_map(|(_, owed)| owed.publication.id.event()).map(EventId::value)
 }
 
 /// An event that members of share groups are owed; rare enough to be looked for.
@@ -235,7 +230,7 @@ fn shared_of(realm: &Realm, session: &Session) -> Vec<SharedState> {
         let Source::Shared(group) = owed.source else { return None };
         let (filter, share) = names.get(&group)?.clone();
         Some(SharedState {
-            event: EventId::new(owed.publication.id.0)?.value(),
+            event: owed.publication.id.event()?.value(),
             filter,
             share,
             qos: owed.qos.bits(),
@@ -322,7 +317,7 @@ fn restore_session(realm: &mut Realm, client: &str, state: SessionState) -> Opti
         }
     }
     for (packet_id, owed) in shared {
-        match (packet_id, EventId::new(owed.publication.id.0)) {
+        match (packet_id, owed.publication.id.event()) {
             (Some(packet_id), Some(event)) => session.inflight.restore_sent(packet_id, event, Some(owed)),
             _ => session.inflight.wait(owed),
         }

@@ -43,10 +43,8 @@ fn place_publication(realm: &mut Realm, place: Place, mut waiting: Published, is
         }
     }
     let mut publication = waiting.publication;
-    // The record that was made of it is gone: nobody else holds it.
-    if let Some(publication) = Arc::get_mut(&mut publication) {
-        publication.id = place.id.into();
-    }
+    // `Effect::Append` was dropped before this call, so this is the only `Arc` left: nothing is copied.
+    Arc::make_mut(&mut publication).id = place.id.into();
     let receivers = match is_duplicate {
         true => Ok(1),
         false if is_put(&publication) => queues::apply_put(realm, place, &publication).map(|()| 1),

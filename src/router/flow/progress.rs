@@ -9,7 +9,7 @@ use crate::router::base::piece::PieceKey;
 use crate::router::flow::append;
 use crate::router::realm::Realm;
 use crate::router::session::Session;
-use crate::router::session::backlog::{Finished, Position};
+use crate::router::session::backlog::Position;
 use crate::router::session::record::{CHECKPOINT_MS, Checkpoint, SessionChange, level_of};
 
 /// A session that stays is one that may be behind.
@@ -32,7 +32,7 @@ fn cursor_of(realm: &Realm, key: SessionKey) -> Option<u64> {
     let backlog = session.backlog.as_ref()?;
     let last = realm.reads.last_id().map_or(0, EventId::value);
     let number = |id: Option<EventId>| id.map_or(0, EventId::value);
-    let reading = backlog.catching.as_ref().map(|catching| number(catching.cursor()));
+    let reading = backlog.cursor().map(number);
     // What it asked for when it subscribed comes first; what is live then is behind that.
     let selected = session.selections.values().filter_map(|selection| realm.selections.get(*selection as usize));
     let selected = selected.filter_map(|selected| {
@@ -70,13 +70,7 @@ pub fn record_left(realm: &mut Realm, key: SessionKey) {
 }
 
 /// A session is over that may be on record.
-pub fn record_ended(realm: &mut Realm, key: SessionKey, session: &Session) {
-    realm.progressed.retain(|progressed| *progressed != key);
-    if realm.progressed.is_empty()
-        && let Some(timer) = realm.checkpoint_timer.take()
-    {
-        realm.cx.timers.clear(timer);
-    }
+pub fn record_ended(realm: &mut Realm, session: &Session) {
     if let Some(client) = session.client_id.clone().filter(|_| session.is_recorded) {
         realm.changes.note(|| PieceKey::Session(client.clone()));
         append::append_change(realm, None, Kind::SESSION, encode_record(&SessionChange::Ended { client }), None);
@@ -111,7 +105,7 @@ pub fn checkpoint(realm: &mut Realm) {
 
 pub fn record_progress(realm: &mut Realm, key: SessionKey) {
     let Some(session) = realm.sessions.at_mut(key).filter(|session| !session.finished.is_empty()) else { return };
-    let (client, Finished { history, shared }) = (session.client_id.clone(), std::mem::take(&mut session.finished));
+    let (client, (history, shared)) = (session.client_id.clone(), session.finished.take());
     if let (Some(client), Some(standing)) = (client, standing_of(realm, key, &history)) {
         let Position { cursor, over, done } = standing;
         let checkpoint = Checkpoint { client, cursor, over, done, shared };

@@ -1,5 +1,6 @@
 //! Queues and those who take from them: records asked for, evaluated in their places, and what follows told.
 use crate::model::reason::MustBe;
+use crate::router::session::window::Offered;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::model::record::Kind;
 use crate::model::{
     ConnectionId, Delivery, Filter, Payload, Publication, PublicationId, Qos, Reason, Record, RequestId, SubscriptionId, Topic,
 };
+use crate::router::base::claim::Token;
 use crate::router::base::context::RETRY_MS;
 use crate::router::base::due::Due;
 use crate::router::base::key::SessionKey;
@@ -21,7 +23,7 @@ use crate::router::base::place::Place;
 use crate::router::base::reply::{Caller, Message, Reply};
 use crate::router::flow::{answer, append};
 use crate::router::queue::DELAY;
-use crate::router::queue::change::{Change, Token, is_queue};
+use crate::router::queue::change::{Change, is_queue};
 use crate::router::queue::item::ItemBody;
 use crate::router::queue::item::{Grant, QueueEvent, Refused, Settings, weight_of};
 use crate::router::realm::Realm;
@@ -84,10 +86,8 @@ pub fn put_published(
     if let Err(reason) = check_put(realm, &publication) {
         return answer::acknowledge(realm, key, connection, acknowledge, Err(reason));
     }
-    // An item is no value of a topic. Nobody else holds it yet: the gate made it for this command.
-    if let Some(publication) = Arc::get_mut(&mut publication) {
-        publication.retain = false;
-    }
+    // An item is no value of a topic. The gate made it for this command and holds it no more: nothing is copied.
+    Arc::make_mut(&mut publication).retain = false;
     append::append(realm, Some(key), Some(connection), publication, acknowledge, options);
 }
 
@@ -129,7 +129,7 @@ pub fn apply_queue_change(realm: &mut Realm, place: Place, body: &[u8], from: Op
             note_asked(realm, queue, false);
             answers = None;
             if let Some(caller) = caller {
-                realm.queues.callers.insert(place.id.value(), caller);
+                realm.queues.add_caller(place.id.value(), caller);
             }
         }
         Change::Tick => realm.queues.is_ticking = false,
@@ -351,14 +351,10 @@ pub fn deliver_item(realm: &mut Realm, to: ConnectionId, queue: Topic, grant: Gr
         claim,
         again: false,
     };
-    let before = session.inflight.dropped;
-    let event = session.inflight.offer(owed, true, &realm.cx.limits);
-    let is_dropped = session.inflight.dropped > before;
-    if let Some(event) = event {
-        realm.cx.tell(to, Delivery::Event(event));
-    }
-    if is_dropped {
-        append_owed(realm, None, Change::Nack { tokens: vec![token], delay_ms: None });
+    match session.inflight.offer(owed, true, &realm.cx.limits) {
+        Offered::Now(event) => realm.cx.tell(to, Delivery::Event(event)),
+        Offered::Dropped => append_owed(realm, None, Change::Nack { tokens: vec![token], delay_ms: None }),
+        Offered::Waits | Offered::InHistory => {}
     }
 }
 
@@ -376,9 +372,7 @@ pub fn release_claims(realm: &mut Realm, key: SessionKey, claims: Vec<(Token, bo
 
 /// CANCEL of a call that waits for items.
 pub fn cancel_take(realm: &mut Realm, key: SessionKey, request: RequestId) {
-    let is_it = |caller: &Caller| caller.session == Some(key) && caller.request() == Some(request);
-    let take = realm.queues.callers.iter().find(|(_, caller)| is_it(caller)).map(|(take, _)| *take);
-    if let Some(take) = take {
+    if let Some(take) = realm.queues.take_of(key, request) {
         append_owed(realm, Some(key), Change::Cancel { take });
     }
 }
@@ -397,7 +391,7 @@ pub fn hand_over(realm: &mut Realm, take: u64, items: Vec<Grant>) {
 
 /// Who waits by this record, if it is still there; it waits no longer.
 pub fn take_caller(realm: &mut Realm, take: u64) -> Option<Caller> {
-    let caller = realm.queues.callers.remove(&take)?;
+    let caller = realm.queues.remove_caller(take)?;
     let session = caller.session.and_then(|key| realm.sessions.at_mut(key))?;
     session.reply_bytes = session.reply_bytes.saturating_sub(caller.reply_bytes());
     Some(caller)

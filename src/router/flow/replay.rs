@@ -9,6 +9,7 @@ use crate::model::command::{Past, Selection, SubscribeOptions};
 use crate::model::query::{Page, Query, ReadTicket};
 use crate::model::record::Flags;
 use crate::model::{Delivery, EventId, Filter, Publication, Reason, Record, SubscriptionId};
+use crate::router::base::catching::{Catching, PAGE_BYTES, PAGE_EVENTS, together};
 use crate::router::base::context::Consequence;
 use crate::router::base::effect::ReadForm;
 use crate::router::base::key::{SelectionKey, SessionKey};
@@ -19,7 +20,6 @@ use crate::router::flow::queues::queue_named;
 use crate::router::flow::{append, deliver, queues};
 use crate::router::realm::Realm;
 use crate::router::retained::{Author, Retained, Wanted};
-use crate::router::session::catching::{Catching, PAGE_BYTES, PAGE_EVENTS, together};
 use crate::router::session::replay::{Replay, ReplaySource};
 
 /// `$reply/…` and `$cancel/…`: each session sees only its own (MAPPING.md, Calls).
@@ -81,11 +81,11 @@ pub fn continue_past(realm: &mut Realm, key: SessionKey, selection: SelectionKey
     let Some(selected) = realm.selections.get_mut(selection as usize) else { return };
     let Some(catching) = &mut selected.catching else { return };
     let mut query = Query { filter: Some(selected.filter.clone()), max_bytes: PAGE_BYTES, ..Query::new("") };
-    if catching.to_find.is_some() {
-        query.before = catching.find_before;
+    if catching.is_finding() {
+        query.before = catching.find_before();
         query.reverse = true;
     } else {
-        query.after = catching.cursor;
+        query.after = catching.cursor();
         query.limit = max_events;
         catching.start_read(last);
     }
@@ -109,7 +109,7 @@ pub fn handle_past_page(
     if replay.is_over() || session.connection.is_none() {
         return continue_replay(realm, key);
     }
-    let is_finding = catching_mut(realm, selection).is_some_and(|catching| catching.to_find.is_some());
+    let is_finding = catching_mut(realm, selection).is_some_and(|catching| catching.is_finding());
     match page {
         Ok(page) if is_finding => find_in(realm, key, selection, &page),
         Ok(page) => pass_page(realm, key, selection, &page),
@@ -136,18 +136,7 @@ fn find_in(realm: &mut Realm, key: SessionKey, selection: SelectionKey, page: &P
         .map(|record| record.id)
         .collect();
     let Some(catching) = catching_mut(realm, selection) else { return };
-    let left = catching.to_find.unwrap_or(0);
-    let found = usize::try_from(left).ok().and_then(|left| wanted.get(left.checked_sub(1)?));
-    if let Some(first) = found {
-        catching.cursor = first.previous();
-        catching.to_find = None;
-    } else if page.is_end {
-        catching.cursor = None;
-        catching.to_find = None;
-    } else {
-        catching.find_before = page.cursor.or(catching.find_before);
-        catching.to_find = Some(left - wanted.len() as u64);
-    }
+    catching.note_found(&wanted, page);
     continue_past(realm, key, selection);
 }
 

@@ -59,6 +59,12 @@ pub fn replay_change(realm: &mut Realm, place: Place, kind: Kind, body: &[u8]) {
     };
 }
 
+/// The members of the share groups that a session is in, itself too.
+fn fellows_of(realm: &Realm, key: SessionKey) -> Vec<SessionKey> {
+    let session = realm.sessions.at(key).into_iter();
+    realm.broker.fellows(session.flat_map(|session| session.subscriptions.keys()))
+}
+
 /// A session, to be changed by a record.
 fn session_of<'a>(realm: &'a mut Realm, client: &str) -> Option<&'a mut Session> {
     let key = realm.sessions.of_client_id(client)?;
@@ -73,14 +79,14 @@ fn replay_checkpoint(realm: &mut Realm, checkpoint: Checkpoint) {
     let Some(session) = realm.sessions.at_mut(key) else { return };
     let Some(backlog) = &mut session.backlog else { return };
     backlog.restore(Position { cursor, over, done });
-    let is_over = |id: PublicationId| EventId::new(id.0).is_none_or(|id| backlog.is_over(id));
+    let is_over = |id: PublicationId| id.event().is_none_or(|id| backlog.is_over(id));
     session.inflight.restore_finished(|id, source| source.is_history() && is_over(id));
     if shared.is_empty() {
         return;
     }
     // Who got what of a shared subscription is not on record before it is over.
     let is_over = |id: PublicationId| shared.iter().any(|(first, last)| (*first..=*last).contains(&id.0));
-    for member in realm.broker.fellows(key, &realm.sessions) {
+    for member in fellows_of(realm, key) {
         deliver::note_session_changed(realm, member);
         if let Some(member) = realm.sessions.at_mut(member) {
             member.inflight.restore_finished(|id, source| matches!(source, Source::Shared(_)) && is_over(id));
@@ -92,7 +98,7 @@ fn replay_checkpoint(realm: &mut Realm, checkpoint: Checkpoint) {
 fn replay_sent(realm: &mut Realm, client: &str, packet_id: PacketId, event: EventId, is_shared: bool) {
     let Some(key) = realm.sessions.of_client_id(client) else { return };
     deliver::note_session_changed(realm, key);
-    let fellows = if is_shared { realm.broker.fellows(key, &realm.sessions) } else { Vec::new() };
+    let fellows = if is_shared { fellows_of(realm, key) } else { Vec::new() };
     let mut fellows = fellows.into_iter();
     let owed = fellows.find_map(|member| {
         let owed = realm.sessions.at_mut(member)?.inflight.take_waiting(event.into())?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::model::command::PublishOptions;
-use crate::model::{EventId, Publication, PublicationId};
+use crate::model::{Publication, PublicationId};
 use crate::router::base::key::SessionKey;
 use crate::router::base::passage::{Passage, Source};
 use crate::router::broker::plan::Receiver;
@@ -36,11 +36,9 @@ pub fn publish(
 ) -> (PublicationId, usize) {
     let id = PublicationId(realm.cx.random.publication_id());
     let publisher = options.filter(|o| o.disclose_me).and(from).and_then(|key| append::disclosed(realm, key));
-    // Nobody else holds it yet: the gate made it for this command.
-    if let Some(publication) = Arc::get_mut(&mut publication) {
-        publication.id = id;
-        publication.publisher = publisher;
-    }
+    // The gate made it for this command and holds it no more: nothing is copied.
+    let own = Arc::make_mut(&mut publication);
+    (own.id, own.publisher) = (id, publisher);
     // What clients retain goes through the history.
     if publication.retain && publication.topic.is_reserved() {
         retain_own(realm, &publication, from.and_then(|key| append::author_of(realm, key)));
@@ -101,10 +99,10 @@ pub fn route(
     publication: &Arc<Publication>,
     options: Option<&PublishOptions>,
 ) -> usize {
-    let plan = realm.broker.plan(&publication.topic, &realm.sessions);
+    let plan = realm.broker.plan(&publication.topic);
     let exclude_me = append::is_kept_from_publisher(realm, from, options);
     let is_restricted = options.is_some_and(PublishOptions::is_restricted);
-    let is_history = !is_restricted && EventId::new(publication.id.0).is_some();
+    let is_history = !is_restricted && publication.id.event().is_some();
     let source = if is_history { Source::Live } else { Source::Other };
     let (mut reached, mut body) = (0, ParsedBody::default());
     for receiver in &plan.receivers {

@@ -190,8 +190,8 @@ pub fn end(realm: &mut Realm, key: SessionKey, reason: Reason) {
     // What it had of its share groups goes to nobody else after a restart either.
     progress::record_progress(realm, key);
     let Some(session) = remove_session(realm, key) else { return };
-    progress::record_ended(realm, key, &session);
-    realm.cx.counters.dropped += session.inflight.dropped;
+    progress::record_ended(realm, &session);
+    realm.cx.counters.dropped += session.inflight.dropped();
     deliver::redistribute(realm, session.inflight);
 }
 

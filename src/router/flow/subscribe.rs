@@ -183,7 +183,7 @@ pub fn subscribe_topic(
     let since = earlier.map_or(last, |earlier| earlier.since);
     session.subscriptions.insert(name.clone(), Subscribed { options, since });
     let (filter, share) = name;
-    let (id, _) = realm.broker.subscribe(key, &filter, share.as_deref(), options);
+    let (id, _) = realm.broker.subscribe(key, &filter, share.as_deref(), options, session.protocol.is_mqtt());
     let wants_retained = match options.retain_handling {
         RetainHandling::Always => true,  // [MQTT-3.3.1-9]; 3.1.1: [MQTT-3.3.1-6]
         RetainHandling::IfNew => is_new, // [MQTT-3.3.1-10]

@@ -77,8 +77,8 @@ pub fn publish_will(realm: &mut Realm, key: SessionKey) {
 
 fn publish_last(realm: &mut Realm, from: Option<SessionKey>, will: Will) {
     let mut publication = will.publication;
-    if let (Some(seconds), Some(publication)) = (will.expiry_s, Arc::get_mut(&mut publication)) {
-        publication.expires_at_ms = Some(realm.cx.now_ms + u64::from(seconds) * 1_000);
+    if let Some(seconds) = will.expiry_s {
+        Arc::make_mut(&mut publication).expires_at_ms = Some(realm.cx.now_ms + u64::from(seconds) * 1_000);
     }
     if !append::is_stored(realm, &publication, Acknowledge::None) {
         route::publish(realm, from, publication, None);

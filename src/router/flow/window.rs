@@ -8,7 +8,6 @@ use crate::router::base::context::Consequence;
 use crate::router::base::key::SessionKey;
 use crate::router::flow::{backlog, deliver, progress, queues, replay};
 use crate::router::realm::Realm;
-use crate::router::session::catching::Catching;
 use crate::router::session::window::{Next, Progress};
 
 pub fn handle_acknowledgements(realm: &mut Realm, key: SessionKey, connection: ConnectionId, steps: &[Acknowledgement]) {
@@ -64,15 +63,16 @@ pub fn continue_window(realm: &mut Realm, key: SessionKey, connection: Connectio
 /// A page has come for a session that is behind.
 pub fn handle_backlog_page(realm: &mut Realm, key: SessionKey, ticket: ReadTicket, page: Result<Page, Reason>) {
     let Some(session) = realm.sessions.at_mut(key) else { return };
-    let Some(backlog) = session.backlog.as_mut().filter(|backlog| backlog.reading == Some(ticket)) else { return };
-    backlog.reading = None;
+    let Some(backlog) = session.backlog.as_mut() else { return };
+    if !backlog.take_read(ticket) {
+        return;
+    }
     let Some(connection) = session.connection else { return };
     match page {
         Ok(page) => backlog::pass_backlog(realm, key, connection, &page),
         Err(Reason::HistoryTooOld(oldest)) => {
-            backlog.has_gap = true;
             let resumed = oldest.previous();
-            backlog.catching = Some(Catching::after(resumed));
+            backlog.skip_to(resumed);
             if let Some(until) = resumed {
                 session.inflight.give_up_awaited(until);
             }

@@ -49,7 +49,7 @@ enum Literals {
 
 /// One thing still to look at in a walk.
 #[derive(Clone, Copy)]
-enum Step {
+enum WalkStep {
     /// This node, reached with so many levels of the topic.
     Node(NodeId, u32),
     /// The `#` behind this node.
@@ -173,29 +173,29 @@ impl<K: Copy> LevelTree<K> {
         let levels: SmallVec<[Symbol; 128]> = topic.levels().map(|level| self.symbols.find(level)).collect();
         let is_hidden = topic.is_hidden();
         // The next step is the last one; at most two wait per level. Inline up to the default bound on levels: no allocation.
-        let mut steps: SmallVec<[Step; 260]> = SmallVec::new();
-        steps.push(Step::Node(ROOT, 0));
+        let mut steps: SmallVec<[WalkStep; 260]> = SmallVec::new();
+        steps.push(WalkStep::Node(ROOT, 0));
         let mut visits = 0;
         while let Some(step) = steps.pop() {
             let found = match step {
-                Step::Rest(id) => self.nodes.get(id as usize).and_then(|node| node.rest),
-                Step::Node(id, depth) => {
+                WalkStep::Rest(id) => self.nodes.get(id as usize).and_then(|node| node.rest),
+                WalkStep::Node(id, depth) => {
                     let Some(node) = self.nodes.get(id as usize) else { continue };
                     visits += 1;
                     // Filters that start with a wildcard do not cover hidden names [MQTT-4.7.2-1].
                     let hides_wildcards = is_hidden && id == ROOT;
                     if node.rest.is_some() && !hides_wildcards {
-                        steps.push(Step::Rest(id));
+                        steps.push(WalkStep::Rest(id));
                     }
                     match levels.get(depth as usize) {
                         None => node.key,
                         Some(symbol) => {
                             if node.any != NONE && !hides_wildcards {
-                                steps.push(Step::Node(node.any, depth + 1));
+                                steps.push(WalkStep::Node(node.any, depth + 1));
                             }
                             let literal = node.literals.find(*symbol);
                             if literal != NONE {
-                                steps.push(Step::Node(literal, depth + 1));
+                                steps.push(WalkStep::Node(literal, depth + 1));
                             }
                             None
                         }

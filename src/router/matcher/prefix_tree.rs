@@ -4,43 +4,43 @@ use smallvec::SmallVec;
 
 use crate::model::Topic;
 
-type NodeId = usize;
-const ROOT: NodeId = 0;
+type PrefixId = usize;
+const ROOT: PrefixId = 0;
 
 /// String prefixes with their keys. Nodes lie in one table; no function recurses.
 #[derive(Debug)]
 pub(super) struct PrefixTree<K> {
     /// The root at `ROOT`; every other node has a key or at least two children.
-    nodes: Slab<Node<K>>,
+    nodes: Slab<PrefixNode<K>>,
     len: usize,
 }
 
 #[derive(Debug)]
-struct Node<K> {
+struct PrefixNode<K> {
     /// The bytes between the parent and this node: not empty, except at the root.
     label: Box<[u8]>,
     key: Option<K>,
     /// Sorted by the first byte of the child's label, which differ.
-    children: Vec<(u8, NodeId)>,
+    children: Vec<(u8, PrefixId)>,
 }
 
 impl<K> Default for PrefixTree<K> {
     fn default() -> Self {
         let mut nodes = Slab::new();
-        nodes.insert(Node { label: Box::default(), key: None, children: Vec::new() });
+        nodes.insert(PrefixNode { label: Box::default(), key: None, children: Vec::new() });
         PrefixTree { nodes, len: 0 }
     }
 }
 
-impl<K> Node<K> {
+impl<K> PrefixNode<K> {
     /// The child whose label begins as `bytes` does.
-    fn child(&self, bytes: &[u8]) -> Option<NodeId> {
+    fn child(&self, bytes: &[u8]) -> Option<PrefixId> {
         let index = self.children.binary_search_by_key(bytes.first()?, |(byte, _)| *byte).ok()?;
         self.children.get(index).map(|(_, child)| *child)
     }
 
     /// Adds `child`, or puts it in the place of the one that begins with the same byte.
-    fn put_child(&mut self, byte: u8, child: NodeId) {
+    fn put_child(&mut self, byte: u8, child: PrefixId) {
         match self.children.binary_search_by_key(&byte, |(byte, _)| *byte) {
             Ok(index) => self.children.get_mut(index).into_iter().for_each(|slot| slot.1 = child),
             Err(index) => self.children.insert(index, (byte, child)),
@@ -74,39 +74,39 @@ impl<K: Copy> PrefixTree<K> {
     }
 
     /// The child of `at` that shares a beginning with `rest`, and how many bytes they share (at least 1).
-    fn step(&self, at: NodeId, rest: &[u8]) -> Option<(NodeId, usize)> {
+    fn step(&self, at: PrefixId, rest: &[u8]) -> Option<(PrefixId, usize)> {
         let child = self.nodes.get(at)?.child(rest)?;
         let common = self.nodes.get(child)?.label.iter().zip(rest).take_while(|(a, b)| a == b).count();
         Some((child, common))
     }
 
-    fn label_len(&self, id: NodeId) -> usize {
+    fn label_len(&self, id: PrefixId) -> usize {
         self.nodes.get(id).map_or(0, |node| node.label.len())
     }
 
     /// Puts a node between `parent` and `child` that takes the first `at` bytes of the child's label.
-    fn split(&mut self, parent: NodeId, child: NodeId, at: usize) -> Option<NodeId> {
+    fn split(&mut self, parent: PrefixId, child: PrefixId, at: usize) -> Option<PrefixId> {
         let node = self.nodes.get_mut(child)?;
         let (head, tail) = node.label.split_at_checked(at)?;
         let (first, next) = (*head.first()?, *tail.first()?);
         let head: Box<[u8]> = head.into();
         node.label = tail.into();
-        let between = self.nodes.insert(Node { label: head, key: None, children: vec![(next, child)] });
+        let between = self.nodes.insert(PrefixNode { label: head, key: None, children: vec![(next, child)] });
         self.nodes.get_mut(parent)?.put_child(first, between);
         Some(between)
     }
 
     /// Adds a leaf below `parent`.
-    fn grow(&mut self, parent: NodeId, label: &[u8]) -> Option<NodeId> {
+    fn grow(&mut self, parent: PrefixId, label: &[u8]) -> Option<PrefixId> {
         let first = *label.first()?;
-        let leaf = self.nodes.insert(Node { label: label.into(), key: None, children: Vec::new() });
+        let leaf = self.nodes.insert(PrefixNode { label: label.into(), key: None, children: Vec::new() });
         self.nodes.get_mut(parent)?.put_child(first, leaf);
         Some(leaf)
     }
 
     /// The way from the root to the node of exactly `prefix`, the root first.
-    fn trail(&self, prefix: &str) -> Option<SmallVec<[NodeId; 16]>> {
-        let mut trail: SmallVec<[NodeId; 16]> = SmallVec::from_slice(&[ROOT]);
+    fn trail(&self, prefix: &str) -> Option<SmallVec<[PrefixId; 16]>> {
+        let mut trail: SmallVec<[PrefixId; 16]> = SmallVec::from_slice(&[ROOT]);
         let mut rest = prefix.as_bytes();
         while !rest.is_empty() {
             let (child, common) = self.step(*trail.last()?, rest)?;
@@ -145,7 +145,7 @@ impl<K: Copy> PrefixTree<K> {
     }
 
     /// Restores "a key or at least two children" for `id`, a child of `parent`: drops a leaf, merges a node with its only child.
-    fn tidy(&mut self, id: NodeId, parent: NodeId) -> Option<()> {
+    fn tidy(&mut self, id: PrefixId, parent: PrefixId) -> Option<()> {
         let node = self.nodes.get(id)?;
         if node.key.is_some() || node.children.len() > 1 {
             return None;
@@ -188,7 +188,7 @@ impl<K: Copy> PrefixTree<K> {
 impl<K> PrefixTree<K> {
     /// Nodes, the root included; each of the others must tell something apart.
     pub(super) fn node_count(&self) -> usize {
-        let is_useful = |(id, node): (NodeId, &Node<K>)| id == ROOT || node.key.is_some() || node.children.len() > 1;
+        let is_useful = |(id, node): (PrefixId, &PrefixNode<K>)| id == ROOT || node.key.is_some() || node.children.len() > 1;
         assert!(self.nodes.iter().all(is_useful));
         self.nodes.len()
     }

@@ -1,11 +1,9 @@
 //! What the records of queues say, and the names that stand in them: queues, items, claims.
-use std::fmt;
-use std::str::FromStr;
+use crate::router::base::claim::Token;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::model::reason::MustBe;
 use crate::model::{Reason, Topic};
 use crate::router::base::codec::{decode_record, encode_record};
 
@@ -24,30 +22,6 @@ pub fn queue_of(name: &str) -> Result<Topic, Reason> {
         false => Topic::from_uri(&format!("$queue.{name}")),
     }?;
     if is_queue(&topic) { Ok(topic) } else { Err(Reason::InvalidTopic) }
-}
-
-/// Names one claim of one item: the id of the record that led to it, and which of that record's claims it is, counting from 0.
-/// As text `4711`, `4711.1`, …
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Token(pub u64, pub u32);
-
-impl fmt::Display for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Token(claim, 0) => write!(f, "{claim}"),
-            Token(claim, index) => write!(f, "{claim}.{index}"),
-        }
-    }
-}
-
-impl FromStr for Token {
-    type Err = Reason;
-
-    fn from_str(text: &str) -> Result<Self, Reason> {
-        let (claim, index) = text.split_once('.').map_or((text, None), |(claim, index)| (claim, Some(index)));
-        let index = index.map_or(Ok(0), str::parse).map_err(|_| Reason::WrongValue("token", MustBe::Token))?;
-        Ok(Token(claim.parse().map_err(|_| Reason::WrongValue("token", MustBe::Token))?, index))
-    }
 }
 
 /// A change of the queues of a realm, as it stands in the history. A put is a record of its own form: its topic is the queue, its
@@ -147,6 +121,7 @@ impl Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::reason::MustBe;
 
     #[test]
     fn names_are_read_in_either_spelling() {

@@ -3,9 +3,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::change::Token;
 use crate::model::publication::Properties;
 use crate::model::{Payload, Topic};
+use crate::router::base::claim::Token;
 
 /// How long a claim lasts where nobody has said it. Part of the meaning of records: never changed.
 pub const DEFAULT_VISIBILITY_MS: u64 = 30_000;

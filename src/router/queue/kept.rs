@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Queues;
-use super::change::Token;
 use super::item::{Counts, ItemBody, Settings};
 use super::line::{Consumer, Line, Taker};
 use super::state::{Claim, Item, Queue, QueueDue, QueueState, Rank, Standing};
 use crate::model::record::Kind;
 use crate::model::{EventId, Item as RecordItem, Record, Topic};
+use crate::router::base::claim::Token;
 use crate::router::base::codec::{decode, encode};
 use crate::router::base::piece::{ITS_REALM, Piece, PieceKey};
 

@@ -3,8 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::change::Token;
 use crate::model::Topic;
+use crate::router::base::claim::Token;
 
 /// Somebody in line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -28,6 +28,9 @@ mod takers;
 #[cfg(test)]
 mod tests;
 
+use crate::model::RequestId;
+use crate::router::base::key::SessionKey;
+use foldhash::fast::FixedState;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
@@ -46,7 +49,9 @@ pub const DELAY: &str = "corsac-delay";
 pub struct Queues {
     pub state: QueueState,
     /// Calls that wait for items, by the ids of their records.
-    pub callers: BTreeMap<u64, Caller>,
+    callers: BTreeMap<u64, Caller>,
+    /// The same calls by who made them, for CANCEL.
+    takes: HashMap<(SessionKey, RequestId), u64, FixedState>,
     /// Calls for items on their way into the history.
     pub asked: HashMap<Topic, usize, RandomState>,
     pub timer: Option<(u64, TimerKey)>,
@@ -55,6 +60,39 @@ pub struct Queues {
     /// Changes that could not be stored and have to be.
     pub owed: VecDeque<Change>,
     pub retry_at_ms: Option<u64>,
+}
+
+impl Queues {
+    /// A call waits for items under the id of its record.
+    pub fn add_caller(&mut self, take: u64, caller: Caller) {
+        self.takes.extend(name_of(&caller).map(|name| (name, take)));
+        self.callers.insert(take, caller);
+    }
+
+    /// It waits no longer.
+    pub fn remove_caller(&mut self, take: u64) -> Option<Caller> {
+        let caller = self.callers.remove(&take)?;
+        if let Some(name) = name_of(&caller) {
+            self.takes.remove(&name);
+        }
+        Some(caller)
+    }
+
+    /// The record under which a call of a session waits.
+    pub fn take_of(&self, session: SessionKey, request: RequestId) -> Option<u64> {
+        self.takes.get(&(session, request)).copied()
+    }
+
+    /// True if no call waits, and none is on its way.
+    #[cfg(test)]
+    pub fn has_no_callers(&self) -> bool {
+        self.callers.is_empty() && self.takes.is_empty() && self.asked.is_empty()
+    }
+}
+
+/// What CANCEL names a call by.
+fn name_of(caller: &Caller) -> Option<(SessionKey, RequestId)> {
+    caller.session.zip(caller.request())
 }
 
 /// True for what is put into a queue.

@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::change::{Change, Token};
+use super::change::Change;
 use super::item::{Counts, DEFAULT_VISIBILITY_MS, ItemBody, QueueEvent, Refused, Settings, Stats};
 use super::kept::Changed;
 use super::line::{Consumer, Line, Taker};
 use super::past::Past;
 use crate::model::Topic;
+use crate::router::base::claim::Token;
 use crate::router::base::place::Place;
 
 /// Items that one call takes at the most.

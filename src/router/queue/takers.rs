@@ -1,9 +1,9 @@
 //! Those who take: they join a line, are served in their turn, and leave.
-use super::change::Token;
 use super::item::{Grant, QueueEvent};
 use super::line::{Consumer, Taker};
 use super::state::{Claim, QueueDue, QueueState, Standing, Step};
 use crate::model::Topic;
+use crate::router::base::claim::Token;
 
 /// Bytes of items after which one call gets no further one.
 const MAX_TAKE_BYTES: usize = 1024 * 1024;

@@ -3,10 +3,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::change::{Change, Token};
+use super::change::Change;
 use super::item::{Counts, Grant, ItemBody, QueueEvent, Refused, Settings, Stats};
 use super::state::QueueState;
 use crate::model::{EventId, Payload, Topic};
+use crate::router::base::claim::Token;
 use crate::router::base::place::Place;
 
 /// One record.

@@ -16,27 +16,27 @@ use crate::router::retained::scan::{Scan, Verdict};
 
 /// A topic's MQTT spelling with NUL, which no topic holds, for `/`: byte order is then the order by levels, and all that lies
 /// below a topic follows it directly.
-pub type LevelKey = SmallVec<[u8; 120]>;
+type LevelKey = SmallVec<[u8; 120]>;
 
 /// Bytes that divide levels in a key.
-pub const DIVIDER: u8 = 0;
+const DIVIDER: u8 = 0;
 
 /// Retained publications by topic. Who may retain how much is the caller's to decide; [`Retained::len`] and [`Retained::bytes`] tell.
 #[derive(Debug, Default)]
 pub struct Retained {
-    pub by_levels: BTreeMap<Box<[u8]>, RetainedValue>,
+    by_levels: BTreeMap<Box<[u8]>, RetainedValue>,
     /// When each publication with a lifetime expires, in milliseconds since the Unix epoch.
-    pub expiring: BTreeSet<(u64, Topic)>,
-    pub bytes: usize,
-    pub latest: u64,
+    expiring: BTreeSet<(u64, Topic)>,
+    bytes: usize,
+    latest: u64,
 }
 
 /// A retained publication, when it was set, counting from 1, and by whom.
 #[derive(Debug)]
-pub struct RetainedValue {
-    pub publication: Arc<Publication>,
-    pub set_at: u64,
-    pub by: Option<Author>,
+struct RetainedValue {
+    publication: Arc<Publication>,
+    set_at: u64,
+    by: Option<Author>,
 }
 
 /// The MQTT client that set a value, known again by its id whatever becomes of its session. Ids that share a hash would only hide
@@ -63,7 +63,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    pub fn admits(&self, value: &RetainedValue) -> bool {
+    fn admits(&self, value: &RetainedValue) -> bool {
         let is_own = self.not_by.is_some() && value.by == self.not_by;
         value.set_at <= self.set_until && !is_own && !value.publication.is_expired(self.now_ms)
     }
@@ -208,11 +208,11 @@ impl Retained {
     }
 }
 
-pub fn divided(mqtt: &str) -> impl Iterator<Item = u8> {
+fn divided(mqtt: &str) -> impl Iterator<Item = u8> {
     mqtt.bytes().map(|byte| if byte == b'/' { DIVIDER } else { byte })
 }
 
-pub fn key_of(topic: &Topic) -> LevelKey {
+fn key_of(topic: &Topic) -> LevelKey {
     divided(topic.as_mqtt()).collect()
 }
 

@@ -3,12 +3,15 @@
 //! As long as its client keeps up, events go from the realm into its window. What does not fit into a short line, or comes while the
 //! client is away, is left where it is: the session is behind, and reads on in the history when it has room. What is over is a cursor
 //! (everything up to it) and the few events that were over before older ones. A restart needs no more than that.
+use crate::model::query::Page;
 use crate::model::query::ReadTicket;
 use crate::model::{EventId, Limits};
+use crate::router::base::catching::{Catching, LiveTurn};
 use crate::router::base::passage::Source;
 use crate::router::session::Session;
-use crate::router::session::catching::{Catching, Turn};
+use crate::router::session::window::Offered;
 use crate::router::session::window::{Inflight, Outgoing};
+use std::collections::VecDeque;
 
 /// Events that wait in memory for a client that is connected, and their bytes.
 pub const LINE_EVENTS: usize = 4_096;
@@ -24,17 +27,28 @@ pub const AWAY_BYTES: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub struct Backlog {
     /// Where it goes on reading, if it is behind.
-    pub catching: Option<Catching<Outgoing>>,
-    pub reading: Option<ReadTicket>,
+    catching: Option<Catching<Outgoing>>,
+    reading: Option<ReadTicket>,
     /// Events that were for it, ever, and those of them that are over.
-    pub routed: u64,
-    pub done: u64,
+    routed: u64,
+    done: u64,
     /// Events that are over, though older ones are not.
-    pub over: Ranges,
+    over: Ranges,
     /// Some of what it was to read is not kept any more.
-    pub has_gap: bool,
+    has_gap: bool,
     /// Up to here events may have been sent by an earlier process.
-    pub sent_until: Option<EventId>,
+    sent_until: Option<EventId>,
+}
+
+/// A page that has been passed on to a session.
+#[derive(Debug)]
+pub struct Passed {
+    /// Up to where it has read.
+    pub cursor: Option<EventId>,
+    /// It is behind no more.
+    pub is_live: bool,
+    /// Live events that came behind the page.
+    pub held: VecDeque<Outgoing>,
 }
 
 /// What is said of it in a record.
@@ -90,14 +104,74 @@ impl Backlog {
         self.catching.is_some()
     }
 
+    /// Begins to read a page that goes up to `last`, the last event of the realm, if it is behind and nothing is being read: behind
+    /// which event.
+    pub fn start_read(&mut self, last: Option<EventId>) -> Option<Option<EventId>> {
+        let catching = self.catching.as_mut().filter(|_| self.reading.is_none())?;
+        catching.start_read(last);
+        Some(catching.cursor())
+    }
+
+    /// The page is on its way under this ticket.
+    pub fn note_reading(&mut self, ticket: Option<ReadTicket>) {
+        self.reading = ticket;
+    }
+
+    /// A page has come; false if it is not the one that is being read.
+    pub fn take_read(&mut self, ticket: ReadTicket) -> bool {
+        let is_it = self.reading == Some(ticket);
+        self.reading = self.reading.filter(|_| !is_it);
+        is_it
+    }
+
+    /// The page has been passed on, up to `cut_at` if not all of it. If that was all, up to `last`: the live events that were held.
+    /// `None` if it is not behind.
+    pub fn finish_read(&mut self, page: &Page, cut_at: Option<EventId>, last: Option<EventId>) -> Option<Passed> {
+        let catching = self.catching.as_mut()?;
+        let held = catching.finish_read(page, cut_at, last);
+        let passed = Passed { cursor: catching.cursor(), is_live: held.is_some(), held: held.unwrap_or_default() };
+        if passed.is_live {
+            self.catching = None;
+        }
+        Some(passed)
+    }
+
+    /// It is behind no more, with so many events that are not over: how many it has missed, if it is to be told of a gap.
+    pub fn note_live(&mut self, unfinished: usize) -> Option<u64> {
+        let missed = self.routed.saturating_sub(self.done).saturating_sub(unfinished as u64);
+        self.done += missed;
+        (std::mem::take(&mut self.has_gap) && missed > 0).then_some(missed)
+    }
+
+    /// What it was to read is not kept any more up to this event.
+    pub fn skip_to(&mut self, resumed: Option<EventId>) {
+        self.has_gap = true;
+        self.catching = Some(Catching::after(resumed));
+    }
+
+    /// Up to where it has read, if it is behind.
+    pub fn cursor(&self) -> Option<Option<EventId>> {
+        self.catching.as_ref().map(Catching::cursor)
+    }
+
+    /// True for an event that was over before older ones.
+    pub fn was_over(&self, id: EventId) -> bool {
+        self.over.has(id.value())
+    }
+
+    /// The last event that an earlier process may have sent.
+    pub fn sent_until(&self) -> Option<EventId> {
+        self.sent_until
+    }
+
     /// Decides on an event as it happens: gives it back if it goes into the line of the session.
     pub fn take(&mut self, owed: Outgoing, inflight: &Inflight, is_connected: bool, limits: &Limits) -> Option<Outgoing> {
-        let Some(id) = EventId::new(owed.publication.id.0) else { return Some(owed) };
+        let Some(id) = owed.publication.id.event() else { return Some(owed) };
         self.routed += 1;
         if let Some(catching) = &mut self.catching {
             return match catching.turn_of(Some(id), owed.publication.weight(), || owed.clone()) {
-                Turn::Now => Some(owed),
-                Turn::Later => None,
+                LiveTurn::Now => Some(owed),
+                LiveTurn::Later => None,
             };
         }
         let (events, bytes) = if is_connected { (LINE_EVENTS, LINE_BYTES) } else { (AWAY_EVENTS, AWAY_BYTES) };
@@ -160,33 +234,38 @@ impl Session {
     /// The last event that its client may have been sent and has not acknowledged.
     pub fn sent_until(&self) -> Option<EventId> {
         // Of what an earlier process sent it is not known what it has been sent again.
-        self.inflight.last_sent().max(self.backlog.as_ref().and_then(|backlog| backlog.sent_until))
+        self.inflight.last_sent().max(self.backlog.as_ref().and_then(|backlog| backlog.sent_until()))
     }
 
-    /// Puts a delivery in line, or leaves it to the history; an event that can be sent at once comes back.
-    pub fn put_in_line(&mut self, owed: Outgoing, limits: &Limits) -> Option<crate::model::delivery::Event> {
+    /// Puts a delivery in line, or leaves it to the history.
+    pub fn put_in_line(&mut self, owed: Outgoing, limits: &Limits) -> Offered {
         let is_connected = self.connection.is_some();
         if self.is_replayed && owed.source != Source::Live {
             // What was acknowledged is taken out of the line later than it came in.
             self.inflight.wait(owed);
-            return None;
+            return Offered::Waits;
         }
         let owed = match self.backlog.as_deref_mut().filter(|_| owed.source == Source::Live) {
-            Some(backlog) => backlog.take(owed, &self.inflight, is_connected, limits)?,
-            None => owed,
+            Some(backlog) => backlog.take(owed, &self.inflight, is_connected, limits),
+            None => Some(owed),
         };
-        self.inflight.offer(owed, is_connected, limits)
+        owed.map_or(Offered::InHistory, |owed| self.inflight.offer(owed, is_connected, limits))
     }
 }
 
 /// What a session has been acknowledged since its last checkpoint, as ranges of ids.
 #[derive(Debug, Default)]
 pub struct Finished {
-    pub history: Vec<(u64, u64)>,
-    pub shared: Vec<(u64, u64)>,
+    history: Vec<(u64, u64)>,
+    shared: Vec<(u64, u64)>,
 }
 
 impl Finished {
+    /// All of it, of the history and of shared subscriptions; nothing is left.
+    pub fn take(&mut self) -> (Vec<(u64, u64)>, Vec<(u64, u64)>) {
+        (std::mem::take(&mut self.history), std::mem::take(&mut self.shared))
+    }
+
     /// One more; true if it is the first.
     pub fn note(&mut self, id: EventId, source: Source) -> bool {
         let (is_first, id) = (self.is_empty(), id.value());

@@ -1,6 +1,5 @@
 //! A realm's record of its sessions; an MQTT session may outlive its connection.
 pub mod backlog;
-pub mod catching;
 pub mod inbound;
 pub mod reading;
 pub mod record;

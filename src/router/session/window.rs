@@ -8,8 +8,8 @@ use smallvec::SmallVec;
 use crate::model::command::{AcknowledgeStep, Acknowledgement};
 use crate::model::delivery::Event;
 use crate::model::{EventId, Limits, PacketId, Publication, PublicationId, Qos};
+use crate::router::base::claim::Token;
 use crate::router::base::passage::Source;
-use crate::router::queue::change::Token;
 
 /// A delivery that is owed until it is acknowledged.
 #[derive(Clone, Debug)]
@@ -28,6 +28,19 @@ pub struct Outgoing {
     pub again: bool,
     /// The claim of the item of a queue that it is: it goes to somebody else if this connection ends.
     pub claim: Option<Token>,
+}
+
+/// What becomes of a delivery that is offered to a session.
+#[derive(Debug)]
+pub enum Offered {
+    /// It is to be sent now.
+    Now(Event),
+    /// It waits in the session.
+    Waits,
+    /// It is left to the history, where the session reads it in its turn.
+    InHistory,
+    /// It is lost: the session's line is full.
+    Dropped,
 }
 
 /// What becomes of an acknowledgement.
@@ -58,8 +71,8 @@ impl Slot {
     /// The event of the history that it stands for.
     fn event(&self) -> Option<EventId> {
         match self {
-            Slot::Sent(owed) if owed.source.is_history() => EventId::new(owed.publication.id.0),
-            Slot::Released(id, source) if source.is_history() => EventId::new(id.0),
+            Slot::Sent(owed) if owed.source.is_history() => owed.publication.id.event(),
+            Slot::Released(id, source) if source.is_history() => id.event(),
             Slot::Awaited(id) => Some(*id),
             _ => None,
         }
@@ -104,7 +117,7 @@ pub struct Inflight {
     queue: VecDeque<Outgoing>,
     queue_bytes: usize,
     /// Deliveries lost because the queue was full.
-    pub dropped: u64,
+    dropped: u64,
 }
 
 const IDS: usize = 65_535;
@@ -157,24 +170,28 @@ impl Inflight {
         self.active
     }
 
+    /// Deliveries lost because the line was full.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     /// Deliveries waiting behind the window.
     pub fn waiting(&self) -> usize {
         self.queue.len()
     }
 
-    /// Takes a delivery in line: returns it as an event if it may be sent now [MQTT-4.9.0-2], else queues it, or drops it at the
-    /// bound.
-    pub fn offer(&mut self, owed: Outgoing, connected: bool, limits: &Limits) -> Option<Event> {
+    /// Takes a delivery in line: it may be sent now [MQTT-4.9.0-2], waits, or is dropped at the bound.
+    pub fn offer(&mut self, owed: Outgoing, connected: bool, limits: &Limits) -> Offered {
         if connected && self.is_next(limits) {
-            return self.send(owed);
+            return self.send(owed).map_or(Offered::Dropped, Offered::Now);
         }
         let weight = owed.publication.weight();
         if self.queue.len() >= limits.max_session_queue || self.queue_bytes + weight > limits.max_session_queue_bytes {
             self.dropped += 1;
-            return None;
+            return Offered::Dropped;
         }
         self.wait(owed);
-        None
+        Offered::Waits
     }
 
     /// Puts a delivery behind all that waits, whatever the bounds.
@@ -320,7 +337,7 @@ impl Inflight {
     /// The oldest event of the history that is not over.
     pub fn first_unfinished(&self) -> Option<EventId> {
         let waiting = self.queue.iter().filter(|owed| owed.source.is_history());
-        let waiting = waiting.filter_map(|owed| EventId::new(owed.publication.id.0));
+        let waiting = waiting.filter_map(|owed| owed.publication.id.event());
         self.all().filter_map(Slot::event).chain(waiting).min()
     }
 
@@ -364,7 +381,7 @@ impl Inflight {
         self.with_ids().filter_map(|(packet_id, slot)| match slot {
             Slot::Sent(owed) if owed.qos == Qos::ExactlyOnce => Some((packet_id, slot.event()?, Begun::Sent)),
             Slot::Sent(_) | Slot::Free => None,
-            Slot::Released(id, Source::Shared(_)) => Some((packet_id, EventId::new(id.0)?, Begun::SharedReceived)),
+            Slot::Released(id, Source::Shared(_)) => Some((packet_id, id.event()?, Begun::SharedReceived)),
             Slot::Released(..) => Some((packet_id, slot.event()?, Begun::Received)),
             Slot::Awaited(event) => Some((packet_id, *event, Begun::Sent)),
         })
@@ -442,7 +459,7 @@ impl Inflight {
     /// An event that an earlier process may have sent has been read; gives it back if it was not sent under a packet id that is
     /// known.
     pub fn restore_read(&mut self, owed: Outgoing) -> Option<Outgoing> {
-        let event = EventId::new(owed.publication.id.0);
+        let event = owed.publication.id.event();
         match self.all_mut().find(|slot| slot.event().is_some() && slot.event() == event) {
             Some(slot @ Slot::Awaited(_)) => *slot = Slot::Sent(owed),
             // The client has it.
@@ -659,6 +676,13 @@ mod tests {
     use super::*;
     use crate::model::{Payload, Topic};
 
+    fn now(offered: Offered) -> Option<Event> {
+        match offered {
+            Offered::Now(event) => Some(event),
+            _ => None,
+        }
+    }
+
     fn owed(qos: Qos) -> Outgoing {
         let topic = Topic::from_mqtt("t").unwrap();
         let publication = Arc::new(Publication::new(topic, Payload::empty(), qos));
@@ -688,7 +712,7 @@ mod tests {
     fn window_bounds_what_is_sent_and_keeps_order() {
         let limits = Limits::default();
         let mut inflight = Inflight::new(2);
-        let ids: Vec<_> = (0..4).map(|_| inflight.offer(owed(Qos::AtLeastOnce), true, &limits)).collect();
+        let ids: Vec<_> = (0..4).map(|_| now(inflight.offer(owed(Qos::AtLeastOnce), true, &limits))).collect();
         assert_eq!(ids.iter().filter(|e| e.is_some()).count(), 2);
         assert_eq!(
             inflight.handle_acknowledgement(step(2, AcknowledgeStep::Acknowledged)),
@@ -715,7 +739,7 @@ mod tests {
     fn exactly_once_goes_through_release() {
         let limits = Limits::default();
         let mut inflight = Inflight::new(10);
-        inflight.offer(owed(Qos::ExactlyOnce), true, &limits).unwrap();
+        now(inflight.offer(owed(Qos::ExactlyOnce), true, &limits)).unwrap();
         assert_eq!(inflight.handle_acknowledgement(step(1, AcknowledgeStep::Completed)), Progress::Violation);
         assert_eq!(inflight.handle_acknowledgement(step(1, AcknowledgeStep::Acknowledged)), Progress::Violation);
         let id = PacketId::new(1).unwrap();
@@ -737,7 +761,7 @@ mod tests {
         let mut inflight = Inflight::new(3);
         let mut seen = Vec::new();
         for _ in 0..70_000u32 {
-            let id = inflight.offer(owed(Qos::AtLeastOnce), true, &limits).unwrap().packet_id.unwrap();
+            let id = now(inflight.offer(owed(Qos::AtLeastOnce), true, &limits)).unwrap().packet_id.unwrap();
             seen.push(id.value());
             if seen.len() > 2 {
                 let oldest = seen.remove(0);
@@ -790,7 +814,7 @@ mod tests {
         let limits = roomy();
         let (mut inflight, mut client) = (Inflight::new(window), Client::default());
         for number in 1..=count {
-            let sent = inflight.offer(numbered(number), true, &limits);
+            let sent = now(inflight.offer(numbered(number), true, &limits));
             client.receive(&sent.expect("there is room in the window"));
             if !keeps(number) {
                 client.acknowledge(client.held.len() - 1, &mut inflight);
@@ -819,15 +843,15 @@ mod tests {
             overtake(u16::MAX, 110_000, |number| number % 3 == 0 && number / 3 < MAX_IN_FLIGHT as u64);
         assert_eq!(client.held.len(), MAX_IN_FLIGHT - 1);
         let limits = roomy();
-        client.receive(&inflight.offer(numbered(110_001), true, &limits).expect("there is room for one"));
-        assert!(inflight.offer(numbered(110_002), true, &limits).is_none(), "there is room for none");
+        client.receive(&now(inflight.offer(numbered(110_001), true, &limits)).expect("there is room for one"));
+        assert!(now(inflight.offer(numbered(110_002), true, &limits)).is_none(), "there is room for none");
     }
 
     #[test]
     fn what_was_overtaken_is_sent_again_first_and_in_order() {
         let limits = Limits::default();
         let (mut inflight, client) = overtake(10, 150_000, |number| matches!(number, 5 | 70_000 | 149_999 | 150_000));
-        inflight.offer(numbered(150_001), false, &limits);
+        now(inflight.offer(numbered(150_001), false, &limits));
         inflight.reconnect(10);
         assert!(!inflight.is_next(&limits));
         let mut again = Vec::new();
@@ -850,7 +874,7 @@ mod tests {
         inflight.reconnect(10);
         let again: Vec<_> = std::iter::from_fn(|| id(inflight.poll_next(0, &limits))).collect();
         assert_eq!(again, [40_000, 65_534, 2], "in the order of the events");
-        let next = inflight.offer(owed(Qos::ExactlyOnce), true, &limits).unwrap();
+        let next = now(inflight.offer(owed(Qos::ExactlyOnce), true, &limits)).unwrap();
         assert_eq!(next.packet_id, PacketId::new(3));
     }
 
@@ -876,7 +900,7 @@ mod tests {
                     }
                     1..25 => {
                         number += 1;
-                        let event = inflight.offer(numbered(number), true, &limits);
+                        let event = now(inflight.offer(numbered(number), true, &limits));
                         assert_eq!(event.is_some(), client.held.len() < usize::from(window));
                         match event {
                             Some(event) => client.receive(&event),
@@ -900,7 +924,7 @@ mod tests {
         let limits = Limits { max_session_queue: 2, ..Limits::default() };
         let mut inflight = Inflight::new(10);
         for _ in 0..5 {
-            assert!(inflight.offer(owed(Qos::AtLeastOnce), false, &limits).is_none());
+            assert!(now(inflight.offer(owed(Qos::AtLeastOnce), false, &limits)).is_none());
         }
         assert_eq!((inflight.waiting(), inflight.dropped), (2, 3));
     }

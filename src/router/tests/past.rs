@@ -11,7 +11,7 @@ use crate::model::{
     Command, ConnectionId, Delivery, EventId, Filter, Limits, Payload, Publication, PublicationId, Qos, Reason, Record,
     RequestId, SessionId, Topic,
 };
-use crate::router::session::catching::{PAGE_BYTES, PAGE_EVENTS};
+use crate::router::base::catching::{PAGE_BYTES, PAGE_EVENTS};
 use proptest::prelude::*;
 
 fn filter(mqtt: &str) -> Filter {
@@ -181,8 +181,7 @@ fn more_than_is_held_is_read() {
     let count = 3 + 3 * PAGE_EVENTS as u64;
     for number in 4..=count {
         store(&mut realm, publisher, "t", &number.to_string());
-        let held: usize =
-            realm.router.realm.selections.iter().map(|(_, s)| s.catching.as_ref().map_or(0, |c| c.held.len())).sum();
+        let held: usize = realm.router.realm.selections.iter().map(|(_, s)| s.catching.as_ref().map_or(0, |c| c.held())).sum();
         assert!(held <= PAGE_EVENTS);
     }
     let mut all = told(&mut realm, subscriber);

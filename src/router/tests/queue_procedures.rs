@@ -125,7 +125,7 @@ fn a_call_that_has_left_gets_nothing_and_an_item_that_did_not_reach_it_counts_no
     realm.is_disk_slow = false;
     realm.answer(b);
     assert_eq!(take(&mut realm, b, json!(["q"]))[0], (json_args(&json!(2)), 1, realm.records.last().unwrap().id.to_string()));
-    assert!(realm.router.realm.queues.callers.is_empty() && realm.router.realm.queues.asked.is_empty());
+    assert!(realm.router.realm.queues.has_no_callers());
 }
 
 #[test]

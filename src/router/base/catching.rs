@@ -14,22 +14,22 @@ pub const PAGE_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct Catching<E> {
     /// Up to here it has everything.
-    pub cursor: Option<EventId>,
+    cursor: Option<EventId>,
     /// So many events are still to be found, from the last one backwards, before it begins.
-    pub to_find: Option<u64>,
+    to_find: Option<u64>,
     /// From here on backwards.
-    pub find_before: Option<EventId>,
+    find_before: Option<EventId>,
     /// A read that goes up to this number (0: there is no event) is on its way.
-    pub until: Option<u64>,
-    pub held: VecDeque<E>,
-    pub held_bytes: usize,
+    until: Option<u64>,
+    held: VecDeque<E>,
+    held_bytes: usize,
     /// More came than is held.
-    pub is_overrun: bool,
+    is_overrun: bool,
 }
 
 /// When a live event is to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Turn {
+pub enum LiveTurn {
     /// At once.
     Now,
     /// It has been held, or is found in the history.
@@ -58,21 +58,50 @@ impl<E> Catching<E> {
         Catching { to_find: Some(count), find_before: last.and_then(EventId::next), ..Catching::after(None) }
     }
 
+    /// How many live events are held.
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// True while the first of the last events is looked for.
+    pub fn is_finding(&self) -> bool {
+        self.to_find.is_some()
+    }
+
+    /// Before which event to look for it.
+    pub fn find_before(&self) -> Option<EventId> {
+        self.find_before
+    }
+
+    /// A page has been looked through, from its last record backwards: these of it are wanted.
+    pub fn note_found(&mut self, wanted: &[EventId], page: &Page) {
+        let left = self.to_find.unwrap_or(0);
+        let first = usize::try_from(left).ok().and_then(|left| wanted.get(left.checked_sub(1)?));
+        if first.is_some() || page.is_end {
+            self.cursor = first.and_then(|first| first.previous());
+            self.to_find = None;
+        } else {
+            self.find_before = page.cursor.or(self.find_before);
+            self.to_find = Some(left - wanted.len() as u64);
+        }
+    }
+
     /// Up to here there is nothing left to find.
     pub fn cursor(&self) -> Option<EventId> {
         self.cursor
     }
 
     /// Decides on a live event, and holds it if need be.
-    pub fn turn_of(&mut self, id: Option<EventId>, weight: usize, held: impl FnOnce() -> E) -> Turn {
+    pub fn turn_of(&mut self, id: Option<EventId>, weight: usize, held: impl FnOnce() -> E) -> LiveTurn {
         // What is not stored has no event id.
-        let Some(id) = id else { return Turn::Now };
+        let Some(id) = id else { return LiveTurn::Now };
         if Some(id) <= self.cursor {
             // It was there before, and only now is it to be seen.
-            return Turn::Now;
+            return LiveTurn::Now;
         }
         if self.to_find.is_some() || self.until.is_none_or(|until| id.value() <= until) || self.is_overrun {
-            return Turn::Later;
+            return LiveTurn::Later;
         }
         self.held_bytes += weight;
         if self.held.len() >= PAGE_EVENTS || self.held_bytes > PAGE_BYTES {
@@ -81,7 +110,7 @@ impl<E> Catching<E> {
         } else {
             self.held.push_back(held());
         }
-        Turn::Later
+        LiveTurn::Later
     }
 
     /// A page is asked for that goes up to `last`, the last event of the realm.
