@@ -33,7 +33,15 @@ pub fn handle_appended(realm: &mut Realm, ticket: Ticket, id: EventId, time_ms: 
     }
 }
 
-/// A publication has its place: whoever is to have it gets it, then its publisher is answered.
+/// A publication has its place.
+///
+/// 1. Id: it gets that of its place, before anybody else sees it.
+/// 2. Value: if it is retained, it is the value of its topic from now on.
+/// 3. Receivers: it goes to everybody whose subscriptions cover its topic, or into its queue. A duplicate goes to nobody.
+/// 4. Holder: a grant is told its token; what changes the value of a topic that is held makes that void, or is its end.
+/// 5. Answer: its publisher is acknowledged.
+/// 6. Followers: what its session published behind it, and was not to be stored, goes out.
+/// 7. Next in line: commands of its session that waited go on, then whoever waits for its topic is looked at.
 fn place_publication(realm: &mut Realm, place: Place, mut waiting: Published, is_duplicate: bool) {
     let from = append::author(realm, waiting.from);
     if let (Some(key), Acknowledge::ExactlyOnce(id) | Acknowledge::ExactlyOnceAgain(id)) = (from, waiting.acknowledge) {
