@@ -66,6 +66,7 @@ const CLOSED: &[(&str, &str)] = &[
     ("base/reads.rs", "Reads"),
     ("base/tickets.rs", "Tickets"),
     ("broker/mod.rs", "Broker"),
+    ("dealer/calls.rs", "Calls"),
     ("dealer/mod.rs", "Dealer"),
     ("retained/mod.rs", "Retained"),
     ("session/backlog.rs", "Backlog"),

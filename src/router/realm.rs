@@ -18,7 +18,7 @@ use crate::router::base::timers::TimerKey;
 use crate::router::broker::Broker;
 use crate::router::broker::selection::SelectiveSubscription;
 use crate::router::dealer::Dealer;
-use crate::router::dealer::calls::Pending;
+use crate::router::dealer::calls::Calls;
 use crate::router::lock::Conditions;
 use crate::router::queue::Queues;
 use crate::router::retained::Retained;
@@ -39,7 +39,7 @@ pub struct Realm {
     /// Who serves which procedure.
     pub dealer: Dealer,
     /// Calls that somebody waits for.
-    pub pending: Slab<Pending>,
+    pub calls: Calls,
     /// Retained messages of clients.
     pub retained: Retained,
     /// Those of the router's own (`$SYS`), which take no place from clients'.
@@ -82,7 +82,7 @@ pub fn empty(limits: Limits, seed: u64) -> Realm {
         broker: Broker::default(),
         selections: Slab::new(),
         dealer: Dealer::default(),
-        pending: Slab::new(),
+        calls: Calls::default(),
         retained: Retained::default(),
         own_retained: Retained::default(),
         locks: Conditions::default(),

@@ -1,11 +1,10 @@
 //! Calls on their way: from the caller to a callee, and its answers back, until one of them has had enough.
-use crate::model::command::{Call, CalleeForm, CancelMode, Outcome, ReplyTo, Yield};
+use crate::model::command::{Call, CalleeForm, CancelMode, Outcome, Yield};
 use crate::model::delivery::Invocation;
 use crate::model::{ConnectionId, Delivery, InvocationId, Publication, PublicationId, Qos, Reason, RequestId, Topic};
 use crate::router::base::context::Consequence;
-use crate::router::base::due::Due;
 use crate::router::base::key::SessionKey;
-use crate::router::base::reply::{Caller, Message, qos_of, request_of, without_addresses};
+use crate::router::base::reply::{Caller, Message, qos_of, without_addresses};
 use crate::router::dealer::Choice;
 use crate::router::dealer::calls::Pending;
 use crate::router::flow::answer::private_passage;
@@ -23,30 +22,25 @@ pub fn is_invocation(publication: &Publication) -> bool {
 
 /// The callee that takes the call, within the bounds of both sides.
 pub fn choose(realm: &mut Realm, key: SessionKey, caller: &Caller, call: &Call) -> Result<Choice, Reason> {
-    let session = realm.sessions.at(key).ok_or(Reason::ConnectionLost)?;
     let max_pending = realm.cx.limits.max_pending_calls_per_session;
-    if session.calls.len() + session.topic_calls.len() >= max_pending
-        || session.reply_bytes + caller.reply_bytes() > realm.cx.limits.max_session_queue_bytes
-    {
+    if !realm.calls.has_room(key, caller.reply_bytes(), max_pending, realm.cx.limits.max_session_queue_bytes) {
         return Err(Reason::QuotaExceeded);
     }
     let choice = realm.dealer.choose(&call.procedure, &mut realm.cx.random).ok_or(Reason::NoSuchProcedure)?;
-    let callee = realm.sessions.at(choice.callee.session).ok_or(Reason::NoSuchProcedure)?;
-    if callee.invocations.len() >= max_pending { Err(Reason::QuotaExceeded) } else { Ok(choice) }
+    if realm.calls.unanswered(choice.callee.session) >= max_pending { Err(Reason::QuotaExceeded) } else { Ok(choice) }
 }
 
 /// Hands the call to its callee; how many have it.
 pub fn invoke(realm: &mut Realm, key: SessionKey, caller: Caller, call: Call, choice: Choice) -> usize {
     let callee = choice.callee;
-    let Some(session) = realm.sessions.at_mut(callee.session) else { return 0 };
-    session.last_invocation += 1;
-    let invocation = InvocationId(session.last_invocation);
+    let Some(session) = realm.sessions.at(callee.session) else { return 0 };
+    let invocation = realm.calls.next_invocation(callee.session);
     let is_forwarded = callee.options.forward_timeout && session.features.callee_timeout;
     let receive_progress = call.receive_progress;
     let timeout_ms = if is_forwarded { 0 } else { call.timeout_ms };
     let pending =
         Pending { caller, callee: callee.session, invocation, receive_progress, timeout_ms, timer: None, is_interrupted: false };
-    let place = note_pending(realm, key, pending);
+    let place = realm.calls.start(key, pending, &mut realm.cx);
     let is_taken = match callee.options.form {
         CalleeForm::Invocation => send_invocation(realm, key, invocation, call, choice, is_forwarded),
         _ => publish_invocation(realm, key, invocation, call, choice),
@@ -87,53 +81,6 @@ fn send_invocation(
     Ok(())
 }
 
-/// Enters a call in the tables of both sides and starts its time; where it stands.
-fn note_pending(realm: &mut Realm, caller: SessionKey, pending: Pending) -> u32 {
-    let (callee, invocation, reply_bytes) = (pending.callee, pending.invocation, pending.caller.reply_bytes());
-    let request = request_of(&pending.caller.reply);
-    let place = realm.pending.insert(pending) as u32;
-    if let Some(session) = realm.sessions.at_mut(caller) {
-        session.reply_bytes += reply_bytes;
-        match request {
-            Some(request) => drop(session.calls.insert(request, place)),
-            None => drop(session.topic_calls.insert(place)),
-        }
-    }
-    if let Some(session) = realm.sessions.at_mut(callee) {
-        session.invocations.insert(invocation, place);
-    }
-    start_timer(realm, place);
-    place
-}
-
-/// (Re)starts the time that a call has until its next result (WAMP: Advanced, Progressive Call Results, Timeouts).
-fn start_timer(realm: &mut Realm, place: u32) {
-    let Some(pending) = realm.pending.get_mut(place as usize).filter(|pending| pending.timeout_ms > 0) else { return };
-    if let Some(timer) = pending.timer.take() {
-        realm.cx.timers.clear(timer);
-    }
-    pending.timer = Some(realm.cx.timers.set(realm.cx.now_ms.saturating_add(pending.timeout_ms), Due::Call(place)));
-}
-
-/// Takes a call out of every table.
-fn take_pending(realm: &mut Realm, place: u32) -> Option<Pending> {
-    let pending = realm.pending.try_remove(place as usize)?;
-    if let Some(timer) = pending.timer {
-        realm.cx.timers.clear(timer);
-    }
-    if let Some(session) = pending.caller.session.and_then(|key| realm.sessions.at_mut(key)) {
-        session.reply_bytes -= pending.caller.reply_bytes();
-        match request_of(&pending.caller.reply) {
-            Some(request) => drop(session.calls.remove(&request)),
-            None => drop(session.topic_calls.remove(&place)),
-        }
-    }
-    if let Some(session) = realm.sessions.at_mut(pending.callee) {
-        session.invocations.remove(&pending.invocation);
-    }
-    Some(pending)
-}
-
 pub fn handle_yield(realm: &mut Realm, key: SessionKey, connection: ConnectionId, answer: Yield) {
     let acknowledge = answer.acknowledge;
     if !answer::accept(realm, key, connection, acknowledge, 0) {
@@ -147,7 +94,7 @@ pub fn handle_yield(realm: &mut Realm, key: SessionKey, connection: ConnectionId
 fn take_yield(realm: &mut Realm, key: SessionKey, answer: Yield) -> Result<usize, Reason> {
     let Yield { invocation, outcome, payload, properties, .. } = answer;
     let session = realm.sessions.at(key).ok_or(Reason::ConnectionLost)?;
-    if invocation.0 == 0 || invocation.0 > session.last_invocation {
+    if !realm.calls.was_invoked(key, invocation) {
         // Not an invocation of this session: a topic that it may not publish to, or a message out of order.
         if session.protocol.is_mqtt() {
             return Err(Reason::NotAuthorized);
@@ -156,7 +103,7 @@ fn take_yield(realm: &mut Realm, key: SessionKey, answer: Yield) -> Result<usize
         return Err(Reason::ProtocolViolation);
     }
     let is_progress = outcome == Outcome::Progress;
-    let Some(place) = session.invocations.get(&invocation).copied() else {
+    let Some(place) = realm.calls.of_invocation(key, invocation) else {
         take_late_yield(realm, key, invocation, is_progress);
         return Ok(0);
     };
@@ -164,26 +111,24 @@ fn take_yield(realm: &mut Realm, key: SessionKey, answer: Yield) -> Result<usize
     if !is_progress {
         return Ok(usize::from(finish(realm, place, message)));
     }
-    let Some(pending) = realm.pending.get(place as usize).filter(|pending| pending.receive_progress) else { return Ok(0) };
+    let Some(pending) = realm.calls.at(place).filter(|pending| pending.receive_progress) else { return Ok(0) };
     let caller = pending.caller.clone();
-    start_timer(realm, place);
+    realm.calls.restart_timer(place, &mut realm.cx);
     Ok(usize::from(answer::answer(realm, &caller, message)))
 }
 
 /// An answer that nobody waits for: a callee that goes on with progressive results is told to stop, once.
 fn take_late_yield(realm: &mut Realm, key: SessionKey, invocation: InvocationId, is_progress: bool) {
-    let is_untold = realm.sessions.at(key).is_some_and(|session| session.abandoned.contains(&invocation));
+    let is_untold = realm.calls.is_abandoned(key, invocation);
     if !is_untold || (is_progress && !interrupt(realm, key, invocation, CancelMode::KillNoWait, Reason::Canceled)) {
         return;
     }
-    if let Some(session) = realm.sessions.at_mut(key) {
-        session.abandoned.remove(&invocation);
-    }
+    realm.calls.forget_abandoned(key, invocation);
 }
 
 /// WAMP: Advanced, Call Canceling. A call that is over, or never was, is not the caller's fault: answers and CANCEL may cross.
 pub fn handle_cancel(realm: &mut Realm, key: SessionKey, request: RequestId, mode: CancelMode) {
-    let Some(place) = realm.sessions.at(key).and_then(|session| session.calls.get(&request).copied()) else {
+    let Some(place) = realm.calls.of_request(key, request) else {
         locks::cancel_wait(realm, key, request);
         return queues::cancel_take(realm, key, request);
     };
@@ -202,10 +147,7 @@ pub fn time_out(realm: &mut Realm, place: u32) {
 
 /// Callers that wait for a session that is gone (WAMP: Basic, Callee Leaving During an RPC Invocation).
 pub fn abandon_invocations(realm: &mut Realm, key: SessionKey) {
-    let Some(session) = realm.sessions.at(key) else { return };
-    let mut places: Vec<_> = session.invocations.iter().map(|(invocation, place)| (*invocation, *place)).collect();
-    places.sort_unstable();
-    for (_, place) in places {
+    for place in realm.calls.of_callee(key) {
         // A callee that comes back may go on with it.
         abandon(realm, place, Message::error(Reason::Canceled));
     }
@@ -213,31 +155,20 @@ pub fn abandon_invocations(realm: &mut Realm, key: SessionKey) {
 
 /// Calls of a session that is gone (WAMP: Basic, Caller Leaving During an RPC Invocation). A call that wanted no answer goes on.
 pub fn abandon_calls(realm: &mut Realm, key: SessionKey) {
-    let Some(session) = realm.sessions.at_mut(key) else { return };
-    let mut requests: Vec<_> = session.calls.iter().map(|(request, place)| (*request, *place)).collect();
-    requests.sort_unstable();
-    let by_topic = std::mem::take(&mut session.topic_calls);
-    for place in requests.into_iter().map(|(_, place)| place).chain(by_topic) {
-        match realm.pending.get_mut(place as usize) {
-            Some(pending) if pending.caller.reply == ReplyTo::Nobody => pending.caller.session = None,
-            _ => {
-                interrupt_pending(realm, place, CancelMode::KillNoWait, Reason::Canceled);
-                abandon(realm, place, Message::error(Reason::Canceled));
-            }
-        }
+    for place in realm.calls.leave(key) {
+        interrupt_pending(realm, place, CancelMode::KillNoWait, Reason::Canceled);
+        abandon(realm, place, Message::error(Reason::Canceled));
     }
 }
 
 /// Tells the callee of a call to stop, if it has not been told; true if it has.
 fn interrupt_pending(realm: &mut Realm, place: u32, mode: CancelMode, reason: Reason) -> bool {
-    let Some(pending) = realm.pending.get(place as usize) else { return false };
+    let Some(pending) = realm.calls.at(place) else { return false };
     if pending.is_interrupted {
         return true;
     }
     let is_told = interrupt(realm, pending.callee, pending.invocation, mode, reason);
-    if let Some(pending) = realm.pending.get_mut(place as usize) {
-        pending.is_interrupted = is_told;
-    }
+    realm.calls.note_interrupted(place, is_told);
     is_told
 }
 
@@ -254,19 +185,17 @@ fn interrupt(realm: &mut Realm, callee: SessionKey, invocation: InvocationId, mo
 
 /// Ends a call that its callee still works on.
 fn abandon(realm: &mut Realm, place: u32, message: Message) {
-    let Some(pending) = realm.pending.get(place as usize) else { return };
+    let Some(pending) = realm.calls.at(place) else { return };
     let (callee, invocation, is_interrupted) = (pending.callee, pending.invocation, pending.is_interrupted);
     finish(realm, place, message);
-    let Some(session) = realm.sessions.at_mut(callee).filter(|_| !is_interrupted) else { return };
-    session.abandoned.insert(invocation);
-    if session.abandoned.len() > realm.cx.limits.max_pending_calls_per_session {
-        session.abandoned.pop_first();
+    if !is_interrupted {
+        realm.calls.note_abandoned(callee, invocation, realm.cx.limits.max_pending_calls_per_session);
     }
 }
 
 /// Ends a call with its last answer; true if somebody has it.
 fn finish(realm: &mut Realm, place: u32, message: Message) -> bool {
-    take_pending(realm, place).is_some_and(|pending| answer::answer(realm, &pending.caller, message))
+    realm.calls.take(place, &mut realm.cx).is_some_and(|pending| answer::answer(realm, &pending.caller, message))
 }
 
 /// Puts a call to an MQTT callee: `$callee/<procedure>` with response topic `$yield/<invocation>`, or

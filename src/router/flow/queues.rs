@@ -392,8 +392,8 @@ pub fn hand_over(realm: &mut Realm, take: u64, items: Vec<Grant>) {
 /// Who waits by this record, if it is still there; it waits no longer.
 pub fn take_caller(realm: &mut Realm, take: u64) -> Option<Caller> {
     let caller = realm.queues.remove_caller(take)?;
-    let session = caller.session.and_then(|key| realm.sessions.at_mut(key))?;
-    session.reply_bytes = session.reply_bytes.saturating_sub(caller.reply_bytes());
+    let key = caller.session.filter(|key| realm.sessions.at(*key).is_some())?;
+    realm.calls.release_reply(key, caller.reply_bytes());
     Some(caller)
 }
 

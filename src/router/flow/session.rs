@@ -198,6 +198,7 @@ pub fn end(realm: &mut Realm, key: SessionKey, reason: Reason) {
 /// Takes a session out with its subscriptions.
 pub fn remove_session(realm: &mut Realm, key: SessionKey) -> Option<Session> {
     let session = realm.sessions.remove(key)?;
+    realm.calls.forget(key);
     for selection in session.selections.values() {
         realm.selections.try_remove(*selection as usize);
     }

@@ -56,8 +56,8 @@ fn take_call(realm: &mut Realm, key: SessionKey, mut call: Call) -> Result<usize
     if !answer::is_reply_allowed(realm, &call.reply) {
         return Err(Reason::NotAuthorized);
     }
-    let session = realm.sessions.at(key).ok_or(Reason::ConnectionLost)?;
-    if matches!(&call.reply, ReplyTo::Request(request) if session.calls.contains_key(request)) {
+    realm.sessions.at(key).ok_or(Reason::ConnectionLost)?;
+    if matches!(&call.reply, ReplyTo::Request(request) if realm.calls.of_request(key, *request).is_some()) {
         // Two answers under one id could not be told apart (WAMP: Basic, Identifiers: ids are used once).
         realm.cx.then(Consequence::End(key, Reason::ProtocolViolation));
         return Err(Reason::ProtocolViolation);

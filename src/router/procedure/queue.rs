@@ -151,17 +151,13 @@ fn taking(realm: &mut Realm, key: SessionKey, caller: &Caller, arguments: &Argum
         max => max.unwrap_or(1).min(u64::from(MAX_TAKE)) as u32,
     };
     let asked = realm.queues.asked.get(&queue).copied().unwrap_or(0);
-    let has_reply_room = realm.sessions.at(key).is_some_and(|session| {
-        session.reply_bytes.saturating_add(caller.reply_bytes()) <= realm.cx.limits.max_session_queue_bytes
-    });
+    let has_reply_room = realm.calls.has_reply_room(key, caller.reply_bytes(), realm.cx.limits.max_session_queue_bytes);
     if realm.queues.state.waiting(&queue) + asked >= realm.cx.limits.max_queue_takers || !has_reply_room {
         return Err(Reason::QuotaExceeded);
     }
     queues::check_queue(realm, &queue)?;
     let by = queues::note_queue_user(realm, key).ok_or(Reason::ConnectionLost)?;
-    if let Some(session) = realm.sessions.at_mut(key) {
-        session.reply_bytes += caller.reply_bytes();
-    }
+    realm.calls.hold_reply(key, caller.reply_bytes());
     queues::note_asked(realm, queue.as_mqtt(), true);
     Ok(Change::Take { queue: queue.as_mqtt().into(), max, wait_ms, by: by.0 })
 }

@@ -6,7 +6,7 @@ pub mod record;
 pub mod replay;
 pub mod window;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use foldhash::fast::{FixedState, RandomState};
@@ -15,7 +15,7 @@ use slab::Slab;
 use crate::model::command::{CalleeForm, Features, Open, Protocol, RegisterOptions, SubscribeOptions, Transport, Will};
 use crate::model::query::ReadTicket;
 use crate::model::record::Ticket;
-use crate::model::{ConnectionId, Filter, InvocationId, Principal, RequestId, SessionId, Topic};
+use crate::model::{ConnectionId, Filter, Principal, SessionId, Topic};
 use crate::router::base::key::{SelectionKey, SessionKey, SubscriptionName};
 use crate::router::base::timers::TimerKey;
 use crate::router::session::backlog::{Backlog, Finished};
@@ -121,18 +121,6 @@ pub struct Session {
     pub history_calls: VecDeque<HistoryCall>,
     /// The read for the first of them.
     pub call_read: Option<ReadTicket>,
-    /// Calls of this session that wait for an answer.
-    pub calls: HashMap<RequestId, u32, FixedState>,
-    /// Calls by topic, which have no request id.
-    pub topic_calls: BTreeSet<u32>,
-    /// Bytes that the reply addresses of its calls hold.
-    pub reply_bytes: usize,
-    /// Invocations that this session has not answered and somebody waits for.
-    pub invocations: HashMap<InvocationId, u32, FixedState>,
-    /// Invocations that nobody waits for any more and of which this session has not been told.
-    pub abandoned: BTreeSet<InvocationId>,
-    /// The last invocation id given to this session.
-    pub last_invocation: u64,
     /// The will or the end that is due while its client is away.
     pub timers: [Option<TimerKey>; 2],
 }
@@ -171,12 +159,6 @@ impl Session {
             replays: VecDeque::new(),
             history_calls: VecDeque::new(),
             call_read: None,
-            calls: HashMap::default(),
-            topic_calls: BTreeSet::new(),
-            reply_bytes: 0,
-            invocations: HashMap::default(),
-            abandoned: BTreeSet::new(),
-            last_invocation: 0,
             timers: [None; 2],
         }
     }

@@ -487,7 +487,7 @@ impl Realm {
 
     /// Calls on their way, of the whole realm.
     pub fn pending(&self) -> usize {
-        self.router.realm.pending.len()
+        self.router.realm.calls.len()
     }
 }
 
