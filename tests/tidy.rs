@@ -24,7 +24,7 @@ const FLOORS: &[(&str, &[&str], bool)] = &[
 const INNER_FLOORS: &[&[&str]] = &[
     &["base", "matcher"],
     // The closed parts.
-    &["session", "broker", "dealer", "lock", "queue", "retained"],
+    &["session", "broker", "dealer", "lock", "queue", "retained", "will"],
     &["waiting", "realm"],
     &["flow"],
     &["procedure"],
@@ -75,6 +75,7 @@ const CLOSED: &[(&str, &str)] = &[
     ("session/mod.rs", "Saying"),
     ("session/mod.rs", "Sessions"),
     ("session/window.rs", "Inflight"),
+    ("will.rs", "Wills"),
 ];
 
 /// Words that reach a clock, chance, a thread, a socket, the disk or the process: time and random bytes are arguments.

@@ -96,7 +96,12 @@ impl Rebuilt {
         {
             self.owners.insert(key.owner.clone());
         }
-        self.router.handle_replayed(record);
+        if self.router.handle_replayed(record).is_err() {
+            let (realm, id, kind) = (&record.item.realm, record.id.value(), record.item.kind.0);
+            tracing::warn!(
+                "record {id} (kind {kind}) of realm {realm} cannot be read: what it changed is missing; if a later version wrote it, start that one"
+            );
+        }
         Some(())
     }
 
@@ -200,7 +205,7 @@ mod tests {
         for (number, item) in (1..).zip(items) {
             let record = Record { id: id(number), item };
             rebuilt.restored.handle_record(&record).unwrap();
-            rebuilt.router.handle_replayed(&record);
+            rebuilt.router.handle_replayed(&record).unwrap();
         }
         let state = rebuilt.restored.state();
         let entries: Vec<Entry> = rebuilt.entries().collect();

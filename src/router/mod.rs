@@ -17,11 +17,13 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod waiting;
+mod will;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use base::codec::Unreadable;
 pub use base::context::Counters;
 pub use base::effect::{Draft, DraftBody, Effect, ReadForm};
 pub use base::piece::{Piece, PieceKey};
@@ -225,9 +227,10 @@ impl Router {
 
     /// A record of the history that was there before this process: brings the realm's state to what it was behind it. Records
     /// come in the order of ids, all of them, before any command. Which client retained a message is not on record: No Local does
-    /// not see it.
-    pub fn handle_replayed(&mut self, record: &Record) {
-        restart::handle_replayed(&mut self.realm, record);
+    /// not see it. A record that cannot be read changes nothing but the last id: its effect is missing from then on, which whoever
+    /// reads the history has to say.
+    pub fn handle_replayed(&mut self, record: &Record) -> Result<(), Unreadable> {
+        restart::handle_replayed(&mut self.realm, record)
     }
 
     /// Everything is read: sessions wait for their clients, from when those left, or from now if the process ended first.

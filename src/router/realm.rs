@@ -1,5 +1,5 @@
 //! All parts of a realm side by side, and its sizes.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -7,7 +7,7 @@ use slab::Slab;
 
 use crate::model::payload::ToArgs;
 use crate::model::record::StoreRule;
-use crate::model::{EventId, Item, Limits, Publication, SessionId};
+use crate::model::{EventId, Limits, Publication};
 use crate::router::base::context::Context;
 use crate::router::base::key::SessionKey;
 use crate::router::base::on_the_way::OnTheWay;
@@ -24,6 +24,7 @@ use crate::router::queue::Queues;
 use crate::router::retained::Retained;
 use crate::router::session::Sessions;
 use crate::router::waiting::Waiting;
+use crate::router::will::Wills;
 
 /// All parts of a realm side by side. It has no methods: whatever joins two parts is a flow.
 #[derive(Debug)]
@@ -48,10 +49,8 @@ pub struct Realm {
     pub locks: Conditions,
     /// Queues and who takes from them.
     pub queues: Queues,
-    /// Wills on record, by session.
-    pub wills: BTreeMap<SessionId, Item>,
-    /// Sessions of an earlier process whose wills are due.
-    pub due_wills: Vec<SessionKey>,
+    /// What connections leave behind.
+    pub wills: Wills,
     /// What is on its way into the history.
     pub tickets: Tickets<Waiting>,
     /// What of it will change the value of a topic.
@@ -87,8 +86,7 @@ pub fn empty(limits: Limits, seed: u64) -> Realm {
         own_retained: Retained::default(),
         locks: Conditions::default(),
         queues: Queues::default(),
-        wills: BTreeMap::new(),
-        due_wills: Vec::new(),
+        wills: Wills::default(),
         tickets: Tickets::default(),
         on_the_way: OnTheWay::default(),
         reads: Reads::default(),

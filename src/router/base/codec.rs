@@ -2,6 +2,10 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+/// What cannot be read: a later version wrote it, or it is damaged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unreadable;
+
 /// The body of a record.
 pub fn encode_record(change: &impl Serialize) -> Bytes {
     // Numbers, texts and lists of them always have a form.

@@ -37,7 +37,7 @@ pub fn admit(realm: &mut Realm, key: SessionKey, connection: ConnectionId, comma
             let is_follower = acknowledge == Acknowledge::None
                 && !append::is_stored(realm, &publication, Acknowledge::None)
                 && !publication.topic.is_reserved();
-            let Some(session) = realm.sessions.at_mut(key) else { return None };
+            let session = realm.sessions.at_mut(key)?;
             match realm.tickets.at_mut(last).filter(|_| is_follower).and_then(Waiting::followers) {
                 Some(followers) => {
                     session.inbound.note_follower(publication.weight());

@@ -120,7 +120,7 @@ pub fn pieces(realm: &Realm) -> Vec<PieceKey> {
     keys.extend(realm.locks.recorded.keys().cloned().map(PieceKey::Grant));
     keys.extend(sessions.filter_map(|session| session.client_id.clone()).map(PieceKey::Session));
     keys.extend(realm.queues.pieces());
-    keys.extend(realm.wills.keys().map(|session| PieceKey::Will(session.0)));
+    keys.extend(realm.wills.sessions().map(|session| PieceKey::Will(session.0)));
     keys.sort_unstable();
     keys.dedup();
     keys
@@ -149,7 +149,7 @@ pub fn piece(realm: &mut Realm, key: &PieceKey) -> Option<Piece> {
         }
         PieceKey::Queues | PieceKey::QueueItem(..) => realm.queues.piece(key),
         PieceKey::Will(session) => {
-            let item = realm.wills.get(&SessionId(*session))?.clone();
+            let item = realm.wills.of(SessionId(*session))?.clone();
             Some(of_record(Record { id: EventId::FIRST, item }))
         }
     }
@@ -266,7 +266,7 @@ pub fn restore(realm: &mut Realm, key: &PieceKey, piece: &Piece) -> Option<()> {
         PieceKey::Session(client) => restore_session(realm, client, decode(head)?)?,
         PieceKey::Queues | PieceKey::QueueItem(..) => realm.queues.restore(key, piece)?,
         PieceKey::Will(session) => {
-            realm.wills.insert(SessionId(*session), record.as_ref()?.item.clone());
+            realm.wills.set(SessionId(*session), record.as_ref()?.item.clone());
         }
     }
     Some(())

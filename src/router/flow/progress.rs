@@ -105,7 +105,7 @@ pub fn checkpoint(realm: &mut Realm) {
 
 pub fn record_progress(realm: &mut Realm, key: SessionKey) {
     let Some(session) = realm.sessions.at_mut(key).filter(|session| !session.finished.is_empty()) else { return };
-    let (client, (history, shared)) = (session.client_id.clone(), session.finished.take());
+    let (client, [history, shared]) = (session.client_id.clone(), session.finished.take());
     if let (Some(client), Some(standing)) = (client, standing_of(realm, key, &history)) {
         let Position { cursor, over, done } = standing;
         let checkpoint = Checkpoint { client, cursor, over, done, shared };

@@ -1,5 +1,6 @@
 //! Queues and those who take from them: records asked for, evaluated in their places, and what follows told.
 use crate::model::reason::MustBe;
+use crate::router::base::codec::Unreadable;
 use crate::router::session::window::Offered;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -156,7 +157,7 @@ pub fn queue_change_refused(realm: &mut Realm, body: &[u8], is_asked: bool) {
 }
 
 /// A record of queues from the life of an earlier process.
-pub fn replay_queue_record(realm: &mut Realm, record: &Record) {
+pub fn replay_queue_record(realm: &mut Realm, record: &Record) -> Result<(), Unreadable> {
     let place = Place { id: record.id, time_ms: record.item.time_ms };
     match (record.item.kind, &record.item.topic, &record.item.payload) {
         (Kind::GONE, ..) => drop(realm.queues.state.end_all(place)),
@@ -167,13 +168,13 @@ pub fn replay_queue_record(realm: &mut Realm, record: &Record) {
             drop(realm.queues.state.put(place, queue, body, delay_ms, record.item.expires_at_ms));
         }
         (Kind::QUEUE, None, crate::model::Payload::Bytes(body)) => {
-            if let Some(change) = Change::decode(body) {
-                drop(realm.queues.state.apply(place, change));
-            }
+            let change = Change::decode(body).ok_or(Unreadable)?;
+            drop(realm.queues.state.apply(place, change));
         }
-        _ => return,
+        _ => return Err(Unreadable),
     }
     set_queue_timer(realm);
+    Ok(())
 }
 
 /// The process before this one has ended, and this is the place of its end.

@@ -1,4 +1,5 @@
 //! Records of an earlier process, applied again at the start: sessions, subscriptions, and what they are owed.
+use crate::router::base::codec::Unreadable;
 use crate::router::session::record::HANDSHAKES;
 use std::sync::Arc;
 
@@ -23,22 +24,27 @@ use crate::router::session::window::Outgoing;
 /// A record of the history that was there before this process: brings the realm's state to what it was behind it. Records
 /// come in the order of ids, all of them, before any command. Which client retained a message is not on record: No Local does
 /// not see it.
-pub fn handle_replayed(realm: &mut Realm, record: &Record) {
+pub fn handle_replayed(realm: &mut Realm, record: &Record) -> Result<(), Unreadable> {
     realm.reads.note_last(record.id);
     replay_packet_id(realm, record);
     realm.locks.time_ms = record.item.time_ms;
     let Item { kind, flags, time_ms, payload, .. } = &record.item;
     match (*kind, payload) {
         (Kind::LOCK, _) => return replay_lock(realm, record),
-        (Kind::WILL, _) => return wills::replay_will(realm, record),
-        (Kind::QUEUE, _) => queues::replay_queue_record(realm, record),
+        (Kind::WILL, _) => {
+            wills::replay_will(realm, record);
+            return Ok(());
+        }
+        (Kind::QUEUE, _) => queues::replay_queue_record(realm, record)?,
         (Kind::GONE, _) => {
-            queues::replay_queue_record(realm, record);
+            queues::replay_queue_record(realm, record)?;
             replay_gone(realm, Place { id: record.id, time_ms: *time_ms });
         }
         (Kind::PUBLICATION, _) => replay_publication(realm, record),
-        (kind, Payload::Bytes(body)) => replay_change(realm, Place { id: record.id, time_ms: *time_ms }, kind, body),
-        _ => {}
+        (kind, Payload::Bytes(body)) => {
+            replay_change(realm, Place { id: record.id, time_ms: *time_ms }, kind, body).ok_or(Unreadable)?;
+        }
+        _ => return Err(Unreadable),
     }
     if flags.has(Flags::RETAIN)
         && let Some(publication) = record.to_publication()
@@ -46,17 +52,18 @@ pub fn handle_replayed(realm: &mut Realm, record: &Record) {
         replay_holder(realm, record);
         route::retain(realm, &Arc::new(publication), None);
     }
+    Ok(())
 }
 
-/// A record of an earlier process about sessions.
-pub fn replay_change(realm: &mut Realm, place: Place, kind: Kind, body: &[u8]) {
+/// A record of an earlier process about sessions; `None` if it cannot be read.
+fn replay_change(realm: &mut Realm, place: Place, kind: Kind, body: &[u8]) -> Option<()> {
     match kind {
         Kind::SESSION => decode_record(body).map(|change| replay_session(realm, place, change)),
         Kind::SUBSCRIPTION => decode_record(body).map(|change| replay_subscription(realm, change)),
         Kind::HANDSHAKE => decode_record(body).map(|step| replay_handshake(realm, step)),
         Kind::CURSOR => decode_record(body).map(|checkpoint| replay_checkpoint(realm, checkpoint)),
         _ => None,
-    };
+    }
 }
 
 /// The members of the share groups that a session is in, itself too.
@@ -292,20 +299,21 @@ pub fn finish_replay(realm: &mut Realm) {
         }
         wills::restore_will(realm, key);
         if session::wait_for_client(realm, key, left_ms) {
-            realm.due_wills.push(key);
+            realm.wills.note_due(key);
         }
     }
 }
 
 /// A record about conditions that was there before this process.
-pub fn replay_lock(realm: &mut Realm, record: &Record) {
-    let Payload::Bytes(body) = &record.item.payload else { return };
-    let change = LockChange::decode(body);
-    let topic = change.as_ref().and_then(LockChange::topic);
-    if let (Some(LockChange::Grant { session, will, .. }), Some(topic)) = (change, topic) {
+fn replay_lock(realm: &mut Realm, record: &Record) -> Result<(), Unreadable> {
+    let Payload::Bytes(body) = &record.item.payload else { return Err(Unreadable) };
+    let change = LockChange::decode(body).ok_or(Unreadable)?;
+    let topic = change.topic().ok_or(Unreadable)?;
+    if let LockChange::Grant { session, will, .. } = change {
         realm.changes.note(|| PieceKey::Grant(topic.clone()));
         realm.locks.recorded.insert(topic, (SessionId(session), will));
     }
+    Ok(())
 }
 
 /// A change of a topic's value that was there before this process: whose end is to change it again.

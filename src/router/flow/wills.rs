@@ -46,7 +46,7 @@ pub fn record_will(realm: &mut Realm, key: SessionKey) {
     match session.will.as_ref().map(|will| item_of(will, origin)) {
         Some(item) => {
             realm.changes.note(|| PieceKey::Will(id.0));
-            realm.wills.insert(id, item.clone());
+            realm.wills.set(id, item.clone());
             append_item(realm, item);
         }
         None => void_will(realm, id),
@@ -55,7 +55,7 @@ pub fn record_will(realm: &mut Realm, key: SessionKey) {
 
 /// The will of a session comes to nothing any more.
 pub fn void_will(realm: &mut Realm, session: SessionId) {
-    if let Some(Item { origin, .. }) = realm.wills.remove(&session) {
+    if let Some(Item { origin, .. }) = realm.wills.void(session) {
         realm.changes.note(|| PieceKey::Will(session.0));
         append_item(realm, Item { origin, ..Item::of_kind(Kind::WILL, ITS_REALM.into(), 0, Payload::empty()) });
     }
@@ -93,25 +93,25 @@ pub fn replay_will(realm: &mut Realm, record: &Record) {
     let Some(session) = record.item.origin.as_ref().map(|origin| origin.session) else { return };
     realm.changes.note(|| PieceKey::Will(session.0));
     match record.item.topic {
-        Some(_) => drop(realm.wills.insert(session, record.item.clone())),
-        None => drop(realm.wills.remove(&session)),
+        Some(_) => realm.wills.set(session, record.item.clone()),
+        None => drop(realm.wills.void(session)),
     }
 }
 
 /// Gives a session that an earlier process had its will back.
 pub fn restore_will(realm: &mut Realm, key: SessionKey) {
     let Some(session) = realm.sessions.at_mut(key) else { return };
-    session.will = realm.wills.get(&session.id).and_then(|item| will_of(item, session.will_delay_s));
+    session.will = realm.wills.of(session.id).and_then(|item| will_of(item, session.will_delay_s));
 }
 
 /// The end of the process before this one has its place: wills of sessions that ended with it are due.
 pub fn publish_earlier_wills(realm: &mut Realm) {
-    for key in std::mem::take(&mut realm.due_wills) {
+    for key in realm.wills.take_due() {
         publish_will(realm, key);
     }
-    let orphans: Vec<SessionId> = realm.wills.keys().filter(|id| realm.sessions.of_id(**id).is_none()).copied().collect();
+    let orphans: Vec<SessionId> = realm.wills.sessions().filter(|id| realm.sessions.of_id(*id).is_none()).collect();
     for session in orphans {
-        if let Some(will) = realm.wills.get(&session).and_then(|item| will_of(item, 0)) {
+        if let Some(will) = realm.wills.of(session).and_then(|item| will_of(item, 0)) {
             publish_last(realm, None, will);
         }
         void_will(realm, session);

@@ -262,8 +262,8 @@ pub struct Finished {
 
 impl Finished {
     /// All of it, of the history and of shared subscriptions; nothing is left.
-    pub fn take(&mut self) -> (Vec<(u64, u64)>, Vec<(u64, u64)>) {
-        (std::mem::take(&mut self.history), std::mem::take(&mut self.shared))
+    pub fn take(&mut self) -> [Vec<(u64, u64)>; 2] {
+        [std::mem::take(&mut self.history), std::mem::take(&mut self.shared)]
     }
 
     /// One more; true if it is the first.

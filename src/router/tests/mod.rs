@@ -110,7 +110,7 @@ impl Realm {
     /// A realm whose router has read this log.
     pub fn restarted(log: Vec<Record>, now_ms: u64) -> Self {
         let mut realm = Realm { now_ms, ..Self::new() };
-        log.iter().for_each(|record| realm.router.handle_replayed(record));
+        log.iter().for_each(|record| realm.router.handle_replayed(record).unwrap());
         realm.records = log;
         realm
     }
@@ -238,7 +238,7 @@ impl Realm {
         }
         self.router.track_changes();
         for record in self.records.iter().skip(kept) {
-            self.router.handle_replayed(record);
+            self.router.handle_replayed(record).unwrap();
         }
         self.router.finish_replay(self.now_ms);
         let (id, time_ms) = (EventId::new(self.records.len() as u64 + 1).unwrap(), self.now_ms);

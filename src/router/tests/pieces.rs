@@ -1,4 +1,7 @@
 //! Pieces and records lead to the same realm.
+use crate::model::record::Kind;
+use crate::model::{EventId, Item, Limits, Record};
+use crate::router::{Router, Unreadable};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -366,5 +369,20 @@ fn keys_come_back_as_they_were() {
     assert!(all.is_sorted() && all.iter().map(PieceKey::to_bytes).is_sorted());
     for bad in [&b""[..], b"a", b"a1234567", b"b", b"b#", b"fx", b"g123", b"z", b"e\xff"] {
         assert_eq!(PieceKey::from_bytes(bad), None, "{bad:?}");
+    }
+}
+
+/// Nothing is passed over in silence.
+#[test]
+fn a_record_that_cannot_be_read_is_said() {
+    let kinds = [Kind::SESSION, Kind::SUBSCRIPTION, Kind::HANDSHAKE, Kind::CURSOR, Kind::LOCK, Kind::QUEUE, Kind(200)];
+    for (number, kind) in (1..).zip(kinds) {
+        let mut router = Router::new(Limits::default(), 1);
+        for body in ["{\"Unheard\":{}}", "\0"] {
+            let item = Item::of_kind(kind, "r".into(), 1, Payload::Bytes(body.into()));
+            let record = Record { id: EventId::new(number).unwrap(), item };
+            assert_eq!(router.handle_replayed(&record), Err(Unreadable), "{kind:?} {body}");
+            assert_eq!(router.as_of(), Some(record.id));
+        }
     }
 }
