@@ -56,6 +56,14 @@ pub async fn subscribe(command: &Subscribe) -> Result<(), Failure> {
     let mut subscriber =
         Subscriber { command, positions, spelling, session: Lasting::new(), client: None, was_connected: false, seen: 0 };
     let mut stop = output::stop()?;
+    let begun = tokio::select! {
+        begun = subscriber.begin() => begun.map(|()| true),
+        () = stop.requested() => Ok(false),
+    };
+    if !begun? {
+        subscriber.close().await;
+        return Ok(());
+    }
     let outcome = tokio::select! {
         outcome = subscriber.run() => outcome,
         () = over(command.timeout_ms) => subscriber.check_count(),
@@ -93,9 +101,13 @@ struct Subscriber<'a> {
 }
 
 impl Subscriber<'_> {
-    async fn run(&mut self) -> Result<(), Failure> {
+    async fn begin(&mut self) -> Result<(), Failure> {
         self.connect().await?;
         say(&format!("subscribed to {}; Ctrl-C stops it", self.command.filters.join(", ")));
+        Ok(())
+    }
+
+    async fn run(&mut self) -> Result<(), Failure> {
         while let Some(why) = self.print_events().await? {
             if self.command.once {
                 return Err(why.into());

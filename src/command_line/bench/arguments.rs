@@ -74,34 +74,34 @@ pub(super) struct Common {
     #[arg(long, value_name = "URL", help_heading = COMPARING)]
     pub vs: Option<String>,
     /// Rounds [default: 5 with --vs, else 1]
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), help_heading = COMPARING)]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = COMPARING)]
     pub rounds: Option<u64>,
     /// Seconds that are measured; under 3 the run does not count
-    #[arg(long, default_value = "5", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, default_value = "5", value_name = "S", value_parser = seconds)]
     pub duration: Duration,
     /// Seconds before that
-    #[arg(long, default_value = "1", value_name = "SECONDS", value_parser = seconds, help_heading = SELDOM)]
+    #[arg(long, default_value = "1", value_name = "S", value_parser = seconds, help_heading = SELDOM)]
     pub warm_up: Duration,
     /// Seconds without any arrival after which what is missing is lost
-    #[arg(long, default_value = "5", value_name = "SECONDS", value_parser = seconds, help_heading = SELDOM)]
+    #[arg(long, default_value = "5", value_name = "S", value_parser = seconds, help_heading = SELDOM)]
     pub drain: Duration,
     /// Version of MQTT: 3 (3.1), 4 (3.1.1) or 5
-    #[arg(long, default_value = "5", value_parser = version)]
+    #[arg(long, value_name = "3|4|5", default_value = "5", value_parser = version)]
     pub mqtt_version: Version,
     /// Serializer of WAMP
-    #[arg(long, value_enum, default_value = "json")]
+    #[arg(long, value_name = "NAME", value_enum, default_value = "json")]
     pub serializer: Serializer,
     /// Realm of WAMP
     #[arg(long, default_value = "realm1")]
     pub realm: String,
     /// Threads for each side, publishers and subscribers or callers and callees
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..=1_024))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=1_024))]
     pub threads: u64,
     /// Process of the router, where it is not found by its port
-    #[arg(long, help_heading = SELDOM)]
+    #[arg(long, value_name = "PID", help_heading = SELDOM)]
     pub pid: Option<u32>,
     /// Process of the second router
-    #[arg(long, requires = "vs", help_heading = COMPARING)]
+    #[arg(long, value_name = "PID", requires = "vs", help_heading = COMPARING)]
     pub vs_pid: Option<u32>,
     /// Allow routers on other machines
     #[arg(long, help_heading = SELDOM)]
@@ -148,26 +148,26 @@ pub(super) struct PubsubArguments {
     #[command(flatten)]
     pub common: Common,
     /// Connections that publish, 1 to 65,536
-    #[arg(long, short, default_value = "1", value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    #[arg(long, value_name = "N", short, default_value = "1", value_parser = clap::value_parser!(u64).range(1..=65_536))]
     pub publishers: u64,
     /// Connections that subscribe; without any, acknowledgements are counted
-    #[arg(long, short, default_value = "1", value_parser = clap::value_parser!(u64).range(..=MAX_COUNT))]
+    #[arg(long, value_name = "N", short, default_value = "1", value_parser = clap::value_parser!(u64).range(..=MAX_COUNT))]
     pub subscribers: u64,
     /// Topics: publisher and subscriber i use topic i modulo this
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
     pub topics: u64,
     /// QoS of publications and subscriptions; in WAMP, 1 and 2 ask for acknowledgements
-    #[arg(long, default_value = "0", value_parser = qos)]
+    #[arg(long, value_name = "0|1|2", default_value = "0", value_parser = qos)]
     pub qos: Qos,
     /// Publications of a publisher that may be unacknowledged
-    #[arg(long, default_value = "200", value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    #[arg(long, value_name = "N", default_value = "200", value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub window: u64,
     /// Payload in bytes; from 19 on it carries a sequence number that is verified
-    #[arg(long, default_value = "64", value_parser = clap::value_parser!(u64).range(..=MAX_PAYLOAD_BYTES))]
+    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = clap::value_parser!(u64).range(..=MAX_PAYLOAD_BYTES))]
     pub size: u64,
     /// Messages that publishers may be ahead of their slowest subscriber: beyond, routers drop QoS 0; 0 = any number [default: 1 MiB of
     /// messages, less with more than 16 subscribers]
-    #[arg(long, help_heading = SELDOM)]
+    #[arg(long, value_name = "N", help_heading = SELDOM)]
     pub ahead: Option<u64>,
     /// Where the subscribers connect, if that is another port or protocol of the router
     #[arg(long, value_name = "URL")]
@@ -176,7 +176,7 @@ pub(super) struct PubsubArguments {
     #[arg(long, value_name = "URL", requires = "vs", help_heading = COMPARING)]
     pub vs_subscribe_at: Option<String>,
     /// The topic, under which each run has its own
-    #[arg(long, default_value = "bench", help_heading = SELDOM)]
+    #[arg(long, value_name = "TOPIC", default_value = "bench", help_heading = SELDOM)]
     pub topic: String,
 }
 
@@ -227,7 +227,7 @@ pub(super) struct LatencyArguments {
     #[command(flatten)]
     pub pubsub: PubsubArguments,
     /// Messages a second, of all publishers together
-    #[arg(long, default_value = "5000", value_parser = rate)]
+    #[arg(long, value_name = "N", default_value = "5000", value_parser = rate)]
     pub rate: f64,
 }
 
@@ -237,16 +237,16 @@ pub(super) struct RpcArguments {
     #[command(flatten)]
     pub common: Common,
     /// Connections that call
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
     pub callers: u64,
     /// Connections that serve a procedure each; caller i calls procedure i modulo this
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
     pub callees: u64,
     /// Calls of a caller that may be unanswered
-    #[arg(long, default_value = "100", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub window: u64,
     /// Payload of calls and of results, in bytes
-    #[arg(long, default_value = "64", value_parser = clap::value_parser!(u64).range(..=MAX_PAYLOAD_BYTES))]
+    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = clap::value_parser!(u64).range(..=MAX_PAYLOAD_BYTES))]
     pub size: u64,
     /// MQTT: requests and responses on plain topics, which every broker has, instead of $call/
     #[arg(long)]
@@ -265,7 +265,7 @@ pub(super) struct ConnectArguments {
     #[command(flatten)]
     pub common: Common,
     /// Connections that are being opened at the same time
-    #[arg(long, default_value = "32", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
+    #[arg(long, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
     pub parallel: u64,
 }
 
@@ -275,10 +275,10 @@ pub(super) struct IdleArguments {
     #[command(flatten)]
     pub common: Common,
     /// Connections to hold
-    #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
     pub connections: u64,
     /// Subscriptions of each, to topics of its own
-    #[arg(long, default_value = "0", value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = clap::value_parser!(u64).range(0..=60_000))]
     pub subscriptions: u64,
 }
 
@@ -288,13 +288,13 @@ pub(super) struct RetainedArguments {
     #[command(flatten)]
     pub common: Common,
     /// Topics with a retained message
-    #[arg(long, default_value = "10000", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub messages: u64,
     /// Payload in bytes
-    #[arg(long, default_value = "64", value_parser = clap::value_parser!(u64).range(1..=MAX_PAYLOAD_BYTES))]
+    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = clap::value_parser!(u64).range(1..=MAX_PAYLOAD_BYTES))]
     pub size: u64,
     /// Connections that subscribe
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
     pub readers: u64,
 }
 

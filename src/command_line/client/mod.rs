@@ -240,12 +240,13 @@ impl Client {
 
 /// An error of the router or of a callee, with what to do about it.
 pub fn refusal(uri: &str, body: &Body) -> String {
-    let said = match body.sentence() {
-        Some(sentence) => format!(": {sentence}"),
-        None if body.is_empty() => String::new(),
-        None => format!(" {}", body.arguments_json()),
-    };
-    format!("{uri}{said}{}", advice(uri))
+    match body.sentence() {
+        // The router's own words say what to do, where they go on behind a semicolon.
+        Some(sentence) if sentence.contains("; ") || sentence.starts_with("the router has no") => format!("{uri}: {sentence}"),
+        Some(sentence) => format!("{uri}: {sentence}{}", advice(uri)),
+        None if body.is_empty() => format!("{uri}{}", advice(uri)),
+        None => format!("{uri} {}{}", body.arguments_json(), advice(uri)),
+    }
 }
 
 /// What happened, of a message that goes on with what to do about it.
