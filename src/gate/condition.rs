@@ -29,7 +29,13 @@ pub fn of_properties(
         None => false,
         Some(value) => value.as_bool().ok_or(not_a_flag)?,
     };
-    let reply = if watch { Some(reply()?).filter(|reply| *reply != ReplyTo::Nobody) } else { None };
+    let reply = match (watch, will) {
+        (true, _) => Some(reply()?),
+        // Only the loss of what it holds is said there: a topic that the client may not publish to takes nothing from it.
+        (false, Some(_)) => reply().ok(),
+        (false, None) => None,
+    };
+    let reply = reply.filter(|reply| *reply != ReplyTo::Nobody);
     let when = when.map(|text| parse("corsac-when", text)).transpose()?;
     let will = will.map(|text| parse("corsac-will", text)).transpose()?;
     Ok(Some(Box::new(Condition { when, watch, will, is_resent, reply })))

@@ -98,7 +98,7 @@ pub struct Published {
     pub origin: Option<SessionId>,
     /// Who retains it, if it is retained.
     pub by: Option<Author>,
-    /// Who is answered.
+    /// By which connection, and who is answered; wills have none.
     pub connection: Option<ConnectionId>,
     /// What is published.
     pub publication: Arc<Publication>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use crate::model::record::Ticket;
-use crate::model::{Publication, SessionId, Topic};
+use crate::model::{ConnectionId, Publication, SessionId, Topic};
 
 /// A retained publication that has no place yet.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub struct NextValue {
     pub publication: Arc<Publication>,
     /// Whose it is; the router's own have none.
     pub by: Option<SessionId>,
+    /// By which connection; wills have none.
+    pub connection: Option<ConnectionId>,
 }
 
 /// All retained publications that have no place yet.

@@ -15,6 +15,8 @@ pub enum Reply {
     Now(Vec<Value>),
     /// With this error, now.
     Refused(ErrorUri),
+    /// With this error and a sentence about it, now.
+    Failed(Reason, String),
     /// By itself, when there is an answer: it has kept the caller.
     Later,
 }
@@ -36,6 +38,8 @@ pub struct Caller {
     pub qos: Qos,
     /// What was called, for refusals; `None` where that is too long to be kept.
     pub name: Option<Topic>,
+    /// The lock that it asks about, as it spells that.
+    pub lock: Option<Box<str>>,
 }
 
 /// Longest name that a call keeps while it is on its way, in bytes.
@@ -73,6 +77,9 @@ impl Caller {
     /// The arguments of an error of the router's own: a sentence with the name of what was called, as the caller spells it, and behind
     /// it what a program can use.
     pub fn refusal(&self, reason: Reason) -> Payload {
+        if let Some(lock) = &self.lock {
+            return Payload::of_values(&[format!("the lock {lock}: {reason}").into()]);
+        }
         let name = match (&self.name, &self.reply) {
             (None, _) => "the procedure",
             (Some(name), ReplyTo::Request(_)) => name.as_uri(),

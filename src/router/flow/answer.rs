@@ -122,6 +122,7 @@ pub fn reply(realm: &mut Realm, caller: &Caller, reply: Reply) {
         Reply::Now(values) => (Outcome::Result, Payload::of_values(&values)),
         // The sentence is added where all errors of the router's are sent.
         Reply::Refused(uri) => (Outcome::Error(uri), Payload::empty()),
+        Reply::Failed(reason, sentence) => (Outcome::Error(ErrorUri::Reason(reason)), Payload::of_values(&[sentence.into()])),
         Reply::Later => return,
     };
     answer(realm, caller, Message { outcome, payload, properties: None });
@@ -130,7 +131,9 @@ pub fn reply(realm: &mut Realm, caller: &Caller, reply: Reply) {
 /// Answers a caller; true if there is one.
 pub fn answer(realm: &mut Realm, caller: &Caller, mut message: Message) -> bool {
     let Some(key) = caller.session.filter(|key| realm.sessions.at(*key).is_some()) else { return false };
-    if let Outcome::Error(ErrorUri::Reason(reason)) = message.outcome {
+    if let Outcome::Error(ErrorUri::Reason(reason)) = message.outcome
+        && message.payload.is_empty()
+    {
         message.payload = caller.refusal(reason);
     }
     let ReplyTo::Request(request) = caller.reply else { return publish_answer(realm, key, caller, message) };

@@ -107,11 +107,11 @@ pub fn append_published(realm: &mut Realm, from: Option<SessionKey>, mut waiting
 
 /// Asks for the place of a record; `waiting` is what comes of it.
 fn send(realm: &mut Realm, waiting: Waiting, draft: Draft) -> Ticket {
-    if let Waiting::Publication(Published { publication, origin, .. }) = &waiting
+    if let Waiting::Publication(Published { publication, origin, connection, .. }) = &waiting
         && publication.retain
     {
         let (ticket, publication) = (realm.tickets.next(), publication.clone());
-        realm.on_the_way.push(NextValue { ticket, publication, by: *origin });
+        realm.on_the_way.push(NextValue { ticket, publication, by: *origin, connection: *connection });
     }
     let ticket = realm.tickets.push(waiting);
     realm.cx.effects.push_back(Effect::Append(ticket, draft));

@@ -1,7 +1,7 @@
 //! Who holds a topic, from the grant to the end: release by token, time to live, the end of the session, the end of the process.
 //!
-//! A lock is the publication `when: null, watch: true, will: null, retain: true` on the topic of its name. What ends it is a
-//! publication too: the holder's will, or no value.
+//! A lock is the publication `when: null, watch: true, will: null, retain: true`, on the topic `$lock/<name>` where a procedure asked
+//! for it. What ends it is a publication too: the holder's will, or no value.
 use crate::model::SessionId;
 use crate::router::base::on_the_way::NextValue;
 use std::sync::Arc;
@@ -18,16 +18,17 @@ use crate::router::base::due::Due;
 use crate::router::base::key::SessionKey;
 use crate::router::base::piece::PieceKey;
 use crate::router::base::place::Place;
-use crate::router::base::reply::{Message, Reply};
-use crate::router::flow::{answer, append};
+use crate::router::base::reply::{Caller, Message, Reply};
+use crate::router::flow::lost::{Loser, Lost};
+use crate::router::flow::{answer, append, lost};
 use crate::router::lock::holder::Holder;
 use crate::router::lock::record::LockChange;
-use crate::router::lock::request::{LockGrant, Role};
+use crate::router::lock::request::{By, LockGrant, Role};
 use crate::router::realm::Realm;
 use crate::router::waiting::Published;
 
 /// The user property that carries the token of a grant.
-const TOKEN: &str = "corsac-token";
+pub const TOKEN: &str = "corsac-token";
 
 /// A value as the one argument of a publication.
 pub fn json_args(value: &Value) -> Payload {
@@ -41,13 +42,13 @@ pub fn apply_placed(
     realm: &mut Realm,
     place: Place,
     publication: &Publication,
-    (from, origin): (Option<SessionKey>, Option<SessionId>),
+    by: By,
     role: Role,
     (acknowledge, has_receivers): (Acknowledge, bool),
 ) -> Acknowledge {
     let topic = &publication.topic;
     match role {
-        Role::Plain => note_value(realm, publication, origin),
+        Role::Plain => note_value(realm, publication, by),
         Role::Release => {
             if let Some(caller) = take_holder(realm, topic).and_then(|holder| holder.leaving?.asker) {
                 answer::reply(realm, &caller, Reply::Now(Vec::new()));
@@ -59,32 +60,40 @@ pub fn apply_placed(
             }
             if realm.locks.unrecorded.remove(topic) {
                 // A restart would not know that it is held.
-                hold(realm, place, topic, (from, origin), &granted);
+                hold(realm, place, topic, by, &granted);
                 end_holder(realm, topic);
-                return tell_refused(realm, from, *granted, acknowledge, Reason::NoSpace);
+                return tell_refused(realm, by.key, *granted, acknowledge, Reason::NoSpace);
             } else if publication.retain && !publication.payload.is_empty() && granted.will.is_some() {
-                hold(realm, place, topic, (from, origin), &granted);
+                hold(realm, place, topic, by, &granted);
             } else if publication.retain {
-                note_value(realm, publication, origin);
+                note_value(realm, publication, by);
             }
-            return tell_granted(realm, place, from, *granted, (acknowledge, has_receivers));
+            return tell_granted(realm, place, by.key, *granted, (acknowledge, has_receivers));
         }
     }
     acknowledge
 }
 
 /// What the holder changes itself keeps its promise; what anybody else changes makes it void.
-fn note_value(realm: &mut Realm, publication: &Publication, origin: Option<SessionId>) {
+fn note_value(realm: &mut Realm, publication: &Publication, by: By) {
     let holder = realm.locks.topics.get(&publication.topic).and_then(|cell| cell.holder.as_ref());
-    let is_own = holder.is_some_and(|holder| origin == Some(holder.session));
+    let is_own = holder.is_some_and(|holder| holder.is_by(by.session, by.connection));
     if !is_own || publication.payload.is_empty() {
-        void_holder(realm, &publication.topic);
+        void_holder(realm, &publication.topic, by.session);
     }
 }
 
-fn void_holder(realm: &mut Realm, topic: &Topic) {
-    if let Some(caller) = take_holder(realm, topic).and_then(|holder| holder.leaving?.asker) {
-        answer::reply(realm, &caller, Reason::ConditionFailed.into());
+/// The holder's promise is void: the topic has another value, from this session.
+fn void_holder(realm: &mut Realm, topic: &Topic, by: Option<SessionId>) {
+    let Some(mut holder) = take_holder(realm, topic) else { return };
+    match holder.leaving.take() {
+        Some(leaving) => {
+            if let Some(caller) = leaving.asker {
+                lost::refuse_token(realm, topic, &caller);
+            }
+        }
+        None if by != Some(holder.session) => lost::tell_lost(realm, topic, Loser::of(&holder), Lost::Changed(by)),
+        None => {}
     }
 }
 
@@ -100,19 +109,15 @@ fn take_holder(realm: &mut Realm, topic: &Topic) -> Option<Holder> {
     Some(holder)
 }
 
-fn hold(
-    realm: &mut Realm,
-    place: Place,
-    topic: &Topic,
-    (from, origin): (Option<SessionKey>, Option<SessionId>),
-    granted: &LockGrant,
-) {
-    void_holder(realm, topic);
-    let Some(session) = origin else { return };
-    let key = from.filter(|key| is_connected_by(realm, *key, granted.connection));
+fn hold(realm: &mut Realm, place: Place, topic: &Topic, by: By, granted: &LockGrant) {
+    void_holder(realm, topic, by.session);
+    let Some(session) = by.session else { return };
+    let key = by.key.filter(|key| is_connected_by(realm, *key, granted.connection));
     let will = granted.will.clone().unwrap_or_default();
     let deadline_ms = granted.ttl_ms.map(|ttl_ms| place.time_ms.saturating_add(ttl_ms));
-    let mut holder = Holder { key, session, token: place.id, will, deadline_ms, leaving: None };
+    let (token, connection, told) = (place.id, Some(granted.connection), granted.asker.clone());
+    let (is_parted, leaving) = (key.is_none(), None);
+    let mut holder = Holder { key, session, connection, is_parted, token, will, deadline_ms, told, leaving };
     match key {
         Some(key) => drop(realm.locks.sessions.entry(key).or_default().held.insert(topic.clone())),
         // It had ended before it was granted.
@@ -140,13 +145,13 @@ fn tell_granted(
     let token = place.id.value();
     match granted.asker {
         Some(asker) if granted.is_call => answer::reply(realm, &asker, Reply::Now(vec![json!({ "token": token })])),
-        Some(asker) => {
+        Some(asker) if granted.is_told => {
             let user = vec![(TOKEN.into(), token.to_string().into())];
             let properties = Some(Box::new(Properties { user, ..Properties::default() }));
             let payload = json_args(&json!({ "token": token }));
             answer::answer(realm, &asker, Message { outcome: Outcome::Result, payload, properties });
         }
-        None => {}
+        _ => {}
     }
     let taken = Ok(Taken { has_receivers, token: Some(place.id) });
     match acknowledge {
@@ -182,6 +187,7 @@ pub fn note_refused(realm: &mut Realm, topic: &Topic, from: Option<SessionKey>, 
         Role::Granted(granted) => {
             realm.locks.unrecorded.remove(topic);
             if realm.locks.recorded.remove(topic).is_some() {
+                realm.locks.orphaned.insert(topic.clone());
                 realm.changes.note(|| PieceKey::Grant(topic.clone()));
             }
             tell_refused(realm, from, *granted, Acknowledge::None, reason);
@@ -202,6 +208,7 @@ pub fn lock_change_refused(realm: &mut Realm, body: &[u8]) {
     let change = LockChange::decode(body);
     let Some((change, topic)) = change.and_then(|change| change.topic().map(|topic| (change, topic))) else { return };
     match (change, realm.locks.topics.get_mut(&topic)) {
+        (LockChange::Grant { session: 0, .. }, _) => drop(realm.locks.orphaned.insert(topic)),
         (LockChange::Grant { .. }, _) => drop(realm.locks.unrecorded.insert(topic)),
         (LockChange::Due { .. }, Some(cell)) => {
             cell.is_due_asked = false;
@@ -215,6 +222,7 @@ pub fn lock_change_refused(realm: &mut Realm, body: &[u8]) {
 /// The session that holds a topic has ended.
 pub fn end_holder(realm: &mut Realm, topic: &Topic) {
     if let Some(holder) = realm.locks.topics.get_mut(topic).and_then(|cell| cell.holder.as_mut()) {
+        holder.is_parted = true;
         holder.leave(holder.will.clone(), None);
     }
 }
@@ -223,10 +231,10 @@ pub fn end_holder(realm: &mut Realm, topic: &Topic) {
 pub fn publish_release(realm: &mut Realm, topic: &Topic) {
     let Some(cell) = realm.locks.topics.get_mut(topic).filter(|cell| cell.retry_ms.is_none()) else { return };
     let Some(holder) = &mut cell.holder else { return };
-    let session = holder.session;
-    let keeps = |next: &NextValue| next.by == Some(session) && !next.publication.payload.is_empty();
+    let keeps = |next: &NextValue| holder.is_by(next.by, next.connection) && !next.publication.payload.is_empty();
+    let is_kept = realm.on_the_way.of(topic).all(keeps);
     let Some(leaving) = &mut holder.leaving else { return };
-    if leaving.is_on_its_way || !realm.on_the_way.of(topic).all(keeps) {
+    if leaving.is_on_its_way || !is_kept {
         return;
     }
     leaving.is_on_its_way = true;
@@ -257,6 +265,20 @@ pub fn set_topic_timer(realm: &mut Realm, topic: &Topic) {
     let timer = due_ms.map(|at_ms| (at_ms, realm.cx.timers.set(at_ms, Due::Topic(topic.clone()))));
     if let Some(cell) = realm.locks.topics.get_mut(topic) {
         cell.timer = timer;
+    }
+}
+
+/// The holder with this token gives `topic` up, for whoever knows it: `by`, who is answered as `asker`.
+pub fn release(realm: &mut Realm, topic: &Topic, token: u64, by: Option<SessionKey>, asker: Option<Caller>) {
+    let by = by.and_then(|key| realm.sessions.at(key)).map(|session| session.id);
+    if let Some(holder) = held_by(realm, topic, token) {
+        holder.leave(Value::Null, asker);
+        let loser = Some(Loser::of(holder)).filter(|loser| by != Some(loser.session));
+        if let Some(loser) = loser {
+            lost::tell_lost(realm, topic, loser, Lost::Released(by));
+        }
+    } else if let Some(caller) = asker {
+        lost::refuse_token(realm, topic, &caller);
     }
 }
 

@@ -10,15 +10,17 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::model::command::{Acknowledge, Condition, Outcome, PublishOptions};
+use crate::model::command::{Acknowledge, Condition, PublishOptions};
 use crate::model::record::Kind;
-use crate::model::{ConnectionId, ErrorUri, Payload, Publication, PublicationId, Reason, RequestId, SessionId, Topic, pattern};
+use crate::model::{ConnectionId, EventId, Publication, PublicationId, Reason, RequestId, SessionId, Topic, pattern};
 use crate::router::base::due::Due;
 use crate::router::base::key::SessionKey;
 use crate::router::base::piece::PieceKey;
 use crate::router::base::place::Place;
-use crate::router::base::reply::{Caller, Message, Reply, qos_of};
-use crate::router::flow::{answer, append, holders};
+use crate::router::base::reply::{Caller, Reply, qos_of};
+use crate::router::flow::lost::{Loser, Lost};
+use crate::router::flow::{answer, append, holders, lost};
+use crate::router::lock::holder::{Ends, Holder};
 use crate::router::lock::record::LockChange;
 use crate::router::lock::request::{LockGrant, Request, Role, packet_of};
 use crate::router::lock::{Judgement, LockedTopic, MAX_VALUE_BYTES, Reading, SessionLocks};
@@ -46,42 +48,67 @@ pub fn apply_lock(realm: &mut Realm, place: Place, body: &[u8], from: Option<Ses
             realm.locks.recorded.insert(topic, (SessionId(session), will));
             return;
         }
-        LockChange::Release { token, .. } => match (holders::held_by(realm, &topic, token), asker) {
-            (Some(holder), asker) => holder.leave(Value::Null, asker),
-            (None, Some(caller)) => answer::reply(realm, &caller, Reason::ConditionFailed.into()),
-            (None, None) => {}
-        },
+        LockChange::Release { token, .. } => holders::release(realm, &topic, token, from, asker),
         LockChange::Renew { token, ttl_ms, .. } => {
             realm.changes.note(|| PieceKey::Holder(topic.clone()));
-            let reply = match holders::held_by(realm, &topic, token) {
-                Some(holder) => {
-                    holder.deadline_ms = Some(place.time_ms.saturating_add(ttl_ms));
-                    Reply::Now(vec![json!({ "token": token, "ttl_ms": ttl_ms })])
+            let holder = holders::held_by(realm, &topic, token);
+            let is_held = holder.map(|holder| holder.deadline_ms = Some(place.time_ms.saturating_add(ttl_ms))).is_some();
+            match asker {
+                Some(caller) if is_held => {
+                    answer::reply(realm, &caller, Reply::Now(vec![json!({ "token": token, "ttl_ms": ttl_ms })]));
                 }
-                None => Reason::ConditionFailed.into(),
-            };
-            if let Some(caller) = asker {
-                answer::reply(realm, &caller, reply);
+                Some(caller) => lost::refuse_token(realm, &topic, &caller),
+                None => {}
             }
         }
         LockChange::Due { .. } => {
             let Some(cell) = realm.locks.topics.get_mut(&topic) else { return };
             cell.is_due_asked = false;
-            let over = cell.holder.as_mut().filter(|holder| holder.deadline_ms.is_some_and(|at_ms| at_ms <= place.time_ms));
-            if let Some(holder) = over {
+            let is_over = |holder: &&mut Holder| holder.leaving.is_none() && holder.is_over(place.time_ms);
+            if let Some(holder) = cell.holder.as_mut().filter(is_over) {
                 holder.leave(Value::Null, None);
+                let loser = Loser::of(holder);
+                lost::tell_lost(realm, &topic, loser, Lost::Expired);
             }
         }
     }
     advance(realm, &topic);
 }
 
+/// A record that the connection of a session which stays has ended: what it holds gets its will, and a grant whose publication has
+/// not come will not come.
+pub fn replay_end(realm: &mut Realm, session: SessionId, id: EventId) {
+    if !realm.locks.topics.is_empty() {
+        realm.locks.ends.sessions.insert(session, id);
+    }
+    forget_recorded(realm, |by| by == session);
+}
+
+/// The same for all connections of a process.
+pub fn replay_process_end(realm: &mut Realm, id: EventId) {
+    realm.locks.ends = Ends { process: Some(id), ..Ends::default() };
+    for topic in realm.locks.topics.keys() {
+        realm.changes.note(|| PieceKey::Holder(topic.clone()));
+    }
+    forget_recorded(realm, |_| true);
+}
+
+fn forget_recorded(realm: &mut Realm, is_over: impl Fn(SessionId) -> bool) {
+    let changes = &mut realm.changes;
+    realm.locks.recorded.retain(|topic, (session, _)| {
+        let is_over = is_over(*session);
+        if is_over {
+            changes.note(|| PieceKey::Grant(topic.clone()));
+        }
+        !is_over
+    });
+}
+
 /// The process before this one has ended, with all of its connections: what they held gets its wills.
 pub fn end_earlier_holders(realm: &mut Realm, time_ms: u64) {
     realm.locks.time_ms = realm.locks.time_ms.max(time_ms);
-    for (topic, _) in realm.locks.recorded.drain() {
-        realm.changes.note(|| PieceKey::Grant(topic));
-    }
+    forget_recorded(realm, |_| true);
+    realm.locks.ends = Ends::default();
     let held = |(topic, cell): (&Topic, &LockedTopic)| {
         let token = cell.holder.as_ref().filter(|holder| holder.key.is_none())?.token;
         Some((token, topic.clone()))
@@ -119,10 +146,10 @@ pub fn ask(
         answer::acknowledge(realm, key, connection, acknowledge, Ok((PublicationId(0), 1)));
         return Ok(());
     }
-    let name = kept_name(&publication.topic);
-    let asker = reply.filter(|_| watch).map(|reply| Caller { session: Some(key), reply, qos: qos_of(acknowledge), name });
+    let (session, qos, name) = (Some(key), qos_of(acknowledge), kept_name(&publication.topic));
+    let asker = reply.map(|reply| Caller { session, reply, qos, name, lock: None });
     let (packet, request) = (packet_of(acknowledge), request(realm, key, connection, publication));
-    let request = Request { when, watch, will, acknowledge, asker, packet, options: Some(options), ..request };
+    let request = Request { when, watch, will, acknowledge, asker, is_told: watch, packet, options: Some(options), ..request };
     submit(realm, request)
 }
 
@@ -145,6 +172,7 @@ fn request(realm: &mut Realm, key: SessionKey, connection: ConnectionId, publica
         wait_ms: None,
         acknowledge: Acknowledge::None,
         asker: None,
+        is_told: false,
         is_call: false,
         is_owed: true,
         timer: None,
@@ -157,7 +185,7 @@ pub fn request_of_call(realm: &mut Realm, caller: &Caller, publication: Publicat
     let key = caller.session.ok_or(Reason::ConnectionLost)?;
     let connection = realm.sessions.at(key).and_then(|session| session.connection).ok_or(Reason::ConnectionLost)?;
     let request = request(realm, key, connection, Arc::new(publication));
-    Ok(Request { asker: Some(caller.clone()), is_call: true, ..request })
+    Ok(Request { asker: Some(caller.clone()), is_told: true, is_call: true, ..request })
 }
 
 /// Sends a request on its way, within the bounds of its session.
@@ -304,18 +332,21 @@ fn judge(realm: &Realm, request: &Request, current: &Reading) -> Judgement {
 /// Publishes what fits. What its publisher promised for its end goes before it.
 fn grant(realm: &mut Realm, mut request: Request) {
     leave_line(realm, &mut request);
-    let Request {
-        from: key, session, connection, publication, options, will, ttl_ms, acknowledge, asker, is_call, is_owed, ..
-    } = request;
-    if let Some(will) = &will {
-        let change = LockChange::grant(&publication.topic, session, will.clone());
+    let Request { from: key, session, connection, publication, options, will, ttl_ms, acknowledge, is_owed, .. } = request;
+    let Request { asker, is_told, is_call, .. } = request;
+    let is_orphaned = realm.locks.orphaned.remove(&publication.topic);
+    let promise = match &will {
+        Some(will) => Some(LockChange::grant(&publication.topic, session, will.clone())),
+        None => is_orphaned.then(|| LockChange::no_grant(&publication.topic)),
+    };
+    if let Some(change) = promise {
         append::append_change(realm, Some(key), Kind::LOCK, change.encode(), None);
     }
     if let Some(session) = realm.sessions.at_mut(key) {
         // What was owed for the request is owed for its publication.
         session.inbound.note_granted(is_owed);
     }
-    let granted = Box::new(LockGrant { connection, will, ttl_ms, asker, is_call });
+    let granted = Box::new(LockGrant { connection, will, ttl_ms, asker, is_told, is_call });
     let connection = Some(connection);
     append::append_published(
         realm,
@@ -329,9 +360,9 @@ fn refuse(realm: &mut Realm, mut request: Request, reason: Reason) {
     leave_line(realm, &mut request);
     let (key, connection) = (request.from, request.connection);
     answer::acknowledge(realm, key, connection, request.acknowledge, Err(reason));
-    if let Some(asker) = request.asker.filter(|_| request.is_call || request.acknowledge == Acknowledge::None) {
-        let (outcome, payload) = (Outcome::Error(ErrorUri::Reason(reason)), Payload::empty());
-        answer::answer(realm, &asker, Message { outcome, payload, properties: None });
+    let is_told = request.is_call || (request.is_told && request.acknowledge == Acknowledge::None);
+    if let Some(asker) = request.asker.filter(|_| is_told) {
+        lost::refuse_request(realm, &request.publication.topic, &asker, reason);
     }
     if request.is_owed {
         answer::decide(realm, key);

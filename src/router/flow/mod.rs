@@ -7,6 +7,7 @@ pub mod deliver;
 pub mod due;
 pub mod holders;
 pub mod locks;
+pub mod lost;
 pub mod order;
 pub mod pieces;
 pub mod place;

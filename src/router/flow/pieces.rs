@@ -33,6 +33,9 @@ struct HolderState {
     token: u64,
     will: Value,
     deadline_ms: Option<u64>,
+    /// Its connection has ended.
+    #[serde(default)]
+    parted: bool,
 }
 
 /// Of [`PieceKey::Grant`]
@@ -136,7 +139,8 @@ pub fn piece(realm: &mut Realm, key: &PieceKey) -> Option<Piece> {
         PieceKey::Holder(topic) => {
             let holder = realm.locks.topics.get(topic)?.holder.as_ref()?;
             let (session, token) = (holder.session().0, holder.token().value());
-            let state = HolderState { session, token, will: holder.will().clone(), deadline_ms: holder.deadline_ms() };
+            let (will, deadline_ms, parted) = (holder.will().clone(), holder.deadline_ms(), realm.locks.ends.has_parted(holder));
+            let state = HolderState { session, token, will, deadline_ms, parted };
             Some(of_head(encode(&state)))
         }
         PieceKey::Grant(topic) => {
@@ -255,8 +259,8 @@ pub fn restore(realm: &mut Realm, key: &PieceKey, piece: &Piece) -> Option<()> {
             realm.retained.set(Arc::new(publication), None);
         }
         PieceKey::Holder(topic) => {
-            let HolderState { session, token, will, deadline_ms } = decode(head)?;
-            let holder = Holder::earlier(SessionId(session), EventId::new(token)?, will, deadline_ms);
+            let HolderState { session, token, will, deadline_ms, parted } = decode(head)?;
+            let holder = Holder::earlier(SessionId(session), EventId::new(token)?, will, deadline_ms).parted(parted);
             realm.locks.topics.insert(topic.clone(), LockedTopic { holder: Some(holder), ..LockedTopic::default() });
         }
         PieceKey::Grant(topic) => {

@@ -10,7 +10,7 @@ use crate::router::base::key::SessionKey;
 use crate::router::base::place::Place;
 use crate::router::base::reply::{Caller, Reply};
 use crate::router::flow::{answer, append, deliver, holders, locks, queues, route};
-use crate::router::lock::request::Role;
+use crate::router::lock::request::{By, Role};
 use crate::router::queue::is_put;
 use crate::router::realm::Realm;
 use crate::router::waiting::{Published, Waiting, WaitingChange, WaitingCommand, WaitingDelivery, WaitingItem};
@@ -61,7 +61,8 @@ fn place_publication(realm: &mut Realm, place: Place, mut waiting: Published, is
     let role = std::mem::take(&mut waiting.role);
     if !is_duplicate && (!matches!(role, Role::Plain) || publication.retain && realm.locks.has(&publication.topic)) {
         let acknowledge = (waiting.acknowledge, receivers.is_ok_and(|receivers| receivers > 0));
-        waiting.acknowledge = holders::apply_placed(realm, place, &publication, (from, waiting.origin), role, acknowledge);
+        let by = By { key: from, session: waiting.origin, connection: waiting.connection };
+        waiting.acknowledge = holders::apply_placed(realm, place, &publication, by, role, acknowledge);
     }
     let outcome = receivers.map(|receivers| (place.id.into(), receivers));
     finish_command(realm, waiting.connection, from, waiting.acknowledge, outcome, waiting.followers);

@@ -11,7 +11,7 @@ use crate::router::base::key::SessionKey;
 use crate::router::base::passage::Source;
 use crate::router::base::piece::PieceKey;
 use crate::router::base::place::Place;
-use crate::router::flow::{deliver, queues, route, session, subscribe, wills};
+use crate::router::flow::{deliver, locks, queues, route, session, subscribe, wills};
 use crate::router::lock::LockedTopic;
 use crate::router::lock::holder::Holder;
 use crate::router::lock::record::LockChange;
@@ -38,6 +38,7 @@ pub fn handle_replayed(realm: &mut Realm, record: &Record) -> Result<(), Unreada
         (Kind::QUEUE, _) => queues::replay_queue_record(realm, record)?,
         (Kind::GONE, _) => {
             queues::replay_queue_record(realm, record)?;
+            locks::replay_process_end(realm, record.id);
             replay_gone(realm, Place { id: record.id, time_ms: *time_ms });
         }
         (Kind::PUBLICATION, _) => replay_publication(realm, record),
@@ -155,6 +156,8 @@ fn replay_session(realm: &mut Realm, place: Place, change: SessionChange) {
             if let Some(session) = session_of(realm, &client) {
                 session.expiry_s = expiry_s;
                 session.note_left(place.time_ms, EventId::new(sent));
+                let id = session.id;
+                locks::replay_end(realm, id, place.id);
             }
         }
         SessionChange::Opened { client, session, authid, authrole, protocol, expiry_s, will_delay_s } => {
@@ -173,6 +176,8 @@ fn replay_session(realm: &mut Realm, place: Place, change: SessionChange) {
                 session.will_delay_s = will_delay_s;
                 session.left_ms = None;
                 session.inflight.restore_connected();
+                let id = session.id;
+                locks::replay_end(realm, id, place.id);
             }
         }
     }
@@ -322,7 +327,7 @@ pub fn replay_holder(realm: &mut Realm, record: &Record) {
     let by = record.item.origin.as_ref().map(|origin| origin.session);
     let is_empty = record.item.payload.is_empty();
     let holder = realm.locks.topics.get(topic).and_then(|cell| cell.holder.as_ref());
-    if holder.is_some_and(|holder| by != Some(holder.session) || is_empty) {
+    if holder.is_some_and(|holder| by != Some(holder.session) || is_empty || realm.locks.ends.has_parted(holder)) {
         realm.changes.note(|| PieceKey::Holder(topic.clone()));
         realm.locks.topics.remove(topic);
     }

@@ -14,7 +14,7 @@ use crate::model::record::Ticket;
 use crate::model::{PacketId, Payload, Publication, RequestId, SessionId, Topic, pattern};
 use crate::router::base::key::SessionKey;
 use crate::router::base::timers::TimerKey;
-use crate::router::lock::holder::Holder;
+use crate::router::lock::holder::{Ends, Holder};
 use crate::router::lock::request::Request;
 
 /// Reads what a publication says as JSON; `None` for what cannot be read so, or is too long to be compared.
@@ -42,6 +42,10 @@ pub struct Conditions {
     pub recorded: HashMap<Topic, (SessionId, Value), RandomState>,
     /// Grants on their way whose record the disk has refused.
     pub unrecorded: BTreeSet<Topic>,
+    /// Grants on record whose publication the disk has refused: the next one on the topic must not be taken for theirs.
+    pub orphaned: BTreeSet<Topic>,
+    /// While records are read: what has ended since.
+    pub ends: Ends,
     pub requests: u64,
     pub read: ReadValue,
 }
@@ -49,7 +53,8 @@ pub struct Conditions {
 impl Default for Conditions {
     fn default() -> Self {
         let (topics, sessions, recorded, unrecorded) = Default::default();
-        Conditions { time_ms: 0, topics, sessions, recorded, unrecorded, requests: 0, read: read_json }
+        let (orphaned, ends) = Default::default();
+        Conditions { time_ms: 0, topics, sessions, recorded, unrecorded, orphaned, ends, requests: 0, read: read_json }
     }
 }
 

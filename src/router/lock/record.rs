@@ -68,6 +68,11 @@ impl LockChange {
         LockChange::Grant { topic: topic.as_mqtt().into(), session: session.0, will }
     }
 
+    /// Takes back a grant on record whose publication never came: no session has the number 0.
+    pub fn no_grant(topic: &Topic) -> Self {
+        LockChange::grant(topic, SessionId(0), Value::Null)
+    }
+
     /// A release with this token.
     pub fn release(topic: &Topic, token: EventId) -> Self {
         LockChange::Release { topic: topic.as_mqtt().into(), token: token.value() }

@@ -30,8 +30,10 @@ pub struct Request {
     /// How long it waits.
     pub wait_ms: Option<u64>,
     pub acknowledge: Acknowledge,
-    /// Who is told the token, besides the acknowledgement.
+    /// Who is told the loss of what is granted.
     pub asker: Option<Caller>,
+    /// The asker is told the token too, besides the acknowledgement.
+    pub is_told: bool,
     /// It is a call: the asker is told about a refusal too.
     pub is_call: bool,
     /// Its session waits with what follows until this is decided.
@@ -54,6 +56,17 @@ pub enum Role {
     Release,
 }
 
+/// Who changes a value.
+#[derive(Clone, Copy, Debug)]
+pub struct By {
+    /// The session, while it lasts.
+    pub key: Option<SessionKey>,
+    /// Its number, also when it has ended.
+    pub session: Option<SessionId>,
+    /// By which connection; wills have none.
+    pub connection: Option<ConnectionId>,
+}
+
 /// What remains to be said and done once a grant has its id.
 #[derive(Debug)]
 pub struct LockGrant {
@@ -61,6 +74,7 @@ pub struct LockGrant {
     pub will: Option<Value>,
     pub ttl_ms: Option<u64>,
     pub asker: Option<Caller>,
+    pub is_told: bool,
     pub is_call: bool,
 }
 

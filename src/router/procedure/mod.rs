@@ -29,16 +29,14 @@ fn choose_own(realm: &mut Realm, key: SessionKey, caller: &Caller, procedure: &s
     if let Some(verb) = procedure.strip_prefix("corsac.queue.") {
         return queue::call_queue(realm, key, caller, verb, arguments);
     }
-    let reply = match procedure {
-        "wamp.subscription.get_events" => return history::call_get_events(realm, key, caller, arguments),
-        "corsac.history.read" => return history::call_read_history(realm, key, caller, arguments),
-        "corsac.lock.acquire" => lock::acquire_lock(realm, caller, arguments),
-        "corsac.lock.release" => lock::change_lock(realm, key, caller, arguments, false),
-        "corsac.lock.renew" => lock::change_lock(realm, key, caller, arguments, true),
-        "corsac.lock.inspect" => lock::inspect_lock(realm, arguments),
-        _ => Err(Reason::NoSuchProcedure),
-    };
-    reply.unwrap_or_else(Reply::from)
+    if let Some(verb) = procedure.strip_prefix("corsac.lock.") {
+        return lock::call_lock(realm, key, caller, verb, arguments);
+    }
+    match procedure {
+        "wamp.subscription.get_events" => history::call_get_events(realm, key, caller, arguments),
+        "corsac.history.read" => history::call_read_history(realm, key, caller, arguments),
+        _ => Reason::NoSuchProcedure.into(),
+    }
 }
 
 pub fn handle_call(realm: &mut Realm, key: SessionKey, connection: ConnectionId, call: Call) {
@@ -63,7 +61,8 @@ fn take_call(realm: &mut Realm, key: SessionKey, mut call: Call) -> Result<usize
         return Err(Reason::ProtocolViolation);
     }
     let reply = std::mem::replace(&mut call.reply, ReplyTo::Nobody);
-    let caller = Caller { session: Some(key), reply, qos: qos_of(call.acknowledge), name: kept_name(&call.procedure) };
+    let (session, qos, name) = (Some(key), qos_of(call.acknowledge), kept_name(&call.procedure));
+    let caller = Caller { session, reply, qos, name, lock: None };
     if call.procedure.is_reserved() {
         call_own(realm, key, &caller, &call);
         return Ok(0);

@@ -17,7 +17,11 @@ use crate::router::base::context::RETRY_MS;
 use crate::router::lock::record::LockChange;
 use crate::router::matcher::tests::Chance;
 
-const TOPICS: [&str; 2] = ["a", "b"];
+/// Names of locks, and the topics of these names.
+const NAMES: [&str; 2] = ["a", "b"];
+
+/// Where locks stand that publications make, and those of the same names that procedures make.
+const TOPICS: [&str; 4] = ["a", "b", "$lock/a", "$lock/b"];
 
 /// What a client has asked for and been told.
 #[derive(Default)]
@@ -106,8 +110,8 @@ impl History {
         if self.chance.below(2) == 0 {
             options["wait_ms"] = (self.chance.below(3) * 10_000).into();
         }
-        self.clients[who].asked.insert(self.requests, (topic, true));
-        self.realm.call_with(connection, acquire_of(TOPICS[topic], self.requests, &options));
+        self.clients[who].asked.insert(self.requests, (NAMES.len() + topic, true));
+        self.realm.call_with(connection, acquire_of(NAMES[topic], self.requests, &options));
     }
 
     /// A retained publication: of a lock in line, or of whatever disturbs.
@@ -136,7 +140,8 @@ impl History {
         self.requests += 1;
         let known = self.clients[who].tokens.last().copied();
         let (topic, token) = known.filter(|_| self.chance.below(5) > 0).unwrap_or((0, 1 + self.chance.below(50) as u64));
-        let list = vec![TOPICS[topic].into(), token.into(), json!({ "ttl_ms": 1_000 + self.chance.below(40) * 1_000 })];
+        let list =
+            vec![NAMES[topic % NAMES.len()].into(), token.into(), json!({ "ttl_ms": 1_000 + self.chance.below(40) * 1_000 })];
         call(&mut self.realm, connection, self.requests, procedure, list);
     }
 
