@@ -194,9 +194,105 @@ fn the_exit_code_is_that_of_the_command() {
     assert!(Command::new("kill").args(["-TERM", &asked.0.id().to_string()]).status().unwrap().success());
     assert_eq!(asked.end().status.code(), Some(3));
     resource.await_word("asked", 1);
-    let missing = Command::new(env!("CARGO_BIN_EXE_corsac")).args(["lock", "a", "--url", url, "--", "/no/such/command"]).output();
-    let missing = missing.unwrap();
-    assert!(missing.status.code() == Some(1) && String::from_utf8_lossy(&missing.stderr).contains("cannot run"), "{missing:?}");
+}
+
+#[test]
+fn a_command_that_cannot_be_run_exits_as_in_a_shell() {
+    let directory = Data::created();
+    let router = Router::start("");
+    let text = directory.0.join("no-program");
+    std::fs::write(&text, "words").unwrap();
+    for (command, code, why) in [
+        ("/no/such/command", 127, "there is no such command"),
+        ("corsac-no-such-command", 127, "there is no such command"),
+        (text.to_str().unwrap(), 126, "cannot run"),
+        (directory.0.to_str().unwrap(), 126, "cannot run"),
+    ] {
+        // The lock is free again each time.
+        let mut lock = Command::new(env!("CARGO_BIN_EXE_corsac"));
+        lock.args(["lock", "a", "--wait-ms", "0", "--url", &urls(&router)[0], "--", command]);
+        let ended = lock.output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.code() == Some(code) && said.contains(why) && said.contains(command), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_holder_is_told_at_once_that_its_lock_was_released() {
+    let directory = Data::created();
+    let router = Router::start("");
+    let resource = Resource(directory.0.join("uses"));
+    let mut other = Wamp::open(&router);
+    let session = other.welcome[1].clone();
+    for (turn, url) in urls(&router).iter().enumerate() {
+        // Its next renewal is ten seconds away.
+        for (flags, name) in [(&[][..], "demo/resource"), (&["--ttl-ms", "0"], "demo.resource")] {
+            let holder = Holder::start(url, flags, &resource, "$say in; sleep 60; $say out");
+            let token = resource.await_word("in", 2 * turn + usize::from(!flags.is_empty()) + 1);
+            let begun = Instant::now();
+            other.call("corsac.lock.release", json!([name, token]), json!({}));
+            let ended = holder.end();
+            let why = String::from_utf8_lossy(&ended.stderr).into_owned();
+            assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
+            assert!(ended.status.code() == Some(1) && why.contains("its command was killed"), "{ended:?}");
+            assert!(why.contains(&format!("session {session} has released it")), "{why}");
+        }
+    }
+    assert!(resource.uses().iter().all(|(_, word)| word == "in"));
+}
+
+#[test]
+fn locks_by_name_stand_where_no_wildcard_and_no_publisher_reaches_them() {
+    let directory = Data::created();
+    let router = on_disk(&directory.0.join("data"));
+    let (mut holder, mut watcher, mut other) = (Wamp::open(&router), Wamp::open(&router), Wamp::open(&router));
+    other.subscribe(json!({ "match": "prefix" }), "");
+    other.subscribe(json!({ "match": "prefix" }), "demo.");
+    other.subscribe(json!({ "match": "wildcard" }), "..printer");
+    watcher.subscribe(json!({ "match": "prefix" }), "$lock.");
+    let (granted, _) = holder.call("corsac.lock.acquire", json!(["demo/printer"]), json!({}));
+    let token = granted[0]["token"].as_u64().unwrap();
+    let event = watcher.receive();
+    assert_eq!((&event[0], &event[2], &event[3]["topic"]), (&json!(36), &json!(token), &json!("$lock.demo.printer")));
+    for options in [json!({ "acknowledge": true, "retain": true }), json!({ "acknowledge": true, "when": null })] {
+        let refused = other.ask(16, json!([options, "$lock.demo.printer", []]));
+        assert_eq!((&refused[0], &refused[4]), (&json!(8), &json!("wamp.error.invalid_uri")), "{refused}");
+        assert!(refused[3]["message"].as_str().unwrap().contains("names under $lock/ belong to the router"), "{refused}");
+    }
+    let refused = other.ask(48, json!([{}, "corsac.lock.acquire", ["demo.printer", { "wait_ms": 0 }]]));
+    assert_eq!(refused[4], "corsac.error.condition_failed");
+    assert!(refused[5][0].as_str().unwrap().contains("holds the lock demo.printer"), "{refused}");
+    drop(holder);
+    let event = watcher.receive();
+    assert_eq!((&event[0], &event[3]["topic"]), (&json!(36), &json!("$lock.demo.printer")));
+    let mut history = |filter: &str| other.call("corsac.history.read", json!([filter, { "match": "prefix" }]), json!({})).0;
+    assert_eq!(history("demo.")[0]["events"], json!([]));
+    let events = history("$lock.")[0]["events"].clone();
+    assert_eq!(events.as_array().map(Vec::len), Some(2), "{events}");
+}
+
+#[test]
+fn the_holder_of_a_topic_hears_who_has_changed_it() {
+    let directory = Data::created();
+    let lock = json!({ "when": null, "will": null, "watch": true });
+    for router in [Router::start(""), on_disk(&directory.0.join("data"))] {
+        let (mut holder, mut other) = (Wamp::open(&router), Wamp::open(&router));
+        holder.subscribe(json!({}), "corsac.lock.on_lost");
+        other.subscribe(json!({}), "corsac.lock.on_lost");
+        publish(&mut holder, &lock, &json!(["mine"]));
+        let token = holder.receive()[2].clone();
+        publish(&mut other, &json!({}), &json!(["x"]));
+        assert_eq!(other.receive()[0], 17);
+        let lost = holder.event();
+        assert_eq!((&lost["token"], &lost["by"], &lost["cause"]), (&token, &other.welcome[1], &json!("changed")), "{lost}");
+        // What it promised is void, and what is there is no lock.
+        let refused = other.ask(48, json!([{}, "corsac.lock.inspect", ["demo/resource"]]));
+        assert_eq!(refused[4], "corsac.error.not_a_lock", "{refused}");
+        assert_eq!(refused[5][0], "demo/resource is a topic with the retained value \"x\", not a lock");
+        drop(holder);
+        publish(&mut other, &json!({ "when": "x" }), &json!([]));
+        assert_eq!(other.receive()[0], 17);
+    }
 }
 
 /// PUBLISH to demo.resource, acknowledged and retained, with these options besides.

@@ -42,7 +42,7 @@ impl Running {
 
 /// The exit codes of shells for a command that does not exist, and for one that may not run.
 const NOT_FOUND: u8 = 127;
-const NOT_EXECUTABLE: u8 = 126;
+pub const NOT_EXECUTABLE: u8 = 126;
 
 /// Refuses a program that cannot be started, as shells do: with 127 if it does not exist, with 126 if it may not run.
 pub fn check(program: &str) -> Result<(), Failure> {

@@ -84,13 +84,16 @@ Exit code: 0 done, 1 it was refused, or there was no item to take, or no such qu
 
 /// Of `corsac lock`.
 pub const LOCK: &str = "\
-The command runs while the lock is held, with the fencing token in CORSAC_LOCK_TOKEN: a number that is larger than that of every holder \
-before. Have the resource refuse smaller ones: a holder that is stopped for a while, or whose `corsac lock` alone is killed, does not \
-know yet that it has lost the lock. If the lock is lost the command is killed.
+The command runs while the lock is held, with the lock's name in CORSAC_LOCK_NAME and the fencing token in CORSAC_LOCK_TOKEN: a number \
+that is larger than that of every holder before (as long as the router keeps a history). Have the resource refuse smaller ones: a \
+holder that is stopped for a while, or whose `corsac lock` alone is killed, does not know yet that it has lost the lock. The command \
+is killed as soon as the lock is lost. A lock is no topic: what happens to locks are events below $lock.
 
-  corsac lock demo/printer -- ./print-report
+  corsac lock demo/printer -- lp report.pdf
   corsac lock demo/nightly --wait-ms 0 -- ./backup   # never twice at a time
+  corsac lock demo/one -- corsac                     # one router at a time
   corsac call corsac.lock.inspect demo/printer
+  corsac sub '$lock/#'
 
 Exit code: that of the command (128 and the signal that ended it), 1 the lock was not granted or is lost, or the connection failed, 2 \
 the command line is wrong, 126 and 127 the command cannot run or does not exist.";

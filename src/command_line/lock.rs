@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use corsac::model::{Filter, names as reserved};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -12,14 +13,14 @@ use tokio::time::Instant;
 use super::child::{self, Running};
 use super::client::body::Body;
 use super::client::target::Target;
-use super::client::{Calling, Client, Outcome, names, refusal};
+use super::client::{Calling, Client, Event, Outcome, Subscribing, names, refusal};
 use super::failure::Failure;
 use super::output;
 
 /// What `corsac lock` is told.
 #[derive(Args)]
 pub struct Lock {
-    /// The lock: any topic, as demo/lock or demo.lock
+    /// The lock: any name in the spelling of topics, demo/lock or demo.lock
     name: String,
     /// Give up after waiting this long; 0 does not wait [default: wait until it is granted]
     #[arg(long, value_name = "MS")]
@@ -47,11 +48,18 @@ pub async fn lock(command: &Lock) -> Result<ExitCode, Failure> {
     }
     let mut stop = output::stop()?;
     let mut client = Client::open(&command.target).await?;
+    client.subscribe(&Filter::Exact(names::topic(reserved::ON_LOCK_LOST)?), Subscribing::default()).await?;
     let (token, sure_until) = tokio::select! {
         granted = acquire(&mut client, command) => granted?,
         () = stop.requested() => return Err("stopped before the lock was granted".into()),
     };
-    let (mut ended, running) = start(command, token)?;
+    let (mut ended, running) = match start(command, token) {
+        Ok(started) => started,
+        Err(failure) => {
+            release(client, command, token).await;
+            return Err(failure);
+        }
+    };
     let outcome = tokio::select! {
         status = &mut ended => Ok(status),
         why = hold(&mut client, command, token, sure_until) => Err(why),
@@ -112,20 +120,45 @@ async fn renew(client: &mut Client, command: &Lock, token: u64) -> Result<Instan
 /// Renews the lock for as long as it can; why it is lost.
 async fn hold(client: &mut Client, command: &Lock, token: u64, mut sure_until: Instant) -> String {
     if command.ttl_ms == 0 {
-        return client.idle().await;
+        return lost(client, token).await;
     }
     let ttl = Duration::from_millis(command.ttl_ms);
     loop {
         tokio::select! {
-            why = client.idle() => return why,
+            why = lost(client, token) => return why,
             () = tokio::time::sleep_until(sure_until - ttl * 2 / 3) => {}
         }
         sure_until = match tokio::time::timeout_at(sure_until, renew(client, command, token)).await {
             Ok(Ok(until)) => until,
-            Ok(Err(why)) => return why,
+            // What the router has said of the loss before it refused the renewal says more.
+            Ok(Err(why)) => return tokio::time::timeout(Duration::ZERO, lost(client, token)).await.unwrap_or(why),
             Err(_) => return format!("it was not renewed for {} ms", command.ttl_ms),
         };
     }
+}
+
+/// Waits until the lock of this token, or the connection, is lost; says why. May be given up at any time.
+async fn lost(client: &mut Client, token: u64) -> String {
+    loop {
+        match client.next_event().await {
+            Ok(event) => {
+                if let Some(why) = loss_of(&event, token) {
+                    return why;
+                }
+            }
+            Err(why) => return why,
+        }
+    }
+}
+
+/// Why the lock of this token is lost, if the event says so.
+fn loss_of(event: &Event, token: u64) -> Option<String> {
+    if event.topic.as_mqtt() != reserved::ON_LOCK_LOST {
+        return None;
+    }
+    let loss: serde_json::Value = serde_json::from_str(&event.body.json()).ok()?;
+    let is_ours = loss.get("token").and_then(serde_json::Value::as_u64) == Some(token);
+    is_ours.then(|| loss.get("reason").and_then(serde_json::Value::as_str).unwrap_or("the router does not say why").to_owned())
 }
 
 /// Gives the lock back; the end of the connection does so too.
@@ -152,11 +185,13 @@ async fn call(client: &mut Client, procedure: &str, body: &Body) -> Result<Outco
 }
 
 /// Starts the command; its status comes when it has ended.
-fn start(command: &Lock, token: u64) -> Result<(oneshot::Receiver<ExitStatus>, Running), String> {
+fn start(command: &Lock, token: u64) -> Result<(oneshot::Receiver<ExitStatus>, Running), Failure> {
     let (program, arguments) = command.command.split_first().ok_or("no command to run")?;
     let mut spawned = Command::new(program);
     spawned.args(arguments).env("CORSAC_LOCK_TOKEN", token.to_string()).env("CORSAC_LOCK_NAME", &command.name);
-    let child = spawned.spawn().map_err(|error| format!("cannot run {program}: {error}"))?;
+    let child = spawned
+        .spawn()
+        .map_err(|error| Failure::with_code(format!("cannot run {program}: {error}"), child::NOT_EXECUTABLE))?;
     let child = Arc::new(Mutex::new(child));
     let running = Running::of(child.clone());
     let (ended, status) = oneshot::channel();
