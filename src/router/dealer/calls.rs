@@ -227,7 +227,7 @@ mod tests {
     use crate::model::{Limits, Qos};
 
     fn pending(caller: SessionKey, callee: SessionKey, invocation: InvocationId, reply: ReplyTo) -> Pending {
-        let caller = Caller { session: Some(caller), reply, qos: Qos::AtMostOnce, name: None };
+        let caller = Caller { session: Some(caller), reply, qos: Qos::AtMostOnce, name: None, lock: None };
         let (receive_progress, timeout_ms, timer, is_interrupted) = (false, 10, None, false);
         Pending { caller, callee, invocation, receive_progress, timeout_ms, timer, is_interrupted }
     }
