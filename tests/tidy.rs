@@ -40,6 +40,7 @@ const FLOWS: &[&str] = &[
     "route",
     "answer",
     "progress",
+    "lost",
     "holders",
     "locks",
     "queues",

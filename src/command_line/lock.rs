@@ -189,9 +189,8 @@ fn start(command: &Lock, token: u64) -> Result<(oneshot::Receiver<ExitStatus>, R
     let (program, arguments) = command.command.split_first().ok_or("no command to run")?;
     let mut spawned = Command::new(program);
     spawned.args(arguments).env("CORSAC_LOCK_TOKEN", token.to_string()).env("CORSAC_LOCK_NAME", &command.name);
-    let child = spawned
-        .spawn()
-        .map_err(|error| Failure::with_code(format!("cannot run {program}: {error}"), child::NOT_EXECUTABLE))?;
+    let child =
+        spawned.spawn().map_err(|error| Failure::with_code(format!("cannot run {program}: {error}"), child::NOT_EXECUTABLE))?;
     let child = Arc::new(Mutex::new(child));
     let running = Running::of(child.clone());
     let (ended, status) = oneshot::channel();

@@ -1,12 +1,22 @@
 //! Who waits for the answer of a call, and what the answer is.
 use crate::model::Topic;
 use crate::model::sentence::of_call;
+use bytes::Bytes;
 use serde_json::Value;
 
 use crate::model::command::{Acknowledge, Outcome, ReplyTo};
 use crate::model::publication::Properties;
-use crate::model::{ErrorUri, Payload, Qos, Reason, RequestId};
+use crate::model::{Encoding, ErrorUri, Payload, Qos, Reason, RequestId};
 use crate::router::base::key::SessionKey;
+
+/// The user property that carries the token of a grant.
+pub const TOKEN: &str = "corsac-token";
+
+/// A value as the one argument of a publication.
+pub fn json_args(value: &Value) -> Payload {
+    let args = Value::Array(vec![value.clone()]).to_string().into();
+    Payload::Args { encoding: Encoding::Json, args, kwargs: Bytes::new() }
+}
 
 /// How a procedure of the router's answers.
 #[derive(Debug)]

@@ -6,19 +6,18 @@ use crate::model::SessionId;
 use crate::router::base::on_the_way::NextValue;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::model::command::{Acknowledge, Outcome};
 use crate::model::delivery::Taken;
 use crate::model::publication::Properties;
-use crate::model::{ConnectionId, Delivery, Encoding, Payload, Publication, Qos, Reason, Topic};
+use crate::model::{ConnectionId, Delivery, Payload, Publication, Qos, Reason, Topic};
 use crate::router::base::context::RETRY_MS;
 use crate::router::base::due::Due;
 use crate::router::base::key::SessionKey;
 use crate::router::base::piece::PieceKey;
 use crate::router::base::place::Place;
-use crate::router::base::reply::{Caller, Message, Reply};
+use crate::router::base::reply::{Caller, Message, Reply, TOKEN, json_args};
 use crate::router::flow::lost::{Loser, Lost};
 use crate::router::flow::{answer, append, lost};
 use crate::router::lock::holder::Holder;
@@ -26,15 +25,6 @@ use crate::router::lock::record::LockChange;
 use crate::router::lock::request::{By, LockGrant, Role};
 use crate::router::realm::Realm;
 use crate::router::waiting::Published;
-
-/// The user property that carries the token of a grant.
-pub const TOKEN: &str = "corsac-token";
-
-/// A value as the one argument of a publication.
-pub fn json_args(value: &Value) -> Payload {
-    let args = Value::Array(vec![value.clone()]).to_string().into();
-    Payload::Args { encoding: Encoding::Json, args, kwargs: Bytes::new() }
-}
 
 /// A publication has its place: it is a grant, the end of a holder, or a change that makes the holder's promise void. What is
 /// left of its acknowledgement.

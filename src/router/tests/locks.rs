@@ -72,6 +72,7 @@ fn value_of(realm: &Realm, topic: &str) -> Option<String> {
 
 fn published(realm: &mut Realm, connection: ConnectionId) -> Result<u64, Reason> {
     match realm.next(connection) {
+        Delivery::Denied(..) => published(realm, connection),
         Delivery::Published(_, outcome) => outcome.map(|PublicationId(id)| id),
         other => panic!("{other:?}"),
     }
