@@ -116,26 +116,15 @@ pub struct PublishOptions {
     pub exclude_me: bool,
     /// Show the publisher to subscribers.
     pub disclose_me: bool,
-    /// Deliver only to receivers inside each list that is present.
-    pub eligible: Option<Audience>,
-    /// Deliver to nobody inside these lists.
-    pub exclude: Option<Audience>,
     /// Publish only where the topic's value lets it.
     pub condition: Option<Box<Condition>>,
     /// What is stored with the same key of the same client is one publication, however often it is sent (MAPPING.md, Payloads).
     pub dedup: Option<Box<str>>,
 }
 
-impl PublishOptions {
-    /// True if not everybody may receive it.
-    pub fn is_restricted(&self) -> bool {
-        self.eligible.is_some() || self.exclude.is_some()
-    }
-}
-
 impl Default for PublishOptions {
     fn default() -> Self {
-        PublishOptions { exclude_me: true, disclose_me: false, eligible: None, exclude: None, condition: None, dedup: None }
+        PublishOptions { exclude_me: true, disclose_me: false, condition: None, dedup: None }
     }
 }
 
@@ -163,6 +152,49 @@ pub struct Audience {
     pub authids: Option<Vec<Box<str>>>,
     /// By authrole.
     pub authroles: Option<Vec<Box<str>>>,
+}
+
+impl Audience {
+    /// For each list that is present, whether this session is in it.
+    fn judge(&self, session: SessionId, principal: &Principal) -> impl Iterator<Item = bool> {
+        let has = |names: &Vec<Box<str>>, name: &str| names.iter().any(|listed| **listed == *name);
+        let lists = [
+            self.sessions.as_ref().map(|ids| ids.contains(&session)),
+            self.authids.as_ref().map(|names| has(names, &principal.authid)),
+            self.authroles.as_ref().map(|names| has(names, &principal.authrole)),
+        ];
+        lists.into_iter().flatten()
+    }
+}
+
+/// Who may receive a publication, now and whenever it is read again (WAMP: Advanced, Subscriber Black- and Whitelisting).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Readers {
+    /// Only sessions inside each list that is present.
+    pub eligible: Option<Audience>,
+    /// No session inside any of these lists.
+    pub exclude: Option<Audience>,
+}
+
+impl Readers {
+    /// True if this session, acting for `principal`, may receive it.
+    pub fn admit(&self, session: SessionId, principal: &Principal) -> bool {
+        let is_eligible = self.eligible.as_ref().is_none_or(|lists| lists.judge(session, principal).all(|is_in| is_in));
+        is_eligible && !self.exclude.as_ref().is_some_and(|lists| lists.judge(session, principal).any(|is_in| is_in))
+    }
+
+    /// True without a list of session ids. Session ids mean nothing to later sessions, so readers of the history do not see what
+    /// is limited by them (WAMP: Advanced, Event History).
+    pub fn is_lasting(&self) -> bool {
+        [&self.eligible, &self.exclude].into_iter().flatten().all(|lists| lists.sessions.is_none())
+    }
+
+    /// Bytes of all lists, and 16 for each entry.
+    pub fn weight(&self) -> usize {
+        let names = |names: &Option<Vec<Box<str>>>| names.iter().flatten().map(|name| name.len() + 16).sum::<usize>();
+        let lists = [&self.eligible, &self.exclude].into_iter().flatten();
+        lists.map(|l| l.sessions.as_ref().map_or(0, |ids| ids.len() * 16) + names(&l.authids) + names(&l.authroles)).sum()
+    }
 }
 
 /// Opens a session.

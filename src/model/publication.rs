@@ -3,7 +3,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::command::Outcome;
+use super::command::{Outcome, Readers};
 use super::payload::Body;
 use super::{Encoding, ErrorUri, Payload, Principal, PublicationId, Qos, SessionId, Topic};
 
@@ -26,6 +26,8 @@ pub struct Publication {
     pub publisher: Option<Publisher>,
     /// Everything that most messages do not have.
     pub properties: Option<Box<Properties>>,
+    /// Who may receive it; `None` is everybody.
+    pub readers: Option<Box<Readers>>,
     /// Conversions made for receivers of another encoding, each made once.
     pub conversions: Conversions,
 }
@@ -146,6 +148,7 @@ impl Publication {
             expires_at_ms: None,
             publisher: None,
             properties: None,
+            readers: None,
             conversions: Conversions::default(),
         }
     }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::command::Readers;
 use super::publication::{Properties, Publisher};
 use super::{EventId, Filter, Payload, Principal, Publication, Qos, SessionId, Topic};
 
@@ -70,7 +71,8 @@ impl Flags {
     /// Published under a condition that was met. If the publisher promised a value for its end, a record of kind LOCK before this
     /// one says so. Conditions that are not met yet, or never, leave records of kind LOCK alone.
     pub const CONDITIONAL: Flags = Flags(4);
-    /// Published to some sessions only (WAMP: Subscriber Black- and Whitelisting): readers of history do not see it.
+    /// Published to some sessions only (WAMP: Subscriber Black- and Whitelisting): [`Item::readers`] says to whom. An earlier version
+    /// did not record that, so that nobody may read such a record.
     pub const RESTRICTED: Flags = Flags(8);
     /// Its publisher does not want to have it back (WAMP: Publisher Exclusion).
     pub const NOT_TO_ITSELF: Flags = Flags(256);
@@ -146,6 +148,8 @@ pub struct Item {
     pub dedup: Option<DedupKey>,
     /// What it says, as it arrived.
     pub payload: Payload,
+    /// Who may receive it; `None` is everybody.
+    pub readers: Option<Box<Readers>>,
     /// What travels with it unaltered. Its `outcome` cannot be stored: answers of calls are not history.
     pub properties: Option<Box<Properties>>,
 }
@@ -169,6 +173,7 @@ impl Item {
             expires_at_ms: None,
             dedup: None,
             payload,
+            readers: None,
             properties: None,
         }
     }
@@ -180,7 +185,8 @@ impl Item {
         let dedup = self.dedup.as_ref().map_or(0, |dedup| dedup.owner.len() + dedup.key.len());
         let properties = self.properties.as_ref().map_or(0, |properties| OVERHEAD + properties.text_bytes());
         let topic = self.topic.as_ref().map_or(0, |topic| topic.as_mqtt().len());
-        (OVERHEAD + self.realm.len() + topic + origin + dedup + self.payload.len() + properties) as u64
+        let readers = self.readers.as_ref().map_or(0, |readers| OVERHEAD + readers.weight());
+        (OVERHEAD + self.realm.len() + topic + origin + dedup + self.payload.len() + properties + readers) as u64
     }
 
     /// The topic under which readers of history find it: that of a publication.
@@ -201,7 +207,7 @@ pub struct Record {
 impl Record {
     /// As what its readers receive, if it is a publication: with its id, and its publisher where that was disclosed.
     pub fn to_publication(&self) -> Option<Publication> {
-        let Item { topic, origin, qos, flags, expires_at_ms, payload, properties, .. } = &self.item;
+        let Item { topic, origin, qos, flags, expires_at_ms, payload, readers, properties, .. } = &self.item;
         let topic = topic.as_ref().filter(|_| self.item.kind == Kind::PUBLICATION)?;
         let mut publication = Publication::new(topic.clone(), payload.clone(), *qos);
         publication.id = self.id.into();
@@ -209,6 +215,7 @@ impl Record {
         publication.expires_at_ms = *expires_at_ms;
         publication.publisher = origin.as_ref().filter(|_| flags.has(Flags::DISCLOSED)).map(Origin::to_publisher);
         publication.properties = properties.clone();
+        publication.readers = readers.clone();
         Some(publication)
     }
 }

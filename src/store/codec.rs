@@ -2,11 +2,12 @@
 //!
 //! Version 1: `version u8, kind u8, parts u8, realm text, id varint, time varint, [topic text], qos u8, flags u16,
 //! [session varint, authid text, authrole text], [expires varint], [owner text, key bytes], payload tag u8, its parts bytes,
-//! [properties]`. `parts` says which of those in brackets are there. Numbers are little-endian; text is UTF-8 behind its length.
+//! [properties], [readers]`. `parts` says which of those in brackets are there. Numbers are little-endian; text is UTF-8 behind its length.
 use bytes::Bytes;
 
 use super::error::Error;
 use super::input::{Input, put_bytes, put_varint};
+use crate::model::command::{Audience, Readers};
 use crate::model::publication::{Passthru, Properties};
 use crate::model::record::{DedupKey, Flags, Kind, Origin};
 use crate::model::{Encoding, EventId, Item, Payload, Qos, Record, SessionId, Topic};
@@ -22,7 +23,8 @@ const HAS_ORIGIN: u8 = 2;
 const HAS_EXPIRY: u8 = 4;
 const HAS_DEDUP: u8 = 8;
 const HAS_PROPERTIES: u8 = 16;
-const ALL_PARTS: u8 = 31;
+const HAS_READERS: u8 = 32;
+const ALL_PARTS: u8 = 63;
 
 /// What the index needs of a record.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -58,7 +60,8 @@ pub fn encode(item: &Item, id: EventId, out: &mut Vec<u8>) {
         | part(item.origin.is_some(), HAS_ORIGIN)
         | part(item.expires_at_ms.is_some(), HAS_EXPIRY)
         | part(item.dedup.is_some(), HAS_DEDUP)
-        | part(item.properties.is_some(), HAS_PROPERTIES);
+        | part(item.properties.is_some(), HAS_PROPERTIES)
+        | part(item.readers.is_some(), HAS_READERS);
     out.extend_from_slice(&[VERSION, item.kind.0, parts]);
     put_bytes(out, item.realm.as_bytes());
     put_varint(out, id.value());
@@ -83,6 +86,22 @@ pub fn encode(item: &Item, id: EventId, out: &mut Vec<u8>) {
     encode_payload(&item.payload, out);
     if let Some(properties) = &item.properties {
         encode_properties(properties, out);
+    }
+    if let Some(readers) = &item.readers {
+        encode_audience(readers.eligible.as_ref(), out);
+        encode_audience(readers.exclude.as_ref(), out);
+    }
+}
+
+/// 0, or 1 and its three lists: each 0, or its length and 1 and its entries.
+fn encode_audience(audience: Option<&Audience>, out: &mut Vec<u8>) {
+    out.push(u8::from(audience.is_some()));
+    let Some(Audience { sessions, authids, authroles }) = audience else { return };
+    put_varint(out, sessions.as_ref().map_or(0, |ids| ids.len() as u64 + 1));
+    sessions.iter().flatten().for_each(|id| put_varint(out, id.0));
+    for names in [authids, authroles] {
+        put_varint(out, names.as_ref().map_or(0, |names| names.len() as u64 + 1));
+        names.iter().flatten().for_each(|name| put_bytes(out, name.as_bytes()));
     }
 }
 
@@ -157,12 +176,13 @@ pub fn decode(bytes: &[u8]) -> Option<Record> {
     let dedup = if parts & HAS_DEDUP != 0 { Some(decode_dedup(&mut input)?) } else { None };
     let payload = decode_payload(&mut input)?;
     let properties = if parts & HAS_PROPERTIES != 0 { Some(Box::new(decode_properties(&mut input)?)) } else { None };
+    let readers = if parts & HAS_READERS != 0 { Some(Box::new(decode_readers(&mut input)?)) } else { None };
     let topic = match summary.topic {
         Some(topic) => Some(Topic::from_mqtt(topic).ok()?),
         None => None,
     };
     let (realm, kind, time_ms) = (summary.realm.into(), summary.kind, summary.time_ms);
-    let item = Item { realm, kind, time_ms, topic, origin, qos, flags, expires_at_ms, dedup, payload, properties };
+    let item = Item { realm, kind, time_ms, topic, origin, qos, flags, expires_at_ms, dedup, payload, readers, properties };
     input.is_empty().then_some(Record { id: summary.id, item })
 }
 
@@ -193,6 +213,32 @@ fn decode_origin(input: &mut Input<'_>) -> Option<Origin> {
 
 fn decode_dedup(input: &mut Input<'_>) -> Option<DedupKey> {
     Some(DedupKey { owner: input.shared_text()?, key: Bytes::copy_from_slice(input.bytes()?) })
+}
+
+fn decode_readers(input: &mut Input<'_>) -> Option<Readers> {
+    Some(Readers { eligible: decode_audience(input)?, exclude: decode_audience(input)? })
+}
+
+fn decode_audience(input: &mut Input<'_>) -> Option<Option<Audience>> {
+    match input.u8()? {
+        0 => return Some(None),
+        1 => {}
+        _ => return None,
+    }
+    let sessions = decode_list(input, |input| input.varint().map(SessionId))?;
+    let authids = decode_list(input, |input| input.text().map(Into::into))?;
+    let authroles = decode_list(input, |input| input.text().map(Into::into))?;
+    Some(Some(Audience { sessions, authids, authroles }))
+}
+
+fn decode_list<'a, T>(input: &mut Input<'a>, one: impl Fn(&mut Input<'a>) -> Option<T>) -> Option<Option<Vec<T>>> {
+    let Some(count) = usize::try_from(input.varint()?).ok()?.checked_sub(1) else { return Some(None) };
+    // Each takes a byte at least: nothing is allocated by a declared number.
+    let mut list = Vec::with_capacity(count.min(input.remaining()));
+    for _ in 0..count {
+        list.push(one(input)?);
+    }
+    Some(Some(list))
 }
 
 fn decode_payload(input: &mut Input<'_>) -> Option<Payload> {

@@ -8,7 +8,7 @@ use crate::gate::report::Ending;
 use crate::gate::{Output, RequestIds};
 use crate::gate::{arguments, condition, dedup, fit, selection};
 use crate::model::command::{
-    Acknowledge, Audience, Call, CancelMode, Close, FailedRequest, Outcome, PublishOptions, RegisterOptions, ReplyTo,
+    Acknowledge, Audience, Call, CancelMode, Close, FailedRequest, Outcome, PublishOptions, Readers, RegisterOptions, ReplyTo,
     RetainHandling, Selection, SubscribeEntry, SubscribeOptions, UnsubscribeEntry, Yield,
 };
 use crate::model::publication::{Passthru, Properties};
@@ -126,7 +126,7 @@ impl WampGate {
                 return;
             }
         }
-        let (topic, routing) = match name.and_then(|topic| Ok((topic, routing(options)?))) {
+        let (topic, routing, readers) = match name.and_then(|topic| Ok((topic, routing(options)?, readers(options)?))) {
             Ok(both) => both,
             Err(reason) => {
                 output.report.refuse("publish", topic, reason);
@@ -136,6 +136,7 @@ impl WampGate {
         let qos = options.qos.unwrap_or(if is_acknowledged { Qos::AtLeastOnce } else { Qos::AtMostOnce });
         let mut publication = Publication::new(topic, payload, qos);
         publication.retain = options.retain == Some(true);
+        publication.readers = readers;
         publication.expires_at_ms = options.expiry_s.map(|seconds| now_ms + u64::from(seconds) * 1_000);
         publication.properties = properties(options.passthru.take(), options.mqtt.take(), output);
         let publication = Arc::new(publication);
@@ -298,33 +299,34 @@ fn check_lists(options: &options::PublishOptions) -> Result<(), Reason> {
     if lengths.max().is_some_and(|length| length > MAX_LISTED) { Err(Reason::QuotaExceeded) } else { Ok(()) }
 }
 
-/// True where no option says anything about the way of a publication: so are most.
-fn is_for_everybody(options: &options::PublishOptions) -> bool {
-    let options::PublishOptions { exclude, exclude_authid, exclude_authrole, .. } = options;
-    let options::PublishOptions { eligible, eligible_authid, eligible_authrole, .. } = options;
-    let options::PublishOptions { exclude_me, disclose_me, dedup, when, watch, will, .. } = options;
-    let is_unlisted = exclude.is_none() && exclude_authid.is_none() && exclude_authrole.is_none();
-    let is_open = eligible.is_none() && eligible_authid.is_none() && eligible_authrole.is_none();
-    let is_unconditional = when.is_none() && watch.is_none() && will.is_none() && dedup.is_none();
-    is_unlisted && is_open && is_unconditional && exclude_me.is_none() && disclose_me.is_none()
-}
-
-/// Who may receive a publication, under which condition, and what its retries are known by; `None` for the default, everybody but
-/// the publisher.
-fn routing(options: &options::PublishOptions) -> Result<Option<Box<PublishOptions>>, Reason> {
-    if is_for_everybody(options) {
-        return Ok(None);
-    }
+/// Who may receive a publication; `None` is everybody.
+fn readers(options: &options::PublishOptions) -> Result<Option<Box<Readers>>, Reason> {
     check_lists(options)?;
     let audience = |sessions: &Option<Vec<_>>, authids: &Option<Vec<_>>, authroles: &Option<Vec<_>>| {
         let audience = Audience { sessions: sessions.clone(), authids: authids.clone(), authroles: authroles.clone() };
         (audience != Audience::default()).then_some(audience)
     };
+    let eligible = audience(&options.eligible, &options.eligible_authid, &options.eligible_authrole);
+    let exclude = audience(&options.exclude, &options.exclude_authid, &options.exclude_authrole);
+    Ok((eligible.is_some() || exclude.is_some()).then(|| Box::new(Readers { eligible, exclude })))
+}
+
+/// True where no option says anything about the way of a publication: so are most.
+fn is_for_everybody(options: &options::PublishOptions) -> bool {
+    let options::PublishOptions { exclude_me, disclose_me, dedup, when, watch, will, .. } = options;
+    let is_unconditional = when.is_none() && watch.is_none() && will.is_none() && dedup.is_none();
+    is_unconditional && exclude_me.is_none() && disclose_me.is_none()
+}
+
+/// Under which condition a publication is made, and what its retries are known by; `None` for the default, everybody but
+/// the publisher.
+fn routing(options: &options::PublishOptions) -> Result<Option<Box<PublishOptions>>, Reason> {
+    if is_for_everybody(options) {
+        return Ok(None);
+    }
     let routing = PublishOptions {
         exclude_me: options.exclude_me.unwrap_or(true),
         disclose_me: options.disclose_me.unwrap_or(false),
-        eligible: audience(&options.eligible, &options.eligible_authid, &options.eligible_authrole),
-        exclude: audience(&options.exclude, &options.exclude_authid, &options.exclude_authrole),
         condition: condition::of_options(options),
         dedup: dedup::of_options(options)?,
     };

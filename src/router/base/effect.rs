@@ -73,10 +73,11 @@ impl Draft {
             DraftBody::Item(item) => return Item { realm, ..(**item).clone() },
             DraftBody::Change(kind, body) => Item::of_kind(*kind, realm, 0, Payload::Bytes(body.clone())),
             DraftBody::Publication(kind, publication) => {
-                let Publication { topic, payload, qos, expires_at_ms, properties, .. } = &**publication;
+                let Publication { topic, payload, qos, expires_at_ms, properties, readers, .. } = &**publication;
                 let item = Item::publication(realm, 0, topic.clone(), payload.clone());
                 let item = Item { kind: *kind, ..item };
-                Item { qos: *qos, expires_at_ms: *expires_at_ms, properties: properties.clone(), ..item }
+                let (properties, readers) = (properties.clone(), readers.clone());
+                Item { qos: *qos, expires_at_ms: *expires_at_ms, properties, readers, ..item }
             }
         };
         let origin = self.author.map(|Publisher { session, principal }| Origin::of(session, &principal));

@@ -63,7 +63,10 @@ impl Reads {
     }
 }
 
-/// True for a publication that every reader may see.
-pub fn is_visible(record: &Record) -> bool {
-    record.item.kind == Kind::PUBLICATION && !record.item.flags.has(Flags::RESTRICTED)
+/// True for a publication that can be read again: by everybody, or by those whom its readers' authids and authroles admit. One that
+/// was limited by session ids is for nobody, nor is one of an earlier version, which did not record for whom it was.
+pub fn is_readable(record: &Record) -> bool {
+    let item = &record.item;
+    let is_for_some = item.readers.as_ref().map_or(!item.flags.has(Flags::RESTRICTED), |readers| readers.is_lasting());
+    item.kind == Kind::PUBLICATION && is_for_some
 }

@@ -162,7 +162,7 @@ fn flags_of(realm: &Realm, from: Option<SessionKey>, waiting: &Published) -> Fla
         (publication.retain, Flags::RETAIN),
         (matches!(waiting.role, Role::Granted(_)), Flags::CONDITIONAL),
         (publication.publisher.is_some(), Flags::DISCLOSED),
-        (options.is_some_and(PublishOptions::is_restricted), Flags::RESTRICTED),
+        (publication.readers.is_some(), Flags::RESTRICTED),
         (is_kept_from_publisher(realm, from, options), Flags::NOT_TO_ITSELF),
     ])
 }

@@ -9,7 +9,7 @@ use crate::router::base::catching::{PAGE_BYTES, PAGE_EVENTS, together};
 use crate::router::base::effect::ReadForm;
 use crate::router::base::key::SessionKey;
 use crate::router::base::passage::{Passage, Source};
-use crate::router::base::reads::{Purpose, is_visible};
+use crate::router::base::reads::{Purpose, is_readable};
 use crate::router::flow::{append, deliver};
 use crate::router::realm::Realm;
 use crate::router::session::Session;
@@ -76,10 +76,10 @@ pub fn pass_backlog(realm: &mut Realm, key: SessionKey, connection: ConnectionId
 fn owed_of(realm: &Realm, key: SessionKey, record: &Record) -> Option<Outgoing> {
     let session = realm.sessions.at(key)?;
     let backlog = session.backlog.as_ref()?;
-    if !is_visible(record) || backlog.was_over(record.id) {
+    if !is_readable(record) || backlog.was_over(record.id) {
         return None;
     }
-    let publication = record.to_publication()?;
+    let publication = record.to_publication().filter(|publication| deliver::admits(session, publication))?;
     let passage = passage_of(realm, session, record, &publication)?;
     let qos = publication.qos.min(passage.qos);
     if qos == Qos::AtMostOnce || publication.is_expired(realm.cx.now_ms) {

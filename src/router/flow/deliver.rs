@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::model::command::{Audience, PublishOptions, SubscribeOptions};
+use crate::model::command::SubscribeOptions;
 use crate::model::delivery::Event;
 use crate::model::record::Kind;
 use crate::model::{ConnectionId, Delivery, PacketId, Publication, Qos, Reason, SubscriptionId};
@@ -22,16 +22,6 @@ use crate::router::session::{Session, Subscribed};
 use crate::router::waiting::Waiting;
 
 /// True if the session is in all lists that are present (`all`), or in any of them.
-fn is_listed(audience: &Audience, session: &Session, all: bool) -> bool {
-    let lists = [
-        audience.sessions.as_ref().map(|ids| ids.contains(&session.id)),
-        audience.authids.as_ref().map(|names| names.iter().any(|name| **name == *session.principal.authid)),
-        audience.authroles.as_ref().map(|names| names.iter().any(|name| **name == *session.principal.authrole)),
-    ];
-    let mut present = lists.into_iter().flatten();
-    if all { present.all(|is_in| is_in) } else { present.any(|is_in| is_in) }
-}
-
 /// Says something to a session behind what it is told next, if that is not on record yet: events keep their order
 /// [MQTT-4.6.0-6].
 pub fn say_behind(realm: &mut Realm, key: SessionKey, connection: ConnectionId, delivery: Delivery) {
@@ -43,17 +33,8 @@ pub fn say_behind(realm: &mut Realm, key: SessionKey, connection: ConnectionId, 
 }
 
 /// A publisher that subscribes with No Local: only its other subscriptions count [MQTT-3.8.3-3].
-pub fn deliver_own(
-    realm: &mut Realm,
-    key: SessionKey,
-    publication: &Arc<Publication>,
-    options: Option<&PublishOptions>,
-    source: Source,
-) -> usize {
-    if options.is_some_and(|options| !admits(realm, options, key)) {
-        return 0;
-    }
-    let Some(session) = realm.sessions.at(key) else { return 0 };
+pub fn deliver_own(realm: &mut Realm, key: SessionKey, publication: &Arc<Publication>, source: Source) -> usize {
+    let Some(session) = realm.sessions.at(key).filter(|session| admits(session, publication)) else { return 0 };
     let mut merged: Option<Passage> = None;
     for ((filter, share), Subscribed { options, .. }) in &session.subscriptions {
         let is_selected = session.selections.contains_key(filter);
@@ -102,7 +83,7 @@ pub fn deliver_to(realm: &mut Realm, key: SessionKey, publication: &Arc<Publicat
 
 /// One member of a share group gets it: in turn among those that are connected, else one that will come back.
 pub fn deliver_shared(realm: &mut Realm, group_key: u32, publication: &Arc<Publication>) -> bool {
-    let Some((session, options)) = pick_member(realm, group_key, publication.qos) else { return false };
+    let Some((session, options)) = pick_member(realm, group_key, publication, publication.qos) else { return false };
     let mut subscriptions = SmallVec::new();
     subscriptions.extend(options.identifier.map(u64::from)); // [MQTT-3.3.4-5]
     let retain = options.retain_as_published && publication.retain;
@@ -111,39 +92,40 @@ pub fn deliver_shared(realm: &mut Realm, group_key: u32, publication: &Arc<Publi
     true
 }
 
-pub fn pick_member(realm: &mut Realm, group_key: u32, qos: Qos) -> Option<(SessionKey, SubscribeOptions)> {
+/// The member that is next in turn for this publication, delivered with `qos` at the most.
+pub fn pick_member(
+    realm: &mut Realm,
+    group_key: u32,
+    publication: &Publication,
+    qos: Qos,
+) -> Option<(SessionKey, SubscribeOptions)> {
     let group = realm.broker.group_mut(group_key)?;
     let count = group.members.len();
     let turn = group.turn;
     let at = |step: usize| (turn + step) % count.max(1);
-    let is_connected = |index: &usize| {
-        let member = group.members.get(*index).and_then(|(key, _)| realm.sessions.at(*key));
-        member.is_some_and(|session| session.connection.is_some())
-    };
+    let member = |index: &usize| group.members.get(*index).and_then(|(key, _)| realm.sessions.at(*key));
+    let is_admitted = |index: &usize| member(index).is_some_and(|session| admits(session, publication));
+    let is_connected = |index: &usize| member(index).is_some_and(|session| session.connection.is_some());
     // Nobody keeps what a member takes with QoS 0 while it is away.
     let keeps = |index: &usize| {
         let granted = group.members.get(*index).map(|(_, options)| options.qos);
         granted.is_some_and(|granted| granted.min(qos) > Qos::AtMostOnce)
     };
-    let index = (0..count).map(at).find(is_connected).or_else(|| (0..count).map(at).find(keeps))?;
+    let admitted = || (0..count).map(at).filter(is_admitted);
+    let index = admitted().find(is_connected).or_else(|| admitted().find(keeps))?;
     group.turn = index + 1;
     group.members.get(index).copied()
 }
 
-/// WAMP: Advanced, Subscriber Black- and Whitelisting: inside every white list that is given and no black list.
-pub fn admits(realm: &Realm, options: &PublishOptions, key: SessionKey) -> bool {
-    if options.eligible.is_none() && options.exclude.is_none() {
-        return true;
-    }
-    let Some(session) = realm.sessions.at(key) else { return false };
-    let eligible = options.eligible.as_ref().is_none_or(|audience| is_listed(audience, session, true));
-    eligible && !options.exclude.as_ref().is_some_and(|audience| is_listed(audience, session, false))
+/// True if this session may receive the publication: asked wherever one is sent, live or read again.
+pub fn admits(session: &Session, publication: &Publication) -> bool {
+    publication.readers.as_ref().is_none_or(|readers| readers.admit(session.id, &session.principal))
 }
 
 /// What its share groups still owe, but for QoS 2 that has begun [MQTT-4.8.2-5], goes to their other members.
 pub fn redistribute(realm: &mut Realm, inflight: Inflight) {
     for (group, owed) in inflight.into_shared() {
-        if let Some((member, options)) = pick_member(realm, group, owed.qos) {
+        if let Some((member, options)) = pick_member(realm, group, &owed.publication, owed.qos) {
             let subscriptions = options.identifier.map(u64::from).into_iter().collect();
             let passage = Passage { qos: options.qos, retain: owed.retain, by_pattern: true, subscriptions, source: owed.source };
             deliver_to(realm, member, &owed.publication, passage);
@@ -151,13 +133,12 @@ pub fn redistribute(realm: &mut Realm, inflight: Inflight) {
     }
 }
 
-/// A live publication for a selective subscription; true if it gets it, now or in its turn. `is_restricted`: the history does not
-/// show it.
+/// A live publication for a selective subscription; true if it gets it, now or in its turn. `is_history`: it can be read there.
 pub fn deliver_selected(
     realm: &mut Realm,
     selection: SelectionKey,
     publication: &Arc<Publication>,
-    is_restricted: bool,
+    is_history: bool,
     body: &mut ParsedBody,
 ) -> bool {
     let to_args = realm.to_args;
@@ -165,7 +146,7 @@ pub fn deliver_selected(
     if selected.is_snapshot || !selected.wants(publication, body, to_args) {
         return false;
     }
-    let id = publication.id.event().filter(|_| !is_restricted);
+    let id = publication.id.event().filter(|_| is_history);
     let catching = selected.catching.as_mut();
     match catching.map_or(LiveTurn::Now, |catching| catching.turn_of(id, publication.weight(), || publication.clone())) {
         LiveTurn::Now => pass(realm, selection, publication, if id.is_some() { Source::Live } else { Source::Other }),

@@ -19,7 +19,7 @@ use crate::router::base::piece::PieceKey;
 use crate::router::base::place::Place;
 use crate::router::base::reply::{Caller, Reply, qos_of};
 use crate::router::flow::lost::{Loser, Lost};
-use crate::router::flow::{answer, append, holders, lost};
+use crate::router::flow::{answer, append, deliver, holders, lost};
 use crate::router::lock::holder::{Ends, Holder};
 use crate::router::lock::record::LockChange;
 use crate::router::lock::request::{LockGrant, Request, Role, packet_of};
@@ -316,13 +316,18 @@ fn walk(realm: &mut Realm, topic: &Topic) -> Vec<Request> {
 /// Against the value as it is, and as it may be by the time that the grant has its id.
 fn judge(realm: &Realm, request: &Request, current: &Reading) -> Judgement {
     let Some(when) = &request.when else { return Judgement::Fits };
-    if !current.fits(when) {
+    let asker = realm.sessions.at(request.from);
+    let is_hidden = |value: &Publication| asker.is_none_or(|session| !deliver::admits(session, value));
+    // A value that the asker may not read is there, and fits nothing that is asked of it.
+    if !current.fits(when) || current.publication.as_deref().is_some_and(is_hidden) {
         return Judgement::Unfit;
     }
     for NextValue { ticket, publication: next, .. } in realm.on_the_way.of(&request.publication.topic) {
         let (read, is_kept) = (realm.locks.read, !next.payload.is_empty());
         let may_be_gone = !is_kept || next.expires_at_ms.is_some();
-        if (is_kept && !Reading::of(Some(next.clone()), read).fits(when)) || (may_be_gone && !pattern::fits_state(when, None)) {
+        if (is_kept && (is_hidden(next) || !Reading::of(Some(next.clone()), read).fits(when)))
+            || (may_be_gone && !pattern::fits_state(when, None))
+        {
             return Judgement::Blocked(*ticket);
         }
     }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::model::command::{Audience, Outcome, PublishOptions, ReplyTo};
+use crate::model::command::{Audience, Outcome, Readers, ReplyTo};
 use crate::model::publication::Properties;
 use crate::model::{ErrorUri, EventId, Publication, Qos, Reason, SessionId, Topic, names};
 use crate::router::base::key::SessionKey;
@@ -91,8 +91,9 @@ pub fn tell_lost(realm: &mut Realm, topic: &Topic, loser: Loser, lost: Lost) {
     }
     let Ok(topic) = Topic::from_mqtt(names::ON_LOCK_LOST) else { return };
     let eligible = Some(Audience { sessions: Some(vec![session]), ..Audience::default() });
-    let options = PublishOptions { eligible, ..PublishOptions::default() };
-    route::publish(realm, None, Arc::new(Publication::new(topic, payload, Qos::AtLeastOnce)), Some(&options));
+    let readers = Some(Box::new(Readers { eligible, exclude: None }));
+    let publication = Publication { readers, ..Publication::new(topic, payload, Qos::AtLeastOnce) };
+    route::publish(realm, None, Arc::new(publication), None);
 }
 
 /// Answers whoever asked for what is not granted; a call about a lock in words.

@@ -14,7 +14,7 @@ use crate::router::base::context::Consequence;
 use crate::router::base::effect::ReadForm;
 use crate::router::base::key::{SelectionKey, SessionKey};
 use crate::router::base::passage::{Passage, Source};
-use crate::router::base::reads::{Purpose, is_visible};
+use crate::router::base::reads::{Purpose, is_readable};
 use crate::router::broker::selection::SelectiveSubscription;
 use crate::router::flow::queues::queue_named;
 use crate::router::flow::{append, deliver, queues};
@@ -182,10 +182,11 @@ fn past_event(realm: &Realm, key: SessionKey, selection: SelectionKey, record: &
     let is_own = record.item.origin.as_ref().is_some_and(|origin| origin.session == session.id);
     let is_kept_from = is_own && (selected.options.no_local || record.item.flags.has(Flags::NOT_TO_ITSELF));
     let is_unwanted = selected.options.retained_only && !record.item.flags.has(Flags::RETAIN);
-    if is_kept_from || is_unwanted || !is_visible(record) {
+    if is_kept_from || is_unwanted || !is_readable(record) {
         return None;
     }
-    record.to_publication().filter(|event| !event.is_expired(realm.cx.now_ms) && deliver::is_wanted(realm, selection, event))
+    let event = record.to_publication().filter(|event| !event.is_expired(realm.cx.now_ms) && deliver::admits(session, event))?;
+    deliver::is_wanted(realm, selection, &event).then_some(event)
 }
 
 /// Goes on when what was sent has left the outbox; at once if nothing was.
@@ -286,6 +287,7 @@ pub fn continue_replay(realm: &mut Realm, key: SessionKey) {
         page.clear();
         let after = cursor.take();
         let next = store.page(&replay.filter, after.as_ref(), PAGE_STEPS, wanted, &mut page);
+        page.retain(|publication| deliver::admits(session, publication));
         page.retain(|publication| replay.selection.is_none_or(|selection| deliver::is_wanted(realm, selection, publication)));
         for publication in &page {
             let mut passage = Passage::of(options, &replay.filter, protocol, subscription);

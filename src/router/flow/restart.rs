@@ -11,6 +11,7 @@ use crate::router::base::key::SessionKey;
 use crate::router::base::passage::Source;
 use crate::router::base::piece::PieceKey;
 use crate::router::base::place::Place;
+use crate::router::base::reads::is_readable;
 use crate::router::flow::{deliver, locks, queues, route, session, subscribe, wills};
 use crate::router::lock::LockedTopic;
 use crate::router::lock::holder::Holder;
@@ -253,9 +254,7 @@ pub fn replay_packet_id(realm: &mut Realm, record: &Record) {
 
 /// A publication of an earlier process: its subscribers are owed one more.
 pub fn replay_publication(realm: &mut Realm, record: &Record) {
-    // Whom a restricted one was for is not on record.
-    let is_for_nobody = realm.sessions.is_empty() || record.item.flags.has(Flags::RESTRICTED);
-    if is_for_nobody || record.item.qos == Qos::AtMostOnce {
+    if realm.sessions.is_empty() || !is_readable(record) || record.item.qos == Qos::AtMostOnce {
         return;
     }
     let Some(publication) = record.to_publication() else { return };

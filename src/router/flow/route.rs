@@ -101,8 +101,9 @@ pub fn route(
 ) -> usize {
     let plan = realm.broker.plan(&publication.topic);
     let exclude_me = append::is_kept_from_publisher(realm, from, options);
-    let is_restricted = options.is_some_and(PublishOptions::is_restricted);
-    let is_history = !is_restricted && publication.id.event().is_some();
+    // What is limited to sessions by their ids is not in the history for them to read.
+    let is_lasting = publication.readers.as_ref().is_none_or(|readers| readers.is_lasting());
+    let is_history = is_lasting && publication.id.event().is_some();
     let source = if is_history { Source::Live } else { Source::Other };
     let (mut reached, mut body) = (0, ParsedBody::default());
     for receiver in &plan.receivers {
@@ -114,16 +115,17 @@ pub fn route(
                 continue;
             }
             if receiver.no_local {
-                reached += deliver::deliver_own(realm, receiver.session, publication, options, source);
+                reached += deliver::deliver_own(realm, receiver.session, publication, source);
                 continue;
             }
         }
         let is_unwanted = receiver.retained_only && !publication.retain;
-        if is_unwanted || options.is_some_and(|options| !deliver::admits(realm, options, receiver.session)) {
+        let is_admitted = || realm.sessions.at(receiver.session).is_some_and(|session| deliver::admits(session, publication));
+        if is_unwanted || (publication.readers.is_some() && !is_admitted()) {
             continue;
         }
         if let Some(selection) = receiver.selection {
-            reached += usize::from(deliver::deliver_selected(realm, selection, publication, is_restricted, &mut body));
+            reached += usize::from(deliver::deliver_selected(realm, selection, publication, is_history, &mut body));
             continue;
         }
         reached += 1;

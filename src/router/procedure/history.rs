@@ -15,9 +15,9 @@ use crate::model::timestamp::Timestamp;
 use crate::model::{Encoding, EventId, Filter, MatchPolicy, Payload, Publication, Reason, Record, SubscriptionId, Topic};
 use crate::router::base::effect::ReadForm;
 use crate::router::base::key::SessionKey;
-use crate::router::base::reads::{Purpose, is_visible};
+use crate::router::base::reads::{Purpose, is_readable};
 use crate::router::base::reply::{Caller, Message, Reply};
-use crate::router::flow::{answer, append};
+use crate::router::flow::{answer, append, deliver};
 use crate::router::realm::Realm;
 use crate::router::session::reading::{Form, HistoryCall};
 
@@ -258,9 +258,11 @@ fn go_on_with(realm: &mut Realm, key: SessionKey, mut call: HistoryCall, page: R
         Ok(page) => page,
         Err(reason) => return answer::reply(realm, &call.caller, reason.into()),
     };
+    let Some(reader) = call.caller.session.and_then(|key| realm.sessions.at(key)) else { return };
     let (mut count, mut bytes) = (0, 0);
-    for record in page.records.iter().filter(|record| is_visible(record)) {
-        let Some(publication) = record.to_publication() else { continue };
+    for record in page.records.iter().filter(|record| is_readable(record)) {
+        let publication = record.to_publication().filter(|publication| deliver::admits(reader, publication));
+        let Some(publication) = publication else { continue };
         if !call.events.is_empty() {
             call.events.push(b',');
         }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::model::arguments::Arguments;
-use crate::model::command::{Acknowledge, Audience, Call, Outcome, PublishOptions, SubscribeEntry, SubscribeOptions};
+use crate::model::command::{Acknowledge, Audience, Call, Outcome, PublishOptions, Readers, SubscribeEntry, SubscribeOptions};
 use crate::model::delivery::Granted;
 use crate::model::reason::MustBe;
 use crate::model::{
-    Command, ConnectionId, ErrorUri, EventId, Filter, MatchPolicy, Payload, Publication, Qos, Reason, Record, RequestId, Topic,
+    Command, ConnectionId, ErrorUri, EventId, Filter, MatchPolicy, Payload, Publication, Qos, Reason, Record, RequestId,
+    SessionId, Topic,
 };
 
 use super::{Realm, payload, wamp_call};
@@ -206,13 +207,28 @@ fn filters_may_be_spelled_as_mqtt_does() {
 }
 
 #[test]
-fn what_is_not_for_everybody_is_for_no_reader() {
+fn what_is_not_for_everybody_is_read_by_whom_it_is_for() {
     let (mut realm, caller) = ten();
-    let audience = Some(Audience { authids: Some(vec!["user".into()]), ..Audience::default() });
-    publish_with(&mut realm, caller, "a/x", "secret", Some(PublishOptions { eligible: audience, ..PublishOptions::default() }));
+    let names = |name: &str| Audience { authids: Some(vec![name.into()]), ..Audience::default() };
+    let ids = Audience { sessions: Some(vec![SessionId(1_001)]), ..Audience::default() };
+    let all = [
+        Readers { eligible: Some(names("nobody")), exclude: None },
+        Readers { eligible: None, exclude: Some(names("user")) },
+        Readers { eligible: Some(ids), exclude: None },
+        Readers { eligible: Some(names("user")), exclude: Some(names("nobody")) },
+    ];
+    for readers in all {
+        let publication = Publication::new(Topic::from_mqtt("a/x").unwrap(), payload("secret"), Qos::AtLeastOnce);
+        let publication = Arc::new(Publication { readers: Some(Box::new(readers)), ..publication });
+        realm.send(caller, Command::Publish { publication, acknowledge: Acknowledge::Request(RequestId(1)), options: None });
+        realm.inbox(caller);
+    }
     publish(&mut realm, caller, "a/x", "seen");
-    assert_eq!(read(&mut realm, caller, json!(["a.x", {"after": 9}])).0, [12]);
-    assert_eq!(read(&mut realm, caller, json!(["a.x", {"after": 9, "limit": 1}])).0, [12]);
+    assert_eq!(read(&mut realm, caller, json!(["a.x", {"after": 10}])).0, [14, 15]);
+    assert_eq!(read(&mut realm, caller, json!(["a.x", {"after": 10, "limit": 1}])).0, [14]);
+    // A record of an earlier version does not say for whom it is.
+    realm.records[13].item.readers = None;
+    assert_eq!(read(&mut realm, caller, json!(["a.x", {"after": 10}])).0, [15]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod past;
 mod pieces;
 mod queue_connections;
 mod queue_procedures;
+mod readers;
 mod registrations;
 mod replay;
 pub mod text;

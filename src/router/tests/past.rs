@@ -382,8 +382,11 @@ fn a_restricted_event_reaches_whom_it_is_for_while_the_history_hides_it() {
     realm.page();
     for sessions in [vec![SessionId(1_002)], vec![SessionId(5)]] {
         let eligible = Some(crate::model::command::Audience { sessions: Some(sessions), ..Default::default() });
-        let options = PublishOptions { eligible, ..PublishOptions::default() };
-        publish_with(&mut realm, publisher, "t", "secret", Acknowledge::Request(RequestId(1)), Some(options));
+        let readers = Some(Box::new(crate::model::command::Readers { eligible, exclude: None }));
+        let publication = Publication::new(Topic::from_mqtt("t").unwrap(), Payload::Bytes("secret".into()), Qos::AtLeastOnce);
+        let publication = Arc::new(Publication { readers, ..publication });
+        let acknowledge = Acknowledge::Request(RequestId(1));
+        realm.send(publisher, Command::Publish { publication, acknowledge, options: None });
     }
     realm.page();
     assert_eq!(told(&mut realm, subscriber), ["subscribed", "secret", "1"]);

@@ -7,7 +7,7 @@ use super::{ALL_FEATURES, Realm, mqtt_open, packet, wamp_call};
 use crate::model::arguments::Arguments;
 use crate::model::command::{
     Acknowledge, AcknowledgeStep, Acknowledgement, Audience, Call, CalleeForm, CancelMode, Close, Condition, InvokePolicy, Open,
-    Outcome, Past, Protocol, PublishOptions, RegisterOptions, ReplyTo, RetainHandling, Selection, SubscribeEntry,
+    Outcome, Past, Protocol, PublishOptions, Readers, RegisterOptions, ReplyTo, RetainHandling, Selection, SubscribeEntry,
     SubscribeOptions, UnsubscribeEntry, Will, Yield,
 };
 use crate::model::{
@@ -216,20 +216,20 @@ impl World {
                 }
             },
         };
-        let options = self.publish_options(who, &publication).map(Box::new);
+        let options = self.publish_options(who, &mut publication).map(Box::new);
         self.realm.send(connection, Command::Publish { publication: Arc::new(publication), acknowledge, options });
     }
 
-    fn publish_options(&mut self, who: usize, publication: &Publication) -> Option<PublishOptions> {
+    fn publish_options(&mut self, who: usize, publication: &mut Publication) -> Option<PublishOptions> {
         let exclude_me = self.clients[who].protocol == Speech::Wamp;
         match self.chance.below(8) {
             0 => Some(PublishOptions { exclude_me: !exclude_me, disclose_me: true, ..PublishOptions::default() }),
             1 => {
                 let authids = Some(vec![if self.is(2) { "user".into() } else { "nobody".into() }]);
                 let audience = Some(Audience { authids, ..Audience::default() });
-                let mut options = PublishOptions { exclude_me, ..PublishOptions::default() };
-                *(if self.is(2) { &mut options.eligible } else { &mut options.exclude }) = audience;
-                Some(options)
+                let (eligible, exclude) = if self.is(2) { (audience, None) } else { (None, audience) };
+                publication.readers = Some(Box::new(Readers { eligible, exclude }));
+                Some(PublishOptions { exclude_me, ..PublishOptions::default() })
             }
             2 => Some(PublishOptions { exclude_me, dedup: Some(["x", "y"][self.chance.below(2)].into()), ..Default::default() }),
             3 | 4 if publication.topic.as_mqtt() == "v" => {

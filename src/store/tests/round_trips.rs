@@ -2,6 +2,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::command::{Audience, Readers};
 use crate::model::publication::{Passthru, Properties};
 use crate::model::record::{DedupKey, Flags, Origin};
 use crate::model::{Encoding, Qos, SessionId};
@@ -33,6 +34,17 @@ fn properties() -> impl Strategy<Value = Box<Properties>> {
     )
 }
 
+fn audience() -> impl Strategy<Value = Option<Audience>> {
+    let names = || proptest::option::of(proptest::collection::vec(text().prop_map(Into::into), 0..3));
+    let sessions = proptest::option::of(proptest::collection::vec(any::<u64>().prop_map(SessionId), 0..3));
+    let lists = (sessions, names(), names());
+    proptest::option::of(lists.prop_map(|(sessions, authids, authroles)| Audience { sessions, authids, authroles }))
+}
+
+fn readers() -> impl Strategy<Value = Box<Readers>> {
+    (audience(), audience()).prop_map(|(eligible, exclude)| Box::new(Readers { eligible, exclude }))
+}
+
 fn any_item() -> impl Strategy<Value = Item> {
     let origin = (any::<u64>(), text(), text()).prop_map(|(session, authid, authrole)| Origin {
         session: SessionId(session),
@@ -42,12 +54,21 @@ fn any_item() -> impl Strategy<Value = Item> {
     let dedup = (text(), blob()).prop_map(|(owner, key)| DedupKey { owner: owner.into(), key });
     let topic = "[a-z/ %.]{1,20}".prop_map(|topic| Topic::from_mqtt(&topic).unwrap());
     let front = ("[a-z]{1,9}", any::<u8>(), any::<u64>(), proptest::option::of(topic), proptest::option::of(origin));
-    let back =
-        (0..3_u8, any::<u16>(), any::<Option<u64>>(), proptest::option::of(dedup), payload(), proptest::option::of(properties()));
-    (front, back).prop_map(|((realm, kind, time_ms, topic, origin), (qos, flags, expires_at_ms, dedup, payload, properties))| {
-        let (realm, kind, qos, flags) = (realm.into(), Kind(kind), Qos::from_bits(qos).unwrap(), Flags(flags));
-        Item { realm, kind, time_ms, topic, origin, qos, flags, expires_at_ms, dedup, payload, properties }
-    })
+    let back = (
+        0..3_u8,
+        any::<u16>(),
+        any::<Option<u64>>(),
+        proptest::option::of(dedup),
+        payload(),
+        proptest::option::of(properties()),
+        proptest::option::of(readers()),
+    );
+    (front, back).prop_map(
+        |((realm, kind, time_ms, topic, origin), (qos, flags, expires_at_ms, dedup, payload, properties, readers))| {
+            let (realm, kind, qos, flags) = (realm.into(), Kind(kind), Qos::from_bits(qos).unwrap(), Flags(flags));
+            Item { realm, kind, time_ms, topic, origin, qos, flags, expires_at_ms, dedup, payload, readers, properties }
+        },
+    )
 }
 
 proptest! {

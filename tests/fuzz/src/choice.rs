@@ -4,7 +4,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use corsac::model::command::{
     Acknowledge, AcknowledgeStep, Acknowledgement, Audience, Call, CalleeForm, CancelMode, Close, Condition, FailedRequest,
-    Features, InvokePolicy, Open, Outcome, Protocol, PublishOptions, RegisterOptions, ReplyTo, RetainHandling, SubscribeEntry,
+    Features, InvokePolicy, Open, Outcome, Protocol, PublishOptions, Readers, RegisterOptions, ReplyTo, RetainHandling, SubscribeEntry,
     SubscribeOptions, Transport, UnsubscribeEntry, Will, Yield,
 };
 use corsac::model::delivery::{Answer, Event, Granted, Invocation, Taken};
@@ -276,6 +276,8 @@ impl Choice<'_, '_> {
     /// A message as a gate makes it.
     pub fn publication(&mut self) -> Publication {
         let mut publication = Publication::new(self.topic(), self.payload(), self.qos());
+        let readers = Readers { eligible: self.maybe(Self::audience), exclude: self.maybe(Self::audience) };
+        publication.readers = (readers != Readers::default()).then(|| Box::new(readers));
         publication.retain = self.flag();
         publication.expires_at_ms = self.maybe(|choice| NOW_MS + u64::from(choice.number()) * 1_000);
         publication.properties = self.properties();
@@ -463,8 +465,6 @@ impl Choice<'_, '_> {
         Box::new(PublishOptions {
             exclude_me: self.flag(),
             disclose_me: self.flag(),
-            eligible: self.maybe(Self::audience),
-            exclude: self.maybe(Self::audience),
             condition: self.maybe(Self::condition),
             dedup: if self.below(8) == 0 { Some(self.pick(&["a", "b"]).into()) } else { None },
         })
