@@ -47,3 +47,26 @@ fn whatever_a_page_links_to_is_there() {
         }
     }
 }
+
+/// Every file below a folder of the sources.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn every_error_of_the_routers_own_is_explained() {
+    let page = fs::read_to_string(root().join("demo/clients/README.md")).unwrap();
+    let mut known = 0;
+    for path in sources(&root().join("src")).iter().filter(|path| path.extension().is_some_and(|name| name == "rs")) {
+        let text = fs::read_to_string(path).unwrap();
+        for rest in text.split("\"corsac.error.").skip(1) {
+            let (name, _) = rest.split_once('"').unwrap();
+            if name.chars().all(|character| character.is_ascii_lowercase() || character == '_') && !name.is_empty() {
+                known += 1;
+                assert!(page.contains(&format!("| `corsac.error.{name}` |")), "{} has corsac.error.{name}", path.display());
+            }
+        }
+    }
+    assert!(known > 10, "only {known} were found");
+}

@@ -121,7 +121,8 @@ class Driver:
         try:
             await asyncio.wait_for(self.process.wait(), 3)
         except asyncio.TimeoutError:
-            self.process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
             await self.process.wait()
 
 
