@@ -25,14 +25,14 @@ def free_ports(count):
 class Workers:
     """A running supervisord with a router and workers of its own, and what the workers said."""
 
-    def __init__(self, world):
+    def __init__(self, world, ports=None):
         self.program = world.installed.resolve() / "venv" / "bin" / "supervisord"
-        http, mqtt = free_ports(2)
+        http, mqtt = ports or free_ports(2)
         path = f"{pathlib.Path(world.binary).resolve().parent}:{os.environ['PATH']}"
         ours = {"CORSAC_HTTP": f"127.0.0.1:{http}", "CORSAC_MQTT": f"127.0.0.1:{mqtt}", "CORSAC_URL": f"ws://127.0.0.1:{http}/ws"}
         theirs = {name: value for name, value in os.environ.items() if not name.startswith("CORSAC_")}
         self.environment = {**theirs, **ours, "PATH": path}
-        self.said, self.news = [], asyncio.Event()
+        self.said, self.router_said, self.news = [], [], asyncio.Event()
 
     async def __aenter__(self):
         self.process = await asyncio.create_subprocess_exec(
@@ -51,7 +51,10 @@ class Workers:
 
     async def _read(self):
         while line := await self.process.stdout.readline():
-            if found := LINE.match(line.decode(errors="replace").rstrip()):
+            text = line.decode(errors="replace").rstrip()
+            if text.startswith("router: "):
+                self.router_said.append(text)
+            if found := LINE.match(text):
                 worker, pid, word, token = found.groups()
                 self.said.append((worker, int(pid), word, int(token)))
                 self.news.set()
@@ -95,3 +98,14 @@ async def workers_take_turns(world):
                 holder = None
         expect(len(killed) == 3, f"{killed} were killed")
         expect(len({worker for worker, *_ in workers.said}) == 3, f"not all workers had a turn: {workers.said}")
+        expect(any("ws://" in line for line in workers.router_said), f"the router's lines are {workers.router_said}")
+
+
+@scenario("supervisord: where the ports are taken everything ends, and says why", "issue 10: B22")
+async def ports_are_taken(world):
+    expect(world.binary, "no binary to run")
+    http, mqtt = (address.rsplit(":", 1)[1] for address in (world.router.http, world.router.mqtt))
+    async with Workers(world, (http, mqtt)) as workers:
+        await asyncio.wait_for(workers.process.wait(), 20)
+        await workers.reader
+        expect(any(f"port {http} on 127.0.0.1 is taken" in line for line in workers.router_said), f"the router said {workers.router_said}")
