@@ -22,6 +22,8 @@ fn settings() -> Arc<Settings> {
     Arc::new(Settings {
         limits: Limits::default(),
         default_realm: "realm1".into(),
+        named_realms: Arc::default(),
+        realm_from_user: false,
         listener_realm: None,
         allow_anonymous: true,
         refused_filters: Vec::new(),

@@ -27,6 +27,10 @@ pub struct Settings {
     pub default_realm: Box<str>,
     /// The realm of every MQTT client of this listener, whatever it says.
     pub listener_realm: Option<Box<str>>,
+    /// Realms that the configuration names: an MQTT client may name one of them behind `@` in its user name.
+    pub named_realms: Arc<[Box<str>]>,
+    /// What follows `@` in the user name of an MQTT client is its realm, whatever it is.
+    pub realm_from_user: bool,
     /// Clients without credentials are let in.
     pub allow_anonymous: bool,
     /// Filters that no MQTT client may subscribe to.

@@ -578,6 +578,8 @@ mod tests {
         Settings {
             limits: Limits { packet_timeout_ms: 500, ..Limits::default() },
             default_realm: "realm1".into(),
+            named_realms: Arc::default(),
+            realm_from_user: false,
             listener_realm: None,
             allow_anonymous: true,
             refused_filters: Vec::new(),

@@ -72,6 +72,7 @@ fn sent_by_client(command: &Command) -> Option<String> {
         Command::Call(call) => format!("CALL {}", Name(call.procedure.as_mqtt())),
         Command::Cancel { request, .. } => format!("CANCEL {}", request.0),
         Command::Yield(answer) => format!("YIELD {}", answer.invocation.0),
+        Command::Ping => "PINGREQ".to_owned(),
         Command::Close(_) => "DISCONNECT or GOODBYE".to_owned(),
         _ => return None,
     })
@@ -140,6 +141,7 @@ fn told_to_client(delivery: &Delivery) -> Option<String> {
             format!("SUBACK, SUBSCRIBED or REGISTERED {}: {}", request.0, results.join(", "))
         }
         Delivery::Unsubscribed(request, _) => format!("UNSUBACK, UNSUBSCRIBED or UNREGISTERED {}", request.0),
+        Delivery::Pong => "PINGRESP".to_owned(),
         Delivery::Invocation(invocation) => format!("INVOCATION {}", invocation.id.0),
         Delivery::Interrupt { invocation, .. } => format!("INTERRUPT {}", invocation.0),
         Delivery::Answer(answer) => format!("RESULT or ERROR {}", answer.request.0),

@@ -75,6 +75,9 @@ pub async fn run(config: Config) -> Result<(), String> {
     tokio::spawn(sys::publish_figures(realms.clone(), doorway.clone()));
     tokio::spawn(journal::sum_up());
     tracing::info!(target: "corsac::node", "{}", banner::start_line(&config, env!("CARGO_PKG_VERSION"), history.as_deref(), started.elapsed()));
+    for warning in config.warnings() {
+        tracing::warn!(target: "corsac::node", "{warning}");
+    }
     // A closed standard output is no reason not to serve.
     write!(std::io::stdout(), "{}", banner::start_banner(&config, env!("CARGO_PKG_VERSION"))).ok();
     std::io::stdout().flush().ok();
@@ -119,6 +122,8 @@ fn settings(config: &Config, listener: &Listener) -> Settings {
         limits: config.limits.clone(),
         default_realm: config.default_realm.as_str().into(),
         listener_realm: listener.realm.as_deref().map(Into::into),
+        named_realms: config.named_realms().into_iter().map(Into::into).collect(),
+        realm_from_user: config.realm_from_user,
         allow_anonymous: config.anonymous,
         refused_filters: config.refused_filters.iter().map(|filter| filter.as_str().into()).collect(),
         server_reference: config.server_reference.as_deref().map(Into::into),

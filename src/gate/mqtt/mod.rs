@@ -301,6 +301,8 @@ pub mod tests {
         let settings = Settings {
             limits: Limits::default(),
             default_realm: "realm1".into(),
+            named_realms: Arc::default(),
+            realm_from_user: false,
             listener_realm: None,
             allow_anonymous: true,
             refused_filters: Vec::new(),

@@ -11,6 +11,9 @@ use crate::model::publication::Properties;
 use crate::model::{Command, Payload, Principal, Publication, Reason, SessionId, Topic};
 use crate::wire::mqtt::{self as wire, ConnAck, ConnAckProperties, Connect, Error, Packet, PacketType, ReasonCode, Version};
 
+/// The user property of CONNECT that names the realm, as HELLO does in WAMP.
+const REALM: &str = "corsac-realm";
+
 /// What CONNACK tells beyond the defaults.
 #[derive(Debug, Default)]
 pub struct Greeting {
@@ -28,8 +31,8 @@ impl MqttGate {
         self.max_packet_bytes = connect.properties.maximum_packet_size.map_or(u32::MAX, NonZeroU32::get);
         match self.open(connect) {
             Ok(open) => {
-                let realm = self.realm(connect);
-                output.report.introduction = Some(Box::new(introduction(connect, &open, realm.clone())));
+                let (realm, user) = self.realm(connect);
+                output.report.introduction = Some(Box::new(introduction(connect, &open, realm.clone(), user)));
                 output.realm = Some(realm);
                 output.commands.push(Command::Open(Box::new(open)));
                 self.state = State::Opening;
@@ -101,16 +104,23 @@ impl MqttGate {
         self.keep_alive_ms = u64::from(agreed_s) * 1_500;
     }
 
-    /// MAPPING.md, Realms: the listener's, else the one that the user property `corsac-realm` names (MQTT 5), else what follows `@` in
-    /// the user name, else the default.
-    fn realm(&self, connect: &Connect<'_>) -> Box<str> {
-        let asked = connect.properties.user.iter().find(|(name, _)| *name == "corsac-realm").map(|(_, realm)| realm);
-        let named = asked.or(connect.username.and_then(|name| name.rsplit_once('@')).map(|(_, realm)| realm));
-        match (&self.settings.listener_realm, named) {
-            (Some(realm), _) => realm.clone(),
-            (None, Some(realm)) if !realm.is_empty() => realm.into(),
-            (None, _) => self.settings.default_realm.clone(),
+    /// The realm that the client joins, and its user name in it (MAPPING.md, Realms): the listener's, else the one that it names in a
+    /// user property, else the one behind `@` in its user name where that means a realm, else the default.
+    fn realm<'a>(&self, connect: &Connect<'a>) -> (Box<str>, Option<&'a str>) {
+        let named = connect.properties.user.iter().find(|(name, _)| *name == REALM).map(|(_, realm)| realm);
+        let split = connect.username.and_then(|name| name.rsplit_once('@'));
+        match (&self.settings.listener_realm, named, split) {
+            (Some(realm), ..) => (realm.clone(), connect.username),
+            (None, Some(realm), _) => (realm.into(), connect.username),
+            (None, None, Some((user, realm))) if self.is_realm(realm) => (realm.into(), Some(user)),
+            (None, None, _) => (self.settings.default_realm.clone(), connect.username),
         }
+    }
+
+    /// Many a user name is a mail address: only what is known as a realm, or what the configuration says to be one, is split off.
+    fn is_realm(&self, name: &str) -> bool {
+        let is_named = || self.settings.named_realms.iter().any(|realm| **realm == *name);
+        !name.is_empty() && (self.settings.realm_from_user || is_named())
     }
 
     /// The realm has opened the session: CONNACK [MQTT-3.1.4-5], and input is welcome.
@@ -181,10 +191,10 @@ fn packet_size(max_bytes: usize) -> Option<NonZeroU32> {
 }
 
 /// Who the client is, for the log.
-fn introduction(connect: &Connect<'_>, open: &Open, realm: Box<str>) -> Introduction {
+fn introduction(connect: &Connect<'_>, open: &Open, realm: Box<str>, user: Option<&str>) -> Introduction {
     Introduction {
         client_id: open.client_id.clone(),
-        user: connect.username.map(Into::into),
+        user: user.map(Into::into),
         realm,
         protocol: open.protocol,
         session: open.session,
@@ -242,6 +252,44 @@ mod tests {
             let mut output = Output::default();
             assert_eq!(gate.handle_bytes(&b"\xC0\0"[..], 0, &mut output).bytes, 2);
             assert!(output.bytes.is_empty() && output.commands.is_empty(), "{output:?}");
+        }
+    }
+
+    #[test]
+    fn the_realm_is_what_the_configuration_lets_it_be() {
+        // MAPPING.md, Realms: listener, named realms, everything behind `@`; user name and user property.
+        for (listener, named, from_user, user, property, expected) in [
+            (None, "", false, Some("joe"), None, ("realm1", Some("joe"))),
+            (None, "", false, None, None, ("realm1", None)),
+            (None, "", false, Some("joe@example.com"), None, ("realm1", Some("joe@example.com"))),
+            (None, "factory", false, Some("joe@factory"), None, ("factory", Some("joe"))),
+            (None, "factory", false, Some("joe@Factory"), None, ("realm1", Some("joe@Factory"))),
+            (None, "factory", false, Some("joe@home@factory"), None, ("factory", Some("joe@home"))),
+            (None, "", true, Some("joe@example.com"), None, ("example.com", Some("joe"))),
+            (None, "", true, Some("joe@"), None, ("realm1", Some("joe@"))),
+            (None, "", false, Some("joe"), Some("office"), ("office", Some("joe"))),
+            (None, "factory", true, Some("joe@factory"), Some("office"), ("office", Some("joe@factory"))),
+            (Some("hall"), "factory", true, Some("joe@factory"), Some("office"), ("hall", Some("joe@factory"))),
+        ] {
+            let mut gate = connecting(CONNECT_V5);
+            let settings = Arc::make_mut(&mut gate.settings);
+            settings.listener_realm = listener.map(Into::into);
+            settings.named_realms = [named].into_iter().filter(|name| !name.is_empty()).map(Into::into).collect();
+            settings.realm_from_user = from_user;
+            let pairs: Vec<_> = property.map(|realm| ("corsac-realm", realm)).into_iter().collect();
+            let connect = Connect {
+                version: Version::V5,
+                is_bridge: false,
+                clean_start: true,
+                keep_alive_s: 0,
+                properties: wire::ConnectProperties { user: wire::UserProperties::from_pairs(&pairs), ..Default::default() },
+                client_id: "a",
+                will: None,
+                username: user,
+                password: None,
+            };
+            let (realm, user) = gate.realm(&connect);
+            assert_eq!((&*realm, user), expected, "{connect:?}");
         }
     }
 

@@ -25,7 +25,6 @@ pub(super) fn apply(settings: &mut Settings, path: &str, text: &str) -> Result<(
         place: file.place(error.span().unwrap_or(0..0)),
         message: error.message().replace('\n', ", "),
     })?;
-    settings.from_file = true;
     for (key, value) in in_order(table.get_ref()) {
         match key.get_ref().as_ref() {
             "listeners" => settings.listeners = Some(file.listeners(value)?),

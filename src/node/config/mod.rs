@@ -43,6 +43,8 @@ pub struct Config {
     pub allow_hosts: Vec<String>,
     /// Origins whose pages may open a WebSocket besides those of the same host and of loopback (see `net::origin`).
     pub allow_origins: Vec<String>,
+    /// Whether what follows `@` in the user name of an MQTT client is its realm, also where no realm of that name is configured.
+    pub realm_from_user: bool,
     /// MQTT filters whose SUBSCRIBE is refused, compared as text.
     pub refused_filters: Vec<String>,
     /// Where clients are sent when the router stops, as a Server Reference says it (MQTT 5, 4.11).
@@ -64,6 +66,8 @@ pub struct Config {
     pub log: String,
     /// Every bound.
     pub limits: Limits,
+    /// One sentence about each variable that looks like one of ours and is none.
+    pub unknown_variables: Vec<String>,
 }
 
 impl Config {
@@ -82,11 +86,22 @@ impl Config {
         resolve::resolve(settings)
     }
 
+    /// Every realm that the configuration names, for whatever reason, each once.
+    pub fn named_realms(&self) -> Vec<&str> {
+        let listeners = self.listeners.iter().filter_map(|listener| listener.realm.as_deref());
+        let rules = self.history.iter().filter_map(|rule| rule.realm.as_deref());
+        let named = self.realms.iter().map(String::as_str).chain([self.default_realm.as_str()]).chain(listeners).chain(rules);
+        let mut named: Vec<&str> = named.collect();
+        named.sort_unstable();
+        named.dedup();
+        named
+    }
+
     /// The values in effect, one a line: what `corsac check` prints.
     pub fn summary(&self) -> String {
         let mut lines: Vec<String> = self.listeners.iter().map(listener_line).collect();
-        let created = if self.auto_create_realms { " (others when a client names them)" } else { "" };
-        lines.push(format!("realms = {}{created}", self.realms.join(", ")));
+        lines.push(format!("realms = {}", self.realms.join(", ")));
+        lines.push(format!("auto_create_realms = {}", self.auto_create_realms));
         lines.push(format!("default_realm = {}", self.default_realm));
         lines.push(format!("anonymous = {}", self.anonymous));
         let lists = [
@@ -95,6 +110,9 @@ impl Config {
             ("mqtt.refused_filters", &self.refused_filters),
         ];
         lines.extend(lists.iter().filter(|(_, list)| !list.is_empty()).map(|(key, list)| format!("{key} = {}", list.join(", "))));
+        if self.realm_from_user {
+            lines.push("mqtt.realm_from_user = true".to_owned());
+        }
         lines.extend(self.server_reference.iter().map(|servers| format!("mqtt.server_reference = {servers}")));
         lines.extend(self.strict_request_ids.then(|| "wamp.strict_request_ids = true".to_owned()));
         lines.push(if self.memory { "memory = true".to_owned() } else { format!("data_dir = {}", self.data_dir.display()) });
@@ -115,7 +133,7 @@ impl Config {
 
     /// What is allowed but hardly meant, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.unknown_variables.clone();
         if !self.anonymous {
             warnings.push("no client can connect: `anonymous = false`, and no users are configured".to_owned());
         } else if self.listeners.iter().any(Listener::is_remote) {

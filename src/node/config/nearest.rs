@@ -10,6 +10,13 @@ pub(super) fn suggestion(key: &str, known: &[&str]) -> Option<String> {
     nearest(key, known).map(|name| format!("did you mean `{name}`?"))
 }
 
+/// The most similar of `known`, if so few letters lead to it, and most of it stands already.
+pub(super) fn within<'a>(key: &str, known: &[&'a str], most: usize) -> Option<&'a str> {
+    let similar = known.iter().map(|name| (distance(&key.to_lowercase(), &name.to_lowercase()), *name));
+    let is_near = |distance: usize, name: &str| distance <= most && distance * 2 < name.chars().count();
+    similar.filter(|(distance, name)| is_near(*distance, name)).min().map(|(_, name)| name)
+}
+
 /// The most similar name, if at least half of it stands already.
 fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     known
@@ -59,6 +66,8 @@ mod tests {
             assert_eq!(nearest(key, &known), Some(expected), "{key}");
         }
         assert_eq!(nearest("xyzzy", &known), None);
+        assert_eq!(within("LOGG", &known, 2), Some("log"));
+        assert_eq!(within("foo", &known, 2), None);
         assert_eq!(advice("xyzzy", &["a", "b"]), "known here: a, b");
         assert_eq!(advice("logg", &known), "did you mean `log`?");
     }

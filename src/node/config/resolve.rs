@@ -16,7 +16,8 @@ pub(super) fn resolve(settings: Settings) -> Result<Config, ConfigError> {
         return Err(ConfigError::Contradiction(text));
     }
     let listeners = listeners(&settings)?;
-    let auto_create_realms = settings.auto_create_realms.unwrap_or(!settings.from_file);
+    // Where somebody has to log in, what may be made is for whoever runs the router to say.
+    let auto_create_realms = settings.auto_create_realms.unwrap_or(settings.anonymous);
     let (realms, default_realm) = realms(&settings, auto_create_realms)?;
     for listener in &listeners {
         let user = format!("the realm of the listener {}", listener.address);
@@ -40,6 +41,7 @@ pub(super) fn resolve(settings: Settings) -> Result<Config, ConfigError> {
         allow_anonymous_remote: settings.allow_anonymous_remote,
         allow_hosts: settings.allow_hosts,
         allow_origins: settings.allow_origins,
+        realm_from_user: settings.realm_from_user,
         refused_filters: settings.refused_filters,
         server_reference: settings.server_reference,
         strict_request_ids: settings.strict_request_ids,
@@ -50,6 +52,7 @@ pub(super) fn resolve(settings: Settings) -> Result<Config, ConfigError> {
         threads: settings.threads,
         log: settings.log,
         limits: settings.limits,
+        unknown_variables: settings.unknown_variables,
     })
 }
 

@@ -27,7 +27,7 @@ pub(super) const KEYS: &[&str] = &[
 ];
 
 /// The keys of the table `[mqtt]`.
-pub(super) const MQTT_KEYS: &[&str] = &["refused_filters", "server_reference"];
+pub(super) const MQTT_KEYS: &[&str] = &["realm_from_user", "refused_filters", "server_reference"];
 
 /// The keys of the table `[wamp]`.
 pub(super) const WAMP_KEYS: &[&str] = &["strict_request_ids"];
@@ -35,8 +35,8 @@ pub(super) const WAMP_KEYS: &[&str] = &["strict_request_ids"];
 /// What was set so far; `None` where the default depends on other keys.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Settings {
-    /// Whether a file was read.
-    pub from_file: bool,
+    /// One sentence about each variable that looks like one of ours and is none.
+    pub unknown_variables: Vec<String>,
     /// `[[listeners]]` of the file.
     pub listeners: Option<Vec<Listener>>,
     /// Where `--http` or `CORSAC_HTTP` puts the listener that speaks HTTP.
@@ -50,6 +50,7 @@ pub(super) struct Settings {
     pub allow_anonymous_remote: bool,
     pub allow_hosts: Vec<String>,
     pub allow_origins: Vec<String>,
+    pub realm_from_user: bool,
     pub refused_filters: Vec<String>,
     pub server_reference: Option<String>,
     pub strict_request_ids: bool,
@@ -66,7 +67,7 @@ pub(super) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
-            from_file: false,
+            unknown_variables: Vec::new(),
             listeners: None,
             http: None,
             mqtt: None,
@@ -77,6 +78,7 @@ impl Default for Settings {
             allow_anonymous_remote: false,
             allow_hosts: Vec::new(),
             allow_origins: Vec::new(),
+            realm_from_user: false,
             refused_filters: Vec::new(),
             server_reference: None,
             strict_request_ids: false,
@@ -96,6 +98,7 @@ impl Settings {
     pub(super) fn set(&mut self, table: &str, key: &str, value: Value) -> Result<bool, Problem> {
         match (table, key) {
             ("limits", name) => return limits::set(&mut self.limits, name, value),
+            ("mqtt", "realm_from_user") => self.realm_from_user = value.boolean()?,
             ("mqtt", "refused_filters") => self.refused_filters = each(value, parse_filter)?,
             ("mqtt", "server_reference") => self.server_reference = Some(parse_server_reference(value.text()?)?),
             ("wamp", "strict_request_ids") => self.strict_request_ids = value.boolean()?,

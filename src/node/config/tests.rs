@@ -38,11 +38,25 @@ fn nothing_said() {
 }
 
 #[test]
-fn an_empty_file_creates_no_realms_by_itself() {
-    let config = from_file("").unwrap();
-    assert_eq!(config.realms, ["realm1"]);
-    assert!(!config.auto_create_realms);
-    assert!(from_file("auto_create_realms = true").unwrap().auto_create_realms);
+fn no_default_depends_on_whether_there_is_a_file() {
+    let nothing = load(None, &[], Flags::default()).unwrap();
+    assert_eq!(from_file("").unwrap(), nothing);
+    assert!(nothing.summary().contains("\nrealms = realm1\nauto_create_realms = true\n"), "{}", nothing.summary());
+    assert!(!from_file("auto_create_realms = false").unwrap().auto_create_realms);
+    // Where somebody has to log in, realms do not come into being by themselves.
+    assert!(!from_file("anonymous = false").unwrap().auto_create_realms);
+}
+
+#[test]
+fn realms_that_are_named() {
+    let config = from_file(
+        "default_realm = \"main\"\n[[realms]]\nname = \"a\"\n[[history]]\nrealm = \"h\"\n[[listeners]]\naddress = \"127.0.0.1:0\"\nrealm = \"l\"",
+    );
+    assert_eq!(config.unwrap().named_realms(), ["a", "h", "l", "main"]);
+    assert!(!from_file("").unwrap().realm_from_user);
+    assert!(from_file("[mqtt]\nrealm_from_user = true").unwrap().realm_from_user);
+    let variable = [("CORSAC_MQTT_REALM_FROM_USER", "true")];
+    assert!(load(None, &variable, Flags::default()).unwrap().summary().contains("mqtt.realm_from_user = true\n"));
 }
 
 #[test]
@@ -150,7 +164,6 @@ fn every_key_has_a_variable() {
 #[test]
 fn variables_that_are_unknown_or_wrong() {
     for (name, value, expected) in [
-        ("CORSAC_ANONYMUS", "false", "unknown environment variable `CORSAC_ANONYMUS`, did you mean `CORSAC_ANONYMOUS`?"),
         ("CORSAC_ANONYMOUS", "no", "CORSAC_ANONYMOUS must be true or false, not \"no\""),
         ("CORSAC_ANONYMOUS", "", "CORSAC_ANONYMOUS must be true or false, not \"\""),
         ("CORSAC_LIMITS_PACE_MS", "-1", "CORSAC_LIMITS_PACE_MS must be an integer from 0 to 9223372036854775807, not \"-1\""),
@@ -159,6 +172,21 @@ fn variables_that_are_unknown_or_wrong() {
     ] {
         let error = load(None, &[(name, value)], Flags::default()).expect_err(name);
         assert!(error.contains(expected), "{error}");
+    }
+    for (name, expected) in [
+        ("CORSAC_ANONYMUS", "`CORSAC_ANONYMUS` has no effect, as there is no such key: did you mean `CORSAC_ANONYMOUS`?"),
+        ("CORSAC_LOOG", "did you mean `CORSAC_LOG`?"),
+        ("CORSAC_FOO", "`CORSAC_FOO` has no effect, as there is no such key: `corsac config --defaults`"),
+        ("CORSAC_VERSION", "`corsac config --defaults`"),
+        ("CORSAC_IMAGE", "`corsac config --defaults`"),
+        ("CORSAC_", "has no effect"),
+        ("CORSAC_A\u{1b}[2J", "`CORSAC_A\\u{1b}[2J` has no effect"),
+    ] {
+        let warnings = load(None, &[(name, "x")], Flags::default()).unwrap().warnings();
+        assert!(warnings.len() == 1 && warnings[0].contains(expected), "{warnings:?}");
+    }
+    for name in ["CORSAC_LOCK_NAME", "CORSAC_LOCK_TOKEN", "CORSAC_URL"] {
+        assert!(load(None, &[(name, "x")], Flags::default()).unwrap().warnings().is_empty(), "{name}");
     }
     // What Kubernetes sets for a service called corsac is none of ours.
     let kubernetes =
@@ -257,10 +285,22 @@ fn contradictions() {
             "two listeners want",
         ),
         ("[[realms]]\nname = \"a\"\n[[realms]]\nname = \"a\"", "listed twice"),
-        ("[[realms]]\nname = \"a\"\n[[realms]]\nname = \"b\"", "default_realm (for MQTT clients that name none) is `realm1`"),
-        ("default_realm = \"c\"\n[[realms]]\nname = \"a\"", "is `c`, which is not among the realms (a)"),
-        ("[[listeners]]\naddress = \"127.0.0.1:1\"\nrealm = \"x\"", "the realm of the listener 127.0.0.1:1 is `x`"),
-        ("[[history]]\nrealm = \"x\"", "the realm of a rule of [[history]] is `x`, which is not among the realms"),
+        (
+            "auto_create_realms = false\n[[realms]]\nname = \"a\"\n[[realms]]\nname = \"b\"",
+            "default_realm (for MQTT clients that name none) is `realm1`",
+        ),
+        (
+            "auto_create_realms = false\ndefault_realm = \"c\"\n[[realms]]\nname = \"a\"",
+            "is `c`, which is not among the realms (a)",
+        ),
+        (
+            "auto_create_realms = false\n[[listeners]]\naddress = \"127.0.0.1:1\"\nrealm = \"x\"",
+            "the realm of the listener 127.0.0.1:1 is `x`",
+        ),
+        (
+            "auto_create_realms = false\n[[history]]\nrealm = \"x\"",
+            "the realm of a rule of [[history]] is `x`, which is not among the realms",
+        ),
         ("[limits]\nmax_packet_bytes = 100", "max_packet_before_auth_bytes"),
     ] {
         let error = refusal(text);
@@ -281,7 +321,7 @@ fn the_default_realm() {
     assert_eq!(default("[[realms]]\nname = \"only\""), Ok((vec!["only".into()], "only".into())));
     let two = "[[realms]]\nname = \"a\"\n[[realms]]\nname = \"realm1\"";
     assert_eq!(default(two), Ok((vec!["a".into(), "realm1".into()], "realm1".into())));
-    let made = "auto_create_realms = true\n[[realms]]\nname = \"a\"\n[[realms]]\nname = \"b\"";
+    let made = "[[realms]]\nname = \"a\"\n[[realms]]\nname = \"b\"";
     assert_eq!(default(made).map(|(_, realm)| realm), Ok("realm1".into()));
 }
 

@@ -20,6 +20,8 @@ pub fn settings(choice: u8) -> Arc<Settings> {
     Arc::new(Settings {
         limits,
         default_realm: "realm1".into(),
+        named_realms: Arc::default(),
+        realm_from_user: false,
         listener_realm: (choice & 1 != 0).then(|| "factory".into()),
         allow_anonymous: choice & 24 != 24,
         refused_filters: vec!["test/nosubscribe".into()],

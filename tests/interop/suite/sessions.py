@@ -132,21 +132,36 @@ async def takeover(world, kind):
             await first.disconnected()
 
 
-@scenario("`user@realm` chooses the realm of an MQTT client", "MAPPING.md, Realms",
+@scenario("`user@realm` chooses the realm of an MQTT client where the configuration names it", "MAPPING.md, Realms",
           lambda kind: is_mqtt(kind) and kind.driver != "mosquitto", needs=("py-json",))
 async def realm_of_user(world, kind):
     topic = f"realm/{slug(kind)}"
-    async with world.peers((kind, {"username": "joe@factory"}), kind) as (inside, outside):
-        await inside.subscribe(topic)
-        await outside.publish(topic, Mqtt(b'"realm1"'))
-        async with world.peers((kind, {"username": "ann@factory"})) as (colleague,):
-            await colleague.publish(topic, Mqtt(b'"factory"'))
-        event = await inside.event(topic)
-        expect(event.body.payload == b'"factory"', f"from the other realm came {event.body.payload!r}")
-    async with world.peers((kind, {"username": "joe@factory"}), ("py-json", {"realm": "factory"})) as (device, app):
-        await app.subscribe(topic)
-        await device.publish(topic, Mqtt(b"7"))
-        expect_body(Wamp([7]), await app.event(topic))
+    async with world.another(configuration='[[realms]]\nname = "realm1"\n[[realms]]\nname = "factory"\n') as world:
+        async with world.peers((kind, {"username": "joe@factory"}), (kind, {"username": "joe@example.com"})) as (inside, outside):
+            await inside.subscribe(topic)
+            await outside.publish(topic, Mqtt(b'"realm1"'))
+            async with world.peers((kind, {"username": "ann@factory"})) as (colleague,):
+                await colleague.publish(topic, Mqtt(b'"factory"'))
+            event = await inside.event(topic)
+            expect(event.body.payload == b'"factory"', f"from the other realm came {event.body.payload!r}")
+        async with world.peers((kind, {"username": "joe@factory"}), ("py-json", {"realm": "factory"})) as (device, app):
+            await app.subscribe(topic)
+            await device.publish(topic, Mqtt(b"7"))
+            expect_body(Wamp([7]), await app.event(topic))
+
+
+@scenario("user names that are mail addresses meet in one realm", "MAPPING.md, Realms",
+          lambda kind: is_mqtt(kind) and kind.driver != "mosquitto")
+async def mail_addresses(world, kind):
+    topic = f"mail/{slug(kind)}"
+    names = ({"username": "ann@example.com"}, {"username": "bob@example.org"}, {"username": "carol"})
+    async with world.peers(*((kind, name) for name in names)) as (ann, bob, carol):
+        await ann.subscribe(topic)
+        await bob.subscribe(topic)
+        await carol.publish(topic, Mqtt(b"on"))
+        for peer in (ann, bob):
+            event = await peer.event(topic)
+            expect(event.body.payload == b"on", f"came {event.body.payload!r}")
 
 
 @scenario("the publisher does not hear itself, unless it asks to", "WAMP.md: publisher_exclusion", lambda kind: kind.is_wamp)
