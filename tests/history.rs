@@ -111,6 +111,68 @@ fn wamp_subscriptions_begin_in_the_past() {
     }
 }
 
+/// Some client libraries let no other options through than the specification's, and custom attributes, which begin with `_`.
+#[test]
+fn options_may_be_custom_attributes() {
+    let data = Data::new();
+    let router = with_history(&data);
+    let (mut publisher, mut wamp) = (Wamp::open(&router), Wamp::open(&router));
+    wamp.subscribe(json!({"_after": 3, "_filter": {"k": 1}, "match": "prefix"}), "h");
+    assert_eq!(wamp.event(), json!({"k": 1, "n": 5}));
+    let last = wamp.subscribe(json!({"_last": 1, "_snapshot": true}), "h.wamp");
+    assert_eq!(wamp.receive()[4], json!([{"k": 1, "n": 5}]));
+    assert_eq!(wamp.receive()[2]["subscription"], last);
+    let keyed = json!([{"acknowledge": true, "_dedup": "once", "_retain": true}, "own.t", [1]]);
+    assert_eq!(publisher.ask(16, keyed.clone())[2], publisher.ask(16, keyed)[2]);
+    wamp.subscribe(json!({"_retained": true}), "own.t");
+    assert_eq!(wamp.event(), 1);
+    let refused = publisher.ask(16, json!([{"acknowledge": true, "_when": null, "_retain": true}, "own.t", [2]]));
+    assert_eq!(refused[4], "corsac.error.condition_failed", "{refused}");
+    let refused = publisher.ask(16, json!([{"_watch": 1}, "own.t", [2]]));
+    assert!(refused[5][0].as_str().is_some_and(|text| text.contains("watch must be")), "{refused}");
+}
+
+/// `corsac.publish` is for clients that cannot say the options of PUBLISH at all.
+#[test]
+fn a_call_publishes_with_options() {
+    let data = Data::new();
+    let router = with_history(&data);
+    let (mut caller, mut wamp, mut mqtt) = (Wamp::open(&router), Wamp::open(&router), Mqtt::open(&router, "s"));
+    wamp.subscribe(json!({}), "own.t");
+    mqtt.ask("SUBSCRIBE id=1 own/t:0");
+    let (id, _) = caller.call("corsac.publish", json!(["own.t", [1, "two"], {"k": 3}, {"retain": true}]), json!({}));
+    let event = wamp.receive();
+    assert_eq!((&event[2], &event[4], &event[5]), (&id[0], &json!([1, "two"]), &json!({"k": 3})), "{event}");
+    assert_eq!(mqtt.receive()[1], "own/t");
+    // By name, in MQTT's spelling, and with what only options can say.
+    let arguments = json!({"topic": "own/t", "args": ["x"], "options": {"dedup": "once", "expiry_s": 60}});
+    let (first, _) = caller.call("corsac.publish", json!([]), arguments.clone());
+    let (again, _) = caller.call("corsac.publish", json!([]), arguments);
+    assert_eq!(first, again);
+    assert_eq!(wamp.event(), "x");
+    let lock = json!(["own.lock", ["me"], {}, {"when": null, "watch": true, "will": null, "retain": true}]);
+    let (token, _) = caller.call("corsac.publish", lock, json!({}));
+    assert!(token[0].as_u64() > first[0].as_u64(), "{token}");
+    for (arguments, uri, says) in [
+        (json!(["own.lock", ["x"], {}, {"when": {"a": 1}}]), "corsac.error.condition_failed", "own.lock"),
+        (json!(["corsac.x", []]), "wamp.error.invalid_uri", "belong to the router"),
+        (json!(["a b", []]), "wamp.error.invalid_uri", "a b"),
+        (json!(["own.t", 5]), "wamp.error.invalid_argument", "`args` must be a list"),
+        (json!(["own.t", [], {}, {"qos": 9}]), "wamp.error.invalid_argument", "options.qos must be"),
+        (json!([]), "wamp.error.invalid_argument", "`topic` is missing"),
+    ] {
+        let answer = caller.ask(48, json!([{}, "corsac.publish", arguments]));
+        assert_eq!((&answer[0], &answer[1]), (&json!(8), &json!(48)), "{answer}");
+        assert_eq!(answer[4], uri, "{arguments} {answer}");
+        assert!(answer[5][0].as_str().is_some_and(|text| text.contains(says)), "{arguments} {answer}");
+    }
+    // Names are read in either spelling by all procedures of the router's.
+    for (filter, count) in [("own.t", 2), ("own/t", 2), ("own/#", 3), ("own.#", 3), ("own/+", 3)] {
+        let (events, _) = caller.call("corsac.history.read", json!([filter]), json!({}));
+        assert_eq!(events[0]["events"].as_array().map(Vec::len), Some(count), "{filter}: {events}");
+    }
+}
+
 #[test]
 fn mqtt_subscriptions_begin_in_the_past() {
     let data = Data::new();

@@ -2,8 +2,9 @@
 use serde_json::Value;
 
 use crate::model::arguments::Arguments;
+use crate::model::command::{Acknowledge, Call, ReplyTo};
 use crate::model::publication::Properties;
-use crate::model::{Encoding, Payload, Reason, Topic};
+use crate::model::{Command, Encoding, Payload, Reason, Topic};
 use crate::wire::payload;
 
 /// The procedure that has an argument which is not for the router: what is put into a queue stays as it arrived.
@@ -44,6 +45,27 @@ fn decode(procedure: &Topic, payload: &Payload, properties: Option<&Properties>)
 
 fn parse(json: &[u8]) -> Result<Value, Reason> {
     if json.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(json).map_err(|_| Reason::InvalidArgument) }
+}
+
+/// Names the items of a queue that an answer brings by their tokens.
+pub fn items(payload: &Payload) -> Vec<Value> {
+    let Payload::List(parts) = payload else { return Vec::new() };
+    parts.iter().filter_map(|part| part.head.get("token").cloned()).collect()
+}
+
+/// Returns an item, whose taker could not be sent it, to its queue.
+pub fn give_back(token: Value) -> Option<Command> {
+    Some(Command::Call(Box::new(Call {
+        reply: ReplyTo::Nobody,
+        acknowledge: Acknowledge::None,
+        procedure: Topic::from_mqtt("corsac/queue/nack").ok()?,
+        payload: Payload::empty(),
+        timeout_ms: 0,
+        receive_progress: false,
+        disclose_me: false,
+        properties: None,
+        arguments: Some(Ok(Box::new(Arguments { list: vec![token], named: serde_json::Map::new() }))),
+    })))
 }
 
 #[cfg(test)]

@@ -54,6 +54,8 @@ pub enum Reason {
     NoSuchRegistration,
     /// No such subscription of this session.
     NoSuchSubscription,
+    /// A call over MQTT 3.1.1 that says nothing about where its answer goes.
+    NoReplyAddress,
     /// The call or invocation was canceled.
     Canceled,
     /// The call's time is over.
@@ -185,6 +187,9 @@ impl fmt::Display for Reason {
             Reason::InvocationPolicyConflict => "procedure is registered with another invocation policy",
             Reason::NoSuchRegistration => "no such registration",
             Reason::NoSuchSubscription => "no such subscription",
+            Reason::NoReplyAddress => {
+                "over MQTT 3.1.1 only $call/<procedure>/$id/<number> is answered, on $reply/<number>/result or /error"
+            }
             Reason::Canceled => "canceled",
             Reason::Timeout => "timeout",
             Reason::Unavailable => "no callee is available",

@@ -133,6 +133,7 @@ fn state_of(prefix: &str, (sizes, counters): &(router::RealmSizes, router::Count
         ("publish/messages/received", counters.published),
         ("publish/messages/sent", counters.delivered),
         ("publish/messages/dropped", counters.dropped),
+        ("calls/errors/unheard", counters.unheard),
     ];
     figures.iter().map(|(name, value)| (format!("{prefix}/{name}"), value.to_string())).collect()
 }

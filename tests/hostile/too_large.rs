@@ -191,12 +191,35 @@ fn what_mqtt_clients_wait_for() {
     assert_serves(&router);
 }
 
+/// An item that its taker cannot be sent is there for the next one at once.
+#[test]
+fn items_of_a_queue() {
+    let router = Router::start("");
+    let (mut small, mut large) = (Small::join(&router, 1), Small::join(&router, 15));
+    let put = json!([48, 1, {}, "corsac.queue.put", ["jobs", "y".repeat(5_000)]]);
+    assert_eq!(large.ask(put)[0], 50);
+    let answer = small.ask(json!([48, 1, {}, "corsac.queue.take", ["jobs"]]));
+    assert!(is_error(&answer, TOO_LARGE), "{answer}");
+    let taken = large.ask(json!([48, 2, {}, "corsac.queue.take", ["jobs", {"wait_ms": 5_000}]]));
+    assert_eq!((&taken[0], &taken[3][0][0]["delivery_count"]), (&json!(50), &json!(2)), "{taken}");
+    assert_eq!(large.ask(json!([48, 3, {}, "corsac.queue.ack", [taken[3][0][0]["token"]]]))[0], 50);
+    let mut phone = Client::connect(&router, "CONNECT v5 clean id=phone maximum_packet=300");
+    assert!(phone.ask("SUBSCRIBE id=1 $reply/#:0").starts_with("SUBACK"));
+    assert_eq!(large.ask(json!([48, 4, {}, "corsac.queue.put", ["jobs", "z".repeat(5_000)]]))[0], 50);
+    let answer = phone.ask("PUBLISH $call/corsac/queue/take jobs response_topic=$reply/a");
+    assert!(answer.contains(&format!("user=corsac-error:{TOO_LARGE}")), "{answer}");
+    let taken = large.ask(json!([48, 5, {}, "corsac.queue.take", ["jobs", {"wait_ms": 5_000}]]));
+    assert_eq!(taken[3][0][0]["delivery_count"], 2, "{taken}");
+    assert_serves(&router);
+}
+
 #[test]
 fn greetings() {
     let router = Router::start("");
     // With room for little, what is announced is little.
     let mut tiny = Small::join(&router, 0);
     assert_eq!(tiny.ask(json!([64, 1, {}, "own.p"]))[0], 65);
+    drop(tiny);
     // A client that has no room for an answer at all is left, not kept in silence.
     let mut client = Client { wire: Wire::tcp(router.mqtt), version: 5 };
     client.send("CONNECT v5 clean id=tiny maximum_packet=7");

@@ -180,7 +180,6 @@ fn wrong_requests_cost_no_session() {
     for (message, names) in [
         ("[16,7,{}]", "Topic"),
         ("[16,7,[],\"a.b\"]", "Options"),
-        ("[16,7,null,\"a.b\"]", "Options"),
         ("[16,7,{},1]", "Topic"),
         ("[16,7,{},\"a.b\",{}]", "Arguments"),
         ("[16,7,{},\"a.b\",[],[]]", "ArgumentsKw"),

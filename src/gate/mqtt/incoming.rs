@@ -83,6 +83,11 @@ impl MqttGate {
     ) -> Result<(), Error> {
         let properties = properties(&publish.properties);
         let command = match names::address(topic.as_mqtt()) {
+            Address::Call(name) if self.version != Version::V5 => {
+                // It is made all the same, as a call of 5.0 without a response topic is.
+                output.report.refuse("answer", topic.as_mqtt(), Reason::NoReplyAddress);
+                call(name, ReplyTo::Nobody, payload, acknowledge, properties)
+            }
             Address::Call(name) => response_topic(publish, properties.as_deref())
                 .and_then(|reply| call(name, reply, payload, acknowledge, properties)),
             Address::CallById(name, id) => call(name, ReplyTo::CallId(id.into()), payload, acknowledge, properties),
@@ -338,5 +343,25 @@ fn unsubscribe_entry(filter: &str, is_v5: bool) -> UnsubscribeEntry {
     match Filter::from_mqtt(text) {
         Ok(filter) => UnsubscribeEntry::Topic { filter, share: share.map(Into::into) },
         Err(reason) => UnsubscribeEntry::Refused(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::mqtt::tests::{CONNECT_V4, CONNECT_V5, opened};
+
+    #[test]
+    fn a_call_without_an_address_for_its_answer_is_made_and_noted() {
+        let (v4, v5) = (&b"\x30\x0E\0\x0A$call/demoxx"[..], &b"\x30\x0F\0\x0A$call/demo\0xx"[..]);
+        for (connect, publish, is_noted) in [(CONNECT_V4, v4, true), (CONNECT_V5, v5, false)] {
+            let (mut gate, mut output) = (opened(connect), Output::default());
+            assert_eq!(gate.handle_bytes(publish, 0, &mut output).bytes, publish.len());
+            let [Command::Call(call)] = &output.commands[..] else { panic!("{output:?}") };
+            assert_eq!((call.procedure.as_mqtt(), &call.reply), ("demo", &ReplyTo::Nobody));
+            let noted =
+                output.report.notes.iter().any(|note| note.reason == Reason::NoReplyAddress && &*note.name == "$call/demo");
+            assert_eq!(noted, is_noted);
+        }
     }
 }

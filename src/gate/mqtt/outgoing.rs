@@ -5,7 +5,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::{MqttGate, State, names};
-use crate::gate::{Output, fit};
+use crate::gate::{Output, arguments, fit};
 use crate::model::command::{Acknowledge, AcknowledgeStep, Acknowledgement, Outcome, Yield};
 use crate::model::delivery::{Event, Granted, Taken};
 use crate::model::payload::Body;
@@ -152,6 +152,7 @@ impl MqttGate {
         } else if !topic.starts_with("$cancel/")
             && let Some(outcome) = event.publication.properties.as_ref().and_then(|properties| properties.outcome.as_ref())
         {
+            output.commands.extend(arguments::items(&event.publication.payload).into_iter().filter_map(arguments::give_back));
             return self.send_answer_error(event, outcome, now_ms, output);
         }
         skip(event, output);

@@ -21,6 +21,8 @@ pub enum About {
     Topic(Topic),
     /// This name or id, as the client wrote it.
     Name(Box<str>),
+    /// A call that publishes to this topic, as the client wrote it.
+    Publication(Box<str>),
     /// It was refused already, for this.
     Refused(Box<str>),
     /// It was answered from here, and nothing that still comes of it is sent.
@@ -33,6 +35,7 @@ impl Asked {
         let name = match &self.about {
             About::Unsaid | About::Answered => return why.to_string(),
             About::Refused(sentence) => return sentence.to_string(),
+            About::Publication(topic) => return of_wish(Wish::Publish, topic, why),
             About::Topic(topic) => topic.as_uri(),
             About::Name(name) => name,
         };

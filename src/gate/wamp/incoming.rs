@@ -17,7 +17,10 @@ use crate::model::{Command, ErrorUri, Filter, InvocationId, Payload, Publication
 
 use crate::wire::wamp::options::{self, MqttDetails};
 use crate::wire::wamp::value::to_json;
-use crate::wire::wamp::{Message, RequestKind, reason};
+use crate::wire::wamp::{Message, PublishCall, RequestKind, publish_call, reason};
+
+/// The procedure that publishes, for clients that cannot say the options of PUBLISH.
+const PUBLISH: &str = "corsac.publish";
 
 impl WampGate {
     pub(super) fn handle_request(&mut self, message: &mut Message<'_>, now_ms: u64, output: &mut Output) {
@@ -41,7 +44,7 @@ impl WampGate {
                 self.handle_give_up(RequestKind::Unregister, *request, registration.0, entry, output);
             }
             Message::Call { request, options, procedure, payload } => {
-                self.handle_call(*request, options, procedure, take(payload), output);
+                self.handle_call(*request, options, procedure, take(payload), now_ms, output);
             }
             Message::Cancel { request, options } => {
                 let mode = options.mode.unwrap_or(CancelMode::KillNoWait);
@@ -119,20 +122,33 @@ impl WampGate {
     ) {
         let is_acknowledged = options.acknowledge == Some(true);
         let acknowledge = if is_acknowledged { Acknowledge::Request(request) } else { Acknowledge::None };
-        let name = self.topic(topic);
+        let name = self.name(topic).and_then(|topic| self.publishable(topic));
         if is_acknowledged {
             let about = name.as_ref().map_or_else(|_| About::Name(topic.into()), |topic| About::Topic(topic.clone()));
             if !self.open(RequestKind::Publish, request, about, output) {
                 return;
             }
         }
-        let (topic, routing, readers) = match name.and_then(|topic| Ok((topic, routing(options)?, readers(options)?))) {
+        self.publish(acknowledge, options, (topic, name), payload, now_ms, output);
+    }
+
+    fn publish(
+        &mut self,
+        acknowledge: Acknowledge,
+        options: &mut options::PublishOptions,
+        (name, topic): (&str, Result<Topic, Reason>),
+        payload: Payload,
+        now_ms: u64,
+        output: &mut Output,
+    ) {
+        let (topic, routing, readers) = match topic.and_then(|topic| Ok((topic, routing(options)?, readers(options)?))) {
             Ok(both) => both,
             Err(reason) => {
-                output.report.refuse("publish", topic, reason);
+                output.report.refuse("publish", name, reason);
                 return output.commands.push(Command::Refuse { acknowledge, reason });
             }
         };
+        let is_acknowledged = acknowledge != Acknowledge::None;
         let qos = options.qos.unwrap_or(if is_acknowledged { Qos::AtLeastOnce } else { Qos::AtMostOnce });
         let mut publication = Publication::new(topic, payload, qos);
         publication.retain = options.retain == Some(true);
@@ -143,9 +159,24 @@ impl WampGate {
         output.commands.push(Command::Publish { publication, acknowledge, options: routing });
     }
 
-    /// A name that a client may publish to.
-    fn topic(&mut self, uri: &str) -> Result<Topic, Reason> {
-        let topic = self.name(uri)?;
+    /// A call of `corsac.publish`: a PUBLISH that is answered as a call is.
+    fn handle_publish_call(&mut self, request: RequestId, payload: &Payload, now_ms: u64, output: &mut Output) {
+        let (topic, payload, mut options) = match publish_call(payload) {
+            Ok(PublishCall { topic, payload, options }) => (topic, payload, options),
+            Err(text) => {
+                let about = About::Refused(format!("{PUBLISH}: {text}").into());
+                return self.fail(RequestKind::Call, request, about, Reason::InvalidArgument, output);
+            }
+        };
+        let name = Topic::from_either(&topic).and_then(|topic| self.publishable(topic));
+        if self.open(RequestKind::Call, request, About::Publication(topic.clone()), output) {
+            options.acknowledge = Some(true);
+            self.publish(Acknowledge::Request(request), &mut options, (&topic, name), payload, now_ms, output);
+        }
+    }
+
+    /// A topic that a client may publish to.
+    fn publishable(&self, topic: Topic) -> Result<Topic, Reason> {
         if let Some(root) = topic.root() {
             return Err(Reason::ReservedName(root));
         }
@@ -206,6 +237,7 @@ impl WampGate {
         options: &mut options::CallOptions,
         procedure: &str,
         payload: Payload,
+        now_ms: u64,
         output: &mut Output,
     ) {
         // A name that nobody can register has no callee; saying more would tell which names there are.
@@ -216,6 +248,9 @@ impl WampGate {
         if options.progress == Some(true) {
             let about = About::Refused("CALL.Options.progress is not supported: send all arguments in one call".into());
             return self.fail(RequestKind::Call, request, about, Reason::OptionNotAllowed, output);
+        }
+        if procedure.is_reserved() && procedure.as_uri() == PUBLISH {
+            return self.handle_publish_call(request, &payload, now_ms, output);
         }
         if !self.open(RequestKind::Call, request, About::Unsaid, output) {
             return;

@@ -1,11 +1,13 @@
 //! What a WAMP client is sent: events, results, invocations, and the answers to its requests.
 use super::asked::{self, About, Asked};
 use super::{State, WampGate};
-use crate::gate::Output;
+use crate::gate::{Output, arguments};
 use crate::model::command::{CancelMode, FailedRequest, Outcome};
 use crate::model::delivery::{Answer, Event, Granted, Invocation};
 use crate::model::publication::Properties;
-use crate::model::{Command, Delivery, ErrorUri, InvocationId, Payload, Publication, Reason, RequestId, SubscriptionId};
+use crate::model::{
+    Command, Delivery, ErrorUri, InvocationId, Payload, Publication, PublicationId, Reason, RequestId, SubscriptionId,
+};
 use crate::wire::payload;
 
 use crate::wire::wamp::options::{
@@ -22,11 +24,7 @@ impl WampGate {
             (_, Delivery::Opened { session, .. }) => self.handle_opened(session, output),
             (_, Delivery::Refused(reason)) => self.say_end(reason, &reason.to_string(), output),
             (_, Delivery::Event(event)) => self.send_event(&event, output),
-            (_, Delivery::Published(request, Ok(id))) => {
-                self.requests.close(request.0);
-                let encoding = self.encoding;
-                self.send_with(output, |output| encode_published(encoding, &mut output.bytes, request, id));
-            }
+            (_, Delivery::Published(request, Ok(id))) => self.send_published(request, id, output),
             (_, Delivery::Published(request, Err(reason))) => self.send_error(RequestKind::Publish, request, reason, output),
             (_, Delivery::Subscribed(request, results)) => self.send_granted(request, &results, output),
             (_, Delivery::Unsubscribed(request, results)) => self.send_given_up(request, &results, output),
@@ -60,6 +58,18 @@ impl WampGate {
         self.send_with(output, |output| {
             encode_event(encoding, &mut output.bytes, subscription, publication.id, details.as_ref(), args, kwargs);
         });
+    }
+
+    /// PUBLISHED; or the result of a call that published.
+    fn send_published(&mut self, request: RequestId, id: PublicationId, output: &mut Output) {
+        let encoding = self.encoding;
+        match self.requests.close(request.0) {
+            Some(Asked { kind: RequestKind::Call, .. }) => {
+                let (details, payload) = (ResultDetails::default(), Payload::of_values(&[id.0.into()]));
+                self.send(&Message::Result { request, details, payload }, output);
+            }
+            _ => drop(self.send_with(output, |output| encode_published(encoding, &mut output.bytes, request, id))),
+        }
     }
 
     fn send_granted(&mut self, request: RequestId, results: &[Result<Granted, Reason>], output: &mut Output) {
@@ -164,6 +174,7 @@ impl WampGate {
         if is_answered {
             return;
         }
+        let items = arguments::items(&payload);
         let payload = payload::to_args(&payload, properties.as_deref(), self.encoding);
         let mqtt = mqtt_details(properties.as_deref());
         let passthru = properties.and_then(|properties| properties.passthru);
@@ -186,6 +197,7 @@ impl WampGate {
             Payload::Bytes(_) | Payload::List(_) => false,
         };
         if !fits {
+            output.commands.extend(items.into_iter().filter_map(arguments::give_back));
             self.refuse_result(request, outcome == Outcome::Progress, output);
         }
     }

@@ -22,6 +22,8 @@ pub struct Counters {
     pub delivered: u64,
     /// Deliveries lost at the bound of a session's queue.
     pub dropped: u64,
+    /// Errors of calls from MQTT that had nowhere to go.
+    pub unheard: u64,
 }
 
 impl Counters {
@@ -30,6 +32,7 @@ impl Counters {
         self.published += more.published;
         self.delivered += more.delivered;
         self.dropped += more.dropped;
+        self.unheard += more.unheard;
     }
 }
 

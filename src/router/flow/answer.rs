@@ -136,7 +136,12 @@ pub fn answer(realm: &mut Realm, caller: &Caller, mut message: Message) -> bool 
     {
         message.payload = caller.refusal(reason);
     }
-    let ReplyTo::Request(request) = caller.reply else { return publish_answer(realm, key, caller, message) };
+    let ReplyTo::Request(request) = caller.reply else {
+        let is_error = matches!(message.outcome, Outcome::Error(_));
+        let is_heard = publish_answer(realm, key, caller, message);
+        realm.cx.counters.unheard += u64::from(is_error && !is_heard);
+        return is_heard;
+    };
     let Some(connection) = realm.sessions.at(key).and_then(|session| session.connection) else { return false };
     let Message { outcome, payload, properties } = message;
     realm.cx.tell(connection, Delivery::Answer(Box::new(Answer { request, outcome, payload, properties })));

@@ -35,6 +35,8 @@ fn choose_own(realm: &mut Realm, key: SessionKey, caller: &Caller, procedure: &s
     match procedure {
         "wamp.subscription.get_events" => history::call_get_events(realm, key, caller, arguments),
         "corsac.history.read" => history::call_read_history(realm, key, caller, arguments),
+        // Only MQTT clients come to here with it: their PUBLISH has the options as user properties.
+        "corsac.publish" => Reason::NotSupported.into(),
         _ => Reason::NoSuchProcedure.into(),
     }
 }

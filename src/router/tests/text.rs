@@ -289,6 +289,7 @@ fn reason_text(reason: Reason) -> String {
         Reason::InvocationPolicyConflict => "invocation-policy-conflict",
         Reason::NoSuchRegistration => "no-such-registration",
         Reason::NoSuchSubscription => "no-such-subscription",
+        Reason::NoReplyAddress => "no-reply-address",
         Reason::Canceled => "canceled",
         Reason::Timeout => "timeout",
         Reason::Unavailable => "unavailable",

@@ -175,6 +175,8 @@ fn an_answer_that_nobody_subscribed_to_is_dropped() {
         realm.nothing(caller);
     }
     assert_eq!(realm.pending(), 0);
+    // Their errors are counted.
+    assert_eq!(realm.router.counters().unheard, 3);
 }
 
 #[test]

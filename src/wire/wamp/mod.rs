@@ -12,6 +12,7 @@ pub(super) mod json;
 mod message;
 pub(super) mod msgpack;
 pub mod options;
+mod publish_call;
 pub mod rawsocket;
 pub mod reason;
 mod subprotocol;
@@ -22,6 +23,7 @@ pub use decode::{decode, message_code};
 pub use encode::{encode, encode_event, encode_invocation, encode_published, encode_result};
 pub use fault::{DecodeError, ErrorKind};
 pub use message::{Message, RequestKind, code};
+pub use publish_call::{PublishCall, publish_call};
 pub use subprotocol::Subprotocol;
 
 #[cfg(test)]

@@ -1,4 +1,7 @@
 //! Options and details of every WAMP message as structs: the keys of both profiles and Corsac's own (MAPPING.md).
+//!
+//! Corsac's own are also read with a `_` before them, which makes them custom attributes (WAMP: Basic, Custom Attributes): some client
+//! libraries send nothing else beside the keys of the profiles.
 use std::borrow::Cow;
 
 use bytes::Bytes;
@@ -212,7 +215,7 @@ dict! {
         /// Its authrole.
         callee_authrole: Box<str> = "callee_authrole",
         /// What the message carried in MQTT.
-        mqtt: Box<MqttDetails> = "mqtt",
+        mqtt: Box<MqttDetails> = "mqtt" | "_mqtt",
     }
 }
 
@@ -227,7 +230,7 @@ dict! {
         /// Show the publisher to subscribers.
         disclose_me: bool = "disclose_me",
         /// Keep as the topic's value.
-        retain: bool = "retain",
+        retain: bool = "retain" | "_retain",
         /// Not to these sessions.
         exclude: Vec<SessionId> = "exclude",
         /// Not to these authids.
@@ -247,19 +250,19 @@ dict! {
         /// Routers that passed it on (router-to-router links); read and written, not used.
         forward_for: Vec<Forwarder> = "forward_for",
         /// Corsac: MQTT's quality of service.
-        qos: Qos = "qos",
+        qos: Qos = "qos" | "_qos",
         /// Corsac: seconds until the message is worth nothing.
-        expiry_s: u32 = "expiry_s",
+        expiry_s: u32 = "expiry_s" | "_expiry_s",
         /// Corsac: a retry with the same key is the same message.
-        dedup: Box<str> = "dedup",
+        dedup: Box<str> = "dedup" | "_dedup",
         /// Corsac: only if the topic's value fits; null = it has none.
-        when: Box<Value> = "when",
+        when: Box<Value> = "when" | "_when",
         /// Corsac: wait in line until it fits.
-        watch: bool = "watch",
+        watch: bool = "watch" | "_watch",
         /// Corsac: the topic's value when this session ends; null = none.
-        will: Box<Value> = "will",
+        will: Box<Value> = "will" | "_will",
         /// What MQTT receivers get with it.
-        mqtt: Box<MqttDetails> = "mqtt",
+        mqtt: Box<MqttDetails> = "mqtt" | "_mqtt",
     }
 }
 
@@ -296,25 +299,25 @@ dict! {
         /// What kind of filter the topic is.
         policy: MatchPolicy = "match",
         /// The topic's value first.
-        get_retained: bool = "get_retained",
+        get_retained: bool = "get_retained" | "_get_retained",
         /// Which node of a sharded subscription this is.
         nkey: Box<str> = "nkey",
         /// Routers that passed it on (router-to-router links); read and written, not used.
         forward_for: Vec<Forwarder> = "forward_for",
         /// Corsac: the history behind this event id first, then live.
-        after: u64 = "after",
+        after: u64 = "after" | "_after",
         /// Corsac: so many of the last events first, then live.
-        last: u64 = "last",
+        last: u64 = "last" | "_last",
         /// Corsac: values first, and then their changes only.
-        retained: bool = "retained",
+        retained: bool = "retained" | "_retained",
         /// Corsac: values first, and then everything.
-        retained_state: bool = "retained_state",
+        retained_state: bool = "retained_state" | "_retained_state",
         /// Corsac: what there is, then the subscription ends.
-        snapshot: bool = "snapshot",
+        snapshot: bool = "snapshot" | "_snapshot",
         /// Corsac: only events whose body fits.
-        filter: Box<Value> = "filter",
+        filter: Box<Value> = "filter" | "_filter",
         /// Corsac: the most that is granted of MQTT's quality of service.
-        qos: Qos = "qos",
+        qos: Qos = "qos" | "_qos",
     }
 }
 
@@ -355,7 +358,7 @@ dict! {
         /// Which shard.
         rkey: ResourceKey = "rkey",
         /// What an MQTT callee gets with it.
-        mqtt: Box<MqttDetails> = "mqtt",
+        mqtt: Box<MqttDetails> = "mqtt" | "_mqtt",
     }
 }
 
@@ -392,15 +395,15 @@ dict! {
         /// How several callees share it.
         invoke: InvokePolicy = "invoke",
         /// Calls that the callee takes at a time.
-        concurrency: u32 = "concurrency",
+        concurrency: u32 = "concurrency" | "_concurrency",
         /// The callee wants to know its callers.
         disclose_caller: bool = "disclose_caller",
         /// Take the procedure from whoever has it.
-        force_reregister: bool = "force_reregister",
+        force_reregister: bool = "force_reregister" | "_force_reregister",
         /// The callee enforces the caller's time limit.
         forward_timeout: bool = "forward_timeout",
         /// How results of several callees become one.
-        reducer: Box<Value> = "reducer",
+        reducer: Box<Value> = "reducer" | "_reducer",
     }
 }
 
@@ -448,7 +451,7 @@ dict! {
         /// More results follow.
         progress: bool = "progress",
         /// What an MQTT caller gets with it.
-        mqtt: Box<MqttDetails> = "mqtt",
+        mqtt: Box<MqttDetails> = "mqtt" | "_mqtt",
     }
 }
 

@@ -27,6 +27,7 @@ pub fn error_uri(reason: Reason) -> &'static str {
         Reason::InvalidTopic | Reason::InvalidFilter | Reason::UnfitCharacter(_) | Reason::ReservedName(_) => INVALID_URI,
         Reason::InvalidArgument
         | Reason::WrongValue(..)
+        | Reason::NoReplyAddress
         | Reason::TopicAliasInvalid
         | Reason::PacketIdNotFound
         | Reason::PayloadFormatInvalid => "wamp.error.invalid_argument",
