@@ -7,7 +7,7 @@ use crate::model::command::{
     Acknowledge, Audience, Condition, Past, PublishOptions, Readers, RetainHandling, Selection, SubscribeEntry, SubscribeOptions,
 };
 use crate::model::{
-    Command, ConnectionId, Delivery, EventId, Filter, Payload, Publication, Qos, Reason, RequestId, SessionId, Topic,
+    Command, ConnectionId, Delivery, Encoding, EventId, Filter, Payload, Publication, Qos, Reason, RequestId, SessionId, Topic,
 };
 
 use super::Realm;
@@ -33,6 +33,10 @@ fn limits() -> [(Readers, bool); 5] {
 
 fn publish(realm: &mut Realm, from: ConnectionId, readers: Readers) {
     let payload = Payload::Args { encoding: Encoding::Json, args: r#"[{"k":1}]"#.into(), kwargs: Default::default() };
+    publish_payload(realm, from, readers, payload);
+}
+
+fn publish_payload(realm: &mut Realm, from: ConnectionId, readers: Readers, payload: Payload) {
     let publication = Publication::new(Topic::from_mqtt("t").unwrap(), payload, Qos::AtLeastOnce);
     let publication = Arc::new(Publication { retain: true, readers: Some(Box::new(readers)), ..publication });
     realm.send(from, Command::Publish { publication, acknowledge: Acknowledge::Request(RequestId(1)), options: None });
@@ -103,7 +107,7 @@ fn a_value_that_may_not_be_read_fits_nothing() {
     for (readers, is_for_them) in limits() {
         let mut realm = Realm::new();
         let (publisher, asker) = (realm.wamp(), realm.wamp());
-        publish(&mut realm, publisher, readers);
+        publish_payload(&mut realm, publisher, readers, Payload::Bytes(r#"{"k":1}"#.into()));
         for (when, fits) in [(json!({"k": 1}), is_for_them), (json!({"k": 2}), false), (json!(null), false)] {
             let condition = Some(Box::new(Condition { when: Some(when), ..Condition::default() }));
             let publication = Publication::new(Topic::from_mqtt("t").unwrap(), Payload::Bytes("x".into()), Qos::AtLeastOnce);
