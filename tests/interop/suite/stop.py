@@ -1,4 +1,4 @@
-"""The end: the router says goodbye to everybody and goes, and is there again with what it kept. This runs last."""
+"""The end: the router says goodbye to everybody and goes, and is there again with what it kept. This runs behind all that needs it."""
 import asyncio
 import signal
 import time
