@@ -614,12 +614,13 @@ mod tests {
             client.write_all(if count == 1 { b"\x30\x04\0\x01ab" } else { b"\x30\x04\0\x01ab\x30\x04" }).await.unwrap();
             realm.await_unhandled(count).await;
         }
-        client.write_all(b"\0\x01ab\xC0\0").await.unwrap();
+        client.write_all(b"\0\x01ab").await.unwrap();
         tokio::time::sleep(Duration::from_millis(2200)).await;
         assert!(!*realm.has_lost.lock(), "closed while the router did not read");
         let outbox = realm.outbox.lock().clone().unwrap();
         (0..2).for_each(|_| outbox.note_handled());
-        realm.await_unhandled(3).await;
+        tokio::time::timeout(Duration::from_secs(5), realm.await_unhandled(3)).await.unwrap();
+        assert!(!*realm.has_lost.lock(), "closed though the rest had come");
         // From here on silence counts again.
         outbox.note_handled();
         tokio::time::timeout(Duration::from_secs(5), realm.await_unhandled(4)).await.unwrap();
