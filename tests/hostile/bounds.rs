@@ -83,14 +83,14 @@ fn sessions_of_clients_that_never_return_are_bounded() {
 
 #[test]
 fn realms_of_clients_are_bounded() {
-    let router = Router::start("limits.max_auto_realms = 3\n");
+    let router = Router::start("mqtt.realm_from_user = true\nlimits.max_auto_realms = 3\n");
     let mut codes = Vec::new();
     for n in 0..6 {
         let mut client = Client { wire: Wire::tcp(router.mqtt), version: 5 };
         codes.push(client.ask(&format!("CONNECT v5 clean id=a name=x@made{n}"))[..13].to_owned());
     }
     assert_eq!(codes, ["CONNACK rc=00", "CONNACK rc=00", "CONNACK rc=00", "CONNACK rc=97", "CONNACK rc=97", "CONNACK rc=97"]);
-    let router = Router::start("");
+    let router = Router::start("mqtt.realm_from_user = true\n");
     for name in ["a\"; DROP TABLE", "a b", "..", "a#", "a..b", "a\\x00b"] {
         let mut client = Client { wire: Wire::tcp(router.mqtt), version: 5 };
         let answer = client.ask(&format!("CONNECT v5 clean id=a name='x@{name}'"));

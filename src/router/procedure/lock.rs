@@ -51,8 +51,11 @@ fn lock_named<'a>(realm: &Realm, arguments: &'a Arguments) -> Result<Named<'a>, 
         if is_short { Ok(Named { name, lock, plain }) } else { Err(Reason::InvalidTopic) }
     };
     let named = Topic::from_either(name).and_then(in_its_space).map_err(|reason| {
-        let shown = shortened(name);
-        Reply::Failed(reason, format!("{shown:?} is not the name of a lock; write it like demo/printer or demo.printer"))
+        let why = match reason {
+            Reason::UnfitCharacter(_) => reason.to_string(),
+            _ => "write it like demo/printer or demo.printer".to_owned(),
+        };
+        Reply::Failed(reason, format!("{:?} is not the name of a lock; {why}", shortened(name)))
     })?;
     match named.plain.root() {
         Some(root) => Err(Reply::Failed(Reason::ReservedName(root), format!("there is no lock {}: {root}", shortened(name)))),
