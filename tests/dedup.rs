@@ -155,7 +155,7 @@ fn a_retry_over_wamp_is_the_first_publication() {
     assert!(publisher.publish_as("order 3", "three") > second);
     let mut subscriber = Mqtt::resume(&router, "s");
     for text in ["one", "two", "three"] {
-        assert_eq!(subscriber.event(), format!("t '\"{text}\"'"));
+        assert_eq!(subscriber.event(), format!("t {text}"));
     }
     subscriber.assert_nothing();
 }
@@ -205,7 +205,7 @@ fn keys_mean_the_same_in_memory() {
     // QoS 0 is answered by nobody, and so not sent again: a key says nothing there.
     let mut publisher = clean(&router, "p");
     publisher.send("PUBLISH t three user=corsac-dedup:a");
-    for text in ["'\"one\"'", "two", "three"] {
+    for text in ["one", "two", "three"] {
         assert_eq!(subscriber.event(), format!("t {text}"));
     }
     subscriber.assert_nothing();

@@ -182,8 +182,8 @@ fn mqtt_subscriptions_begin_in_the_past() {
     assert_eq!(mqtt.receive(), ["SUBACK", "id=1", "01"]);
     assert_eq!(mqtt.message(), ("h/wamp".to_owned(), "{\"args\":[4,\"four\"],\"kwargs\":{\"k\":1}}".to_owned()));
     assert_eq!(mqtt.message(), ("h/wamp".to_owned(), "{\"k\":1,\"n\":5}".to_owned()));
-    publisher.publish("h.wamp", json!(["live"]), json!({}));
-    assert_eq!(mqtt.message().1, "\"live\"");
+    publisher.publish("h.wamp", json!([{ "live": true }]), json!({}));
+    assert_eq!(mqtt.message().1, "{\"live\":true}");
     let mut mqtt = Mqtt::open(&router, "t");
     mqtt.send("SUBSCRIBE id=1 h/+:0 user=corsac-last:2 user=corsac-snapshot:true user=corsac-filter:{\"k\":1}");
     assert_eq!(mqtt.receive()[0], "SUBACK");
@@ -293,7 +293,7 @@ fn the_command_line_prints_and_follows_the_history() {
             said[..],
             [
                 ("2", "h/mqtt", "plain text"),
-                ("3", "h/mqtt", "\"\\u0000AP8=\""),
+                ("3", "h/mqtt", "hex:00ff"),
                 ("4", "h/wamp", "{\"args\":[4,\"four\"],\"kwargs\":{\"k\":1}}"),
                 ("5", "h/wamp", "{\"k\":1,\"n\":5}"),
             ]
@@ -307,7 +307,7 @@ fn the_command_line_prints_and_follows_the_history() {
         following.signal("-INT");
         assert_eq!(following.end().0, Some(0));
         let (code, _, stderr) = run(url, &["h/#", "--after", "5", "--last", "1"]).end();
-        assert!(code == Some(2) && stderr.contains("--last"), "{stderr}");
+        assert!(code == Some(0) && stderr.contains("no event of h/# is kept in that part of the history"), "{stderr}");
     }
     let mut following: Vec<Running> = urls.iter().map(|url| run(url, &["f.#", "--follow"])).collect();
     for number in 0..3 {
