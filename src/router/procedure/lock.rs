@@ -6,7 +6,7 @@ use crate::model::record::Kind;
 use crate::model::{Encoding, EventId, Payload, Publication, Qos, Reason, Topic, names};
 use crate::router::base::key::SessionKey;
 use crate::router::base::reply::{Caller, Reply, json_args};
-use crate::router::flow::{append, locks};
+use crate::router::flow::{append, deliver, locks};
 use crate::router::lock::record::LockChange;
 use crate::router::realm::Realm;
 
@@ -35,7 +35,7 @@ pub fn call_lock(realm: &mut Realm, key: SessionKey, caller: &Caller, verb: &str
     let caller = Caller { lock: Some(named.name.into()), ..caller.clone() };
     let reply = match verb {
         "acquire" => acquire_lock(realm, &caller, &named, arguments),
-        "inspect" => inspect_lock(realm, &named),
+        "inspect" => inspect_lock(realm, key, &named),
         verb => change_lock(realm, key, &caller, &named, arguments, verb == "renew"),
     };
     reply.unwrap_or_else(|reply| reply)
@@ -93,7 +93,7 @@ fn change_lock(
         let sentence = format!("say which token holds the lock {}: the number that acquire answered", named.name);
         Reply::Failed(Reason::InvalidArgument, sentence)
     })?;
-    let topic = standing_lock(realm, named, Some(token))?;
+    let topic = standing_lock(realm, key, named, Some(token))?;
     let change = match is_renewal {
         false => LockChange::release(topic, token),
         true => {
@@ -107,8 +107,8 @@ fn change_lock(
 }
 
 /// `corsac.lock.inspect(name)`: who holds it, if anybody, and how many wait.
-fn inspect_lock(realm: &Realm, named: &Named<'_>) -> Result<Reply, Reply> {
-    let topic = standing_lock(realm, named, None)?;
+fn inspect_lock(realm: &Realm, key: SessionKey, named: &Named<'_>) -> Result<Reply, Reply> {
+    let topic = standing_lock(realm, key, named, None)?;
     let cell = realm.locks.topics.get(topic);
     let holder = cell.and_then(|cell| cell.holder.as_ref());
     Ok(Reply::Now(vec![json!({
@@ -121,8 +121,9 @@ fn inspect_lock(realm: &Realm, named: &Named<'_>) -> Result<Reply, Reply> {
 }
 
 /// Where the lock of this name stands: in the space of locks; or on the topic of that name, if a publication under a condition holds
-/// that (by `token`, where one is given). A topic with a value that nobody holds is no lock.
-fn standing_lock<'a>(realm: &Realm, named: &'a Named<'_>, token: Option<EventId>) -> Result<&'a Topic, Reply> {
+/// that (by `token`, where one is given). A topic with a value that nobody holds is no lock; what the value is, is said to those who
+/// may read it.
+fn standing_lock<'a>(realm: &Realm, key: SessionKey, named: &'a Named<'_>, token: Option<EventId>) -> Result<&'a Topic, Reply> {
     let Named { name, lock, plain } = named;
     let holder = |topic| realm.locks.topics.get(topic).and_then(|cell| cell.holder.as_ref());
     let is_meant = |topic| holder(topic).is_some_and(|holder| token.is_none_or(|token| token == holder.token));
@@ -134,8 +135,9 @@ fn standing_lock<'a>(realm: &Realm, named: &'a Named<'_>, token: Option<EventId>
         return Ok(plain);
     }
     let Some(value) = realm.retained.find(plain, realm.locks.time_ms) else { return Ok(lock) };
-    let value = shown(realm, value);
-    Err(Reply::Failed(Reason::NotALock, format!("{name} is a topic with the retained value {value}, not a lock")))
+    let is_readable = realm.sessions.at(key).is_some_and(|session| deliver::admits(session, value));
+    let value = if is_readable { format!("the retained value {}", shown(realm, value)) } else { "a retained value".to_owned() };
+    Err(Reply::Failed(Reason::NotALock, format!("{name} is a topic with {value}, not a lock")))
 }
 
 /// A value for people.

@@ -140,3 +140,18 @@ fn live_events_pass_members_of_share_groups_that_may_not_have_them() {
     assert_eq!((events(&mut realm, a), events(&mut realm, b)), (0, 0));
     assert_eq!(realm.records.last().map(|record| record.id), EventId::new(realm.records.len() as u64));
 }
+
+#[test]
+fn an_error_about_a_lock_shows_no_value_to_who_may_not_read_it() {
+    for (readers, is_admitted) in limits() {
+        let mut realm = Realm::new();
+        let (publisher, reader) = (realm.wamp(), realm.wamp());
+        publish(&mut realm, publisher, readers);
+        let list = json!(["t"]);
+        realm.call_own(reader, 1, "corsac.lock.inspect", list, Payload::empty());
+        let answer = realm.answer(reader);
+        let Payload::Args { args, .. } = answer.payload else { panic!("{answer:?}") };
+        let text = String::from_utf8(args.to_vec()).unwrap();
+        assert!(text.contains("not a lock") && text.contains("\\\"k\\\"") == is_admitted, "{text}");
+    }
+}
