@@ -456,8 +456,11 @@ fn every_url_leads_to_the_realm_that_is_named() {
     assert_eq!(run(&router.ways()[0], &["sub", "realm/#", "--retained", "--timeout-ms", "100"]).1, "");
 }
 
-/// What is typed or read, the bytes that MQTT clients get, and the args and kwargs that WAMP clients get of it from either side.
-const BODIES: &[(&[&str], &str, &[u8], &str, &str)] = &[
+/// Arguments of `corsac pub`, its standard input, the bytes that MQTT clients get, and the args and kwargs that WAMP clients get of it
+/// from a WAMP and from an MQTT publisher.
+type Body = (&'static [&'static str], &'static str, &'static [u8], &'static str, &'static str);
+
+const BODIES: &[Body] = &[
     (&["hello"], "", b"hello", r#"[["hello"],{}]"#, r#"[["hello"],{}]"#),
     (&["ON"], "", b"ON", r#"[["ON"],{}]"#, r#"[["ON"],{}]"#),
     (&["\"hello\""], "", b"hello", r#"[["hello"],{}]"#, r#"[["hello"],{}]"#),
