@@ -607,7 +607,7 @@ fn a_subscriber_goes_on_when_the_router_is_back() {
     let mut subscribers: Vec<Running> = ways.iter().map(|way| subscriber(way, "again", &[])).collect();
     for (round, signal) in ["-TERM", "-KILL", "-TERM"].into_iter().enumerate() {
         router.running.signal(signal);
-        router.running.end();
+        drop(router);
         let lost: Vec<String> = subscribers.iter_mut().map(Running::said).collect();
         assert!(lost.iter().all(|line| line.starts_with("corsac: ") && line.ends_with("; connecting again")), "{lost:?}");
         router = Router::start_on(&http, &mqtt, data.path());
@@ -627,7 +627,11 @@ fn a_subscriber_goes_on_when_the_router_is_back() {
     }
     publish(&ways[0], &["again/x", "last"]);
     for mut subscriber in subscribers {
-        assert_eq!(subscriber.line(), "again/x last");
+        let mut line = subscriber.line();
+        while line.ends_with(" 2") {
+            line = subscriber.line();
+        }
+        assert_eq!(line, "again/x last");
         subscriber.signal("-INT");
         assert_eq!(subscriber.end(), (Some(0), String::new(), String::new()));
     }
@@ -639,7 +643,7 @@ fn a_subscriber_says_what_may_be_missing_without_a_history() {
     let (http, mqtt, ways) = (router.http.clone(), router.mqtt.clone(), router.ways());
     let mut subscribers: Vec<Running> = ways.iter().map(|way| subscriber(way, "memory", &[])).collect();
     router.running.signal("-TERM");
-    router.running.end();
+    drop(router);
     router = Router::start_with(&["--http", &http, "--mqtt", &mqtt, "--memory"]);
     for (way, subscriber) in ways.iter().zip(&mut subscribers) {
         assert!(subscriber.said().ends_with("; connecting again"));
@@ -659,7 +663,7 @@ fn a_callee_serves_again_when_the_router_is_back() {
         (0..ways.len()).map(|number| callee(&ways[number], &[&format!("demo.echo.{number}"), "--echo"])).collect();
     let ends = callee(&ways[0], &["demo.once", "--once", "--echo"]);
     router.running.signal("-KILL");
-    router.running.end();
+    drop(router);
     router = Router::start_with(&["--http", &http, "--mqtt", &mqtt, "--memory"]);
     let (code, _, stderr) = ends.end();
     assert!(code == Some(1) && stderr.contains("corsac: the"), "{stderr}");
