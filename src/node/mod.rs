@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::gate::{RequestIds, Settings};
 use crate::net::clock::now_ms;
@@ -59,6 +60,7 @@ pub async fn run(config: Config) -> Result<(), String> {
     settle(&realms).await;
     let doorway = Arc::new(Doorway::default());
     let status = status(&config, &realms, &doorway);
+    let mut doors = JoinSet::new();
     for (socket, listener) in sockets.into_iter().zip(&config.listeners) {
         let entrance = Entrance {
             settings: Arc::new(settings(&config, listener)),
@@ -70,7 +72,7 @@ pub async fn run(config: Config) -> Result<(), String> {
             allow_origins: config.allow_origins.clone(),
             doorway: doorway.clone(),
         };
-        tokio::spawn(listener::accept(socket, Arc::new(entrance)));
+        doors.spawn(listener::accept(socket, Arc::new(entrance)));
     }
     tokio::spawn(sys::publish_figures(realms.clone(), doorway.clone()));
     tokio::spawn(journal::sum_up());
@@ -85,10 +87,13 @@ pub async fn run(config: Config) -> Result<(), String> {
         signal = stop_signal => tracing::info!(target: "corsac::node", "stopping: {signal}"),
         why = failed(failure) => {
             tracing::error!(target: "corsac::node", "stopping: the history cannot be written: {why}");
+            doors.shutdown().await;
             stop(&realms).await;
             return Err(format!("the history in {} cannot be written: {why}; see to the disk and start again", config.data_dir.display()));
         }
     }
+    // Whoever comes back before the next start is told so by the system.
+    doors.shutdown().await;
     stop(&realms).await;
     tracing::info!(target: "corsac::node", "stopped after {} s", started.elapsed().as_secs());
     Ok(())

@@ -13,6 +13,7 @@ pub fn code_of(reason: Reason, packet: PacketType) -> ReasonCode {
             Reason::InvalidTopic | Reason::UnfitCharacter(_) | Reason::ReservedName(_),
             PacketType::SubAck | PacketType::UnsubAck,
         ) => ReasonCode::TopicFilterInvalid,
+        (Reason::ShuttingDown, PacketType::ConnAck) => ReasonCode::ServerUnavailable,
         (reason, _) => general_code_of(reason),
     };
     if code.is_legal_in(packet, Version::V5, Peer::Server) {

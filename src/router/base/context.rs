@@ -73,6 +73,8 @@ pub struct Context {
     pub timers: Timers<Due>,
     /// What the realm counts.
     pub counters: Counters,
+    /// The router stops: nobody may join any more.
+    pub is_closed: bool,
     /// Every connection is told to end once nothing waits for its place in the history.
     pub is_stopping: bool,
     /// What is to be done outside of the realm, in order.
@@ -89,6 +91,7 @@ impl Context {
             random: Random::new(seed),
             timers: Timers::new(),
             counters: Counters::default(),
+            is_closed: false,
             is_stopping: false,
             effects: VecDeque::new(),
             consequences: Vec::new(),

@@ -13,6 +13,10 @@ use crate::router::session::replay::Replay;
 const MAX_WINDOW: u16 = 1_024;
 
 pub fn open(realm: &mut Realm, connection: ConnectionId, mut open: Open) {
+    // A client that comes back at once would be sent away once more, after it was told that all is well.
+    if realm.cx.is_closed {
+        return realm.cx.tell(connection, Delivery::Refused(Reason::ShuttingDown));
+    }
     open.expiry_s = open.expiry_s.min(realm.cx.limits.max_session_expiry_s);
     let earlier = open.client_id.as_deref().and_then(|client_id| realm.sessions.of_client_id(client_id));
     if let Some(earlier) = earlier {
@@ -163,6 +167,7 @@ pub fn shut_down(realm: &mut Realm) {
         wills::publish_will(realm, key);
     }
     progress::checkpoint(realm);
+    realm.cx.is_closed = true;
     realm.cx.is_stopping = true;
 }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::Realm;
+use super::{Realm, mqtt_open, open};
 use crate::model::command::{
-    Acknowledge, AcknowledgeStep, Acknowledgement, Condition, Past, PublishOptions, Selection, SubscribeEntry, SubscribeOptions,
+    Acknowledge, AcknowledgeStep, Acknowledgement, Condition, Past, Protocol, PublishOptions, Selection, SubscribeEntry,
+    SubscribeOptions,
 };
 use crate::model::delivery::Taken;
 use crate::model::{Command, ConnectionId, Delivery, Filter, PacketId, Payload, Publication, Qos, Reason, RequestId, Topic};
@@ -172,6 +173,22 @@ fn a_will_follows_what_was_published_and_precedes_the_end() {
     realm.append();
     assert_eq!(texts(&mut realm, subscriber), ["a", "close server shutting down"]);
     assert_eq!(texts(&mut realm, publisher), ["puback 1", "close server shutting down"]);
+}
+
+#[test]
+fn nobody_joins_a_realm_that_stops() {
+    let mut realm = slow();
+    let subscriber = realm.persistent("s");
+    realm.append_all();
+    realm.router.shut_down(realm.now_ms);
+    realm.advance(0);
+    assert_eq!(texts(&mut realm, subscriber), ["close server shutting down"]);
+    for (number, opening) in [mqtt_open(Protocol::Mqtt5, "s"), open(Protocol::Wamp)].into_iter().enumerate() {
+        let connection = ConnectionId(1_000 + number as u64);
+        realm.send(connection, Command::Open(Box::new(opening)));
+        let told = realm.inbox(connection);
+        assert!(matches!(told[..], [Delivery::Refused(Reason::ShuttingDown)]), "{told:?}");
+    }
 }
 
 /// Else another process would give the event another id, and the client would have it twice.
