@@ -32,10 +32,11 @@ fn check_mqtt(text: &str) -> Option<Topic> {
     assert_eq!(uri.split('.').count(), topic.level_count(), "{uri}");
     assert!(!uri.contains(|c: char| c == '#' || c.is_whitespace()), "{uri}");
     assert!(uri.split('.').all(|level| level != "*"), "{uri}");
-    if uri.split('.').all(|level| !level.is_empty()) {
-        assert_eq!(Topic::from_uri(uri).as_ref(), Ok(&topic), "{uri}");
-    } else {
+    // Names taken before unfit characters were refused are still read from the disk, and nobody can name them any more.
+    if topic.is_unfit() || uri.split('.').any(str::is_empty) {
         assert!(Topic::from_uri(uri).is_err(), "{uri}");
+    } else {
+        assert_eq!(Topic::from_uri(uri).as_ref(), Ok(&topic), "{uri}");
     }
     Some(topic)
 }
