@@ -4,7 +4,7 @@
 //! (one connection's protocol machine; one realm; who decides order; durability), [`net`] (sockets), [`node`] (composition).
 //! None imports upward; `tests/tidy.rs` holds it.
 //!
-//! `cluster` and `store` stand by themselves so far: no command reaches them yet, and nothing is written to disk.
+//! Of `cluster` one process uses `solo` alone; entry, ndb and sync of several processes are tested in simulation and not wired.
 pub mod cluster;
 pub mod gate;
 pub mod model;
