@@ -336,6 +336,11 @@ fn check_lists(options: &options::PublishOptions) -> Result<(), Reason> {
 
 /// Who may receive a publication; `None` is everybody.
 fn readers(options: &options::PublishOptions) -> Result<Option<Box<Readers>>, Reason> {
+    let has_ids = options.eligible.is_some() || options.exclude.is_some();
+    let has_authids = options.eligible_authid.is_some() || options.exclude_authid.is_some();
+    if !has_ids && !has_authids && options.eligible_authrole.is_none() && options.exclude_authrole.is_none() {
+        return Ok(None);
+    }
     check_lists(options)?;
     let audience = |sessions: &Option<Vec<_>>, authids: &Option<Vec<_>>, authroles: &Option<Vec<_>>| {
         let audience = Audience { sessions: sessions.clone(), authids: authids.clone(), authroles: authroles.clone() };

@@ -294,10 +294,11 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
         if !self.more()? {
             return Ok(None);
         }
-        let mut before = self.reader.clone();
         match self.reader.skip()? {
             (kind, range) if kind == wanted => Ok(Some(range)),
-            (Kind::Other, _) if before.read()? == Token::Null => Ok(None),
+            (Kind::Other, range) if R::start(self.input.get(range.clone()).unwrap_or_default())?.read()? == Token::Null => {
+                Ok(None)
+            }
             _ => Fault::invalid(otherwise),
         }
     }

@@ -59,9 +59,17 @@ pub(crate) enum Token<'a> {
 impl Token<'_> {
     /// The integer from 0 that it says, however the encoding spells a whole number: msgpackr and cbor-x, under wampy, write those from
     /// 2^32 on as doubles, and clients whose only numbers are doubles write `1.0` in JSON.
+    #[inline]
     pub(crate) fn uint(&self) -> Option<u64> {
         match self {
             Token::Uint(value) => Some(*value),
+            rare => rare.uint_of_decimal(),
+        }
+    }
+
+    #[cold]
+    fn uint_of_decimal(&self) -> Option<u64> {
+        match self {
             Token::F32(value) => whole(f64::from(*value)),
             Token::F64(value) => whole(*value),
             Token::Decimal(text) => whole_decimal(text),
