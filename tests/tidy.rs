@@ -414,6 +414,34 @@ fn sources() -> Vec<Source> {
     sources
 }
 
+/// The texts that a path with `{one,other}` in it stands for.
+fn expanded(path: &str) -> Vec<String> {
+    let Some((before, rest)) = path.split_once('{') else { return vec![path.to_owned()] };
+    let Some((choices, behind)) = rest.split_once('}') else { return vec![path.to_owned()] };
+    choices.split(',').flat_map(|choice| expanded(&format!("{before}{choice}{behind}"))).collect()
+}
+
+/// Files and folders that a page of ours names in backticks, and that are not there.
+fn misdirections(page: &str, text: &str) -> Vec<String> {
+    let is_path = |word: &&str| {
+        let begins = FLOORS.iter().any(|(floor, ..)| word.strip_prefix(floor).is_some_and(|rest| rest.starts_with('/')));
+        (begins || word.ends_with(".rs") || word.starts_with("tests/")) && !word.contains(['*', ' ', '<', '…', ':'])
+    };
+    let named = text.split('`').skip(1).step_by(2).filter(is_path).flat_map(expanded);
+    let is_there = |path: &String| ["src", "tests", ""].iter().any(|place| root().join(place).join(path).exists());
+    let is_module = |path: &String| root().join("src").join(format!("{path}.rs")).exists();
+    named.filter(|path| !is_there(path) && !is_module(path)).map(|path| format!("{page}: there is no {path}")).collect()
+}
+
+#[test]
+fn the_pages_lead_to_files_that_are_there() {
+    let pages = ["src/ARCHITECTURE.md", "tests/README.md"].map(|page| (page, fs::read_to_string(root().join(page)).unwrap()));
+    let found: Vec<String> = pages.iter().flat_map(|(page, text)| misdirections(page, text)).collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    let text = "`router/flow/nowhere.rs`, `model/{topic,nothing}.rs`, `$call/add`, `net/outbox`";
+    assert_eq!(misdirections("page", text), ["page: there is no router/flow/nowhere.rs", "page: there is no model/nothing.rs"]);
+}
+
 #[test]
 fn the_house_is_tidy() {
     let sources = sources();

@@ -1,5 +1,4 @@
-//! The bytes that clients of both protocols are sent, and the records that are written, in seeded worlds: a move of code changes
-//! none of them.
+//! The bytes that clients of both protocols are sent, and the records that are written, in seeded worlds: no move changes them.
 //!
 //! A test that fails names the first seed that differs. `CORSAC_TRACE=SEED cargo test --test trace shown -- --nocapture` prints that
 //! world line by line, to be compared with the same of an older build. `CORSAC_TRACE=record` writes all hashes anew: a commit does
