@@ -435,7 +435,8 @@ fn misdirections(page: &str, text: &str) -> Vec<String> {
 
 #[test]
 fn the_pages_lead_to_files_that_are_there() {
-    let pages = ["src/ARCHITECTURE.md", "tests/README.md"].map(|page| (page, fs::read_to_string(root().join(page)).unwrap()));
+    let pages = ["src/ARCHITECTURE.md", "src/DECISIONS.md", "tests/README.md"]
+        .map(|page| (page, fs::read_to_string(root().join(page)).unwrap()));
     let found: Vec<String> = pages.iter().flat_map(|(page, text)| misdirections(page, text)).collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
     let text = "`router/flow/nowhere.rs`, `model/{topic,nothing}.rs`, `$call/add`, `net/outbox`";

@@ -15,7 +15,7 @@ pub fn run(flags: &Flags) -> Result<(), String> {
 
 /// One thread is the default, and not only on small machines: its queue is first in, first out, so what two clients send one
 /// after the other is handled in that order, and a publisher has its answer before its subscribers are served. It costs less
-/// for each message too (see `src/ARCHITECTURE.md`, Decisions).
+/// for each message too (see `src/DECISIONS.md`, Order and turns).
 fn runtime(threads: usize) -> io::Result<Runtime> {
     let mut builder = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     if threads > 1 {
