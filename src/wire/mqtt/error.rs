@@ -1,4 +1,4 @@
-//! What can be wrong with an MQTT packet, and the reason code each fault is answered with.
+//! The faults that an MQTT packet can have, and the reason code that answers each.
 
 use std::fmt;
 

@@ -2,7 +2,7 @@
 
 use super::{Error, PacketType, Peer, Version};
 
-/// What stands at the head of the input.
+/// The frame at the head of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// Not yet a whole packet. This is not a fault: read on until the input holds at least this many bytes, and ask again.
@@ -19,9 +19,9 @@ pub enum Frame {
 
 /// Looks for one packet at the head of `input`, of at most `max_packet_size` bytes with its header (3.1.2.11.4).
 ///
-/// Whatever the header alone can prove is refused at once: packet types that `from` may not send, reserved flags, a remaining
-/// length of five bytes, a size above the maximum. While `from` is [`Peer::Newcomer`] the version is not known yet and only
-/// CONNECT passes.
+/// Every fault that the header alone proves is refused at once: a packet type that `from` may not send, reserved flags, a
+/// remaining length of five bytes, a size above the maximum. While `from` is [`Peer::Newcomer`] the version is not known yet and
+/// only CONNECT passes.
 pub fn frame(input: &[u8], max_packet_size: u32, version: Version, from: Peer) -> Result<Frame, Error> {
     let Some((first, rest)) = input.split_first() else {
         return Ok(Frame::Incomplete { at_least: 2 });
@@ -41,8 +41,8 @@ pub fn frame(input: &[u8], max_packet_size: u32, version: Version, from: Peer) -
     Ok(Frame::Complete { length: total })
 }
 
-/// How many bytes the packet at the head of `input` says that it has, header included, whatever else it is; `None` where that does
-/// not stand there.
+/// The number of bytes that the packet at the head of `input` declares, header included, be it valid or not. `None` where the
+/// remaining length is not complete or not valid.
 pub fn declared_bytes(input: &[u8]) -> Option<usize> {
     let (_, rest) = input.split_first()?;
     let length = remaining_length(rest, false).ok()??;

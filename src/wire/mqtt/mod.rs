@@ -4,9 +4,9 @@
 //! [`Packet::encode`] appends one to a buffer. PUBLISH and the acknowledgements have ways of their own that allocate nothing
 //! and look at nothing they need not: [`Publish::encode_head`] and [`encode_ack`].
 //!
-//! Decoding checks everything that a packet alone can show. What needs memory of the connection is left to its owner: known
-//! topic aliases, free packet identifiers, receive maximum, empty client identifiers. The one exception is that CONNECT comes
-//! first and once ([`Peer::Newcomer`]). Encoding trusts its caller and checks only what would break the packet apart.
+//! Decoding checks everything that a packet alone can show. The rules that need memory of the connection are left to its owner:
+//! known topic aliases, free packet identifiers, receive maximum, empty client identifiers. The one exception is that CONNECT
+//! comes first and once ([`Peer::Newcomer`]). Encoding trusts its caller and checks only what would break the packet apart.
 
 mod error;
 mod frame;
@@ -72,7 +72,7 @@ impl Version {
     }
 }
 
-/// Who sent a packet, which decides what it may be.
+/// The sender of a packet, which decides the packet types that are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// A client before its CONNECT, which is all that it may send [MQTT-3.1.0-1].
@@ -83,7 +83,7 @@ pub enum Peer {
     Server,
 }
 
-/// What a string may hold beyond what the standard forbids.
+/// The characters that a string may hold, within those that the standard allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Characters {
     /// Any character but U+0000.
@@ -335,10 +335,10 @@ impl Packet<'_> {
         }
     }
 
-    /// Appends the packet if it has no more than `max_packet_size` bytes, leaving out the reason string and the user properties
-    /// if it needs to be shorter: they MUST NOT be sent where they do not fit ([MQTT-3.2.2-19], [MQTT-3.4.2-2], [MQTT-3.5.2-2],
-    /// [MQTT-3.9.2-1], [MQTT-3.14.2-3]), as no packet above the receiver's maximum may be [MQTT-3.1.2-24].
-    /// Otherwise [`Error::TooLarge`], and the buffer is left as it was.
+    /// Appends the packet if it has no more than `max_packet_size` bytes, without the reason string and the user properties if it
+    /// fits only so. They MUST NOT be sent where they do not fit ([MQTT-3.2.2-19], [MQTT-3.4.2-2], [MQTT-3.5.2-2],
+    /// [MQTT-3.9.2-1], [MQTT-3.14.2-3]), and no packet may exceed the receiver's maximum [MQTT-3.1.2-24]. Otherwise the answer is
+    /// [`Error::TooLarge`], and the buffer is left as it was.
     pub fn encode_within(&self, version: Version, max_packet_size: u32, out: &mut BytesMut) -> Result<(), Error> {
         let fits = |packet: &Packet<'_>| u32::try_from(packet.encoded_len(version)).is_ok_and(|len| len <= max_packet_size);
         if fits(self) {

@@ -48,8 +48,8 @@ impl<'a> SharedFilter<'a> {
     /// Splits a filter: `None` where it is not a shared subscription, an error where it starts like one and is not
     /// ([MQTT-4.8.2-1], [MQTT-4.8.2-2]).
     ///
-    /// 3.1 and 3.1.1 know no shared subscriptions: there decoding takes a malformed one as the plain filter it is,
-    /// and whether a well-formed one is shared is for the caller to say.
+    /// Versions 3.1 and 3.1.1 know no shared subscriptions. Their decoding takes a malformed one as the plain filter it is, and
+    /// the caller says whether a well-formed one is shared.
     pub fn split(filter: &'a str) -> Result<Option<Self>, Error> {
         let Some(rest) = filter.strip_prefix("$share/") else {
             return if filter == "$share" { Err(Error::SharedFilter) } else { Ok(None) };

@@ -9,7 +9,7 @@ pub const MAX_REMAINING_LENGTH: usize = 268_435_455;
 /// The largest packet: that and the fixed header before it.
 pub const MAX_PACKET_BYTES: usize = MAX_REMAINING_LENGTH + 5;
 
-/// How many bytes a variable byte integer takes (1.5.5).
+/// The bytes that a variable byte integer takes (1.5.5).
 pub(super) const fn variable_byte_integer_len(value: usize) -> usize {
     match value {
         0..=0x7F => 1,

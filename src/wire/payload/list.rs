@@ -45,7 +45,7 @@ fn encode(part: &Part, target: Encoding) -> Bytes {
     out.freeze()
 }
 
-/// What the router says of a part, which always has a form in every encoding.
+/// A value of the router's own in `target`; such a value has a form in every encoding.
 fn value_in(value: &Value, target: Encoding) -> Bytes {
     convert(Encoding::Json, &value.to_string().into(), target).unwrap_or_default()
 }

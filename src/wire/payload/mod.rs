@@ -2,7 +2,7 @@
 //!
 //! Every conversion is total: it may lose what the target cannot say, it never fails.
 //!
-//! What becomes of values that the target has no word for:
+//! The conversion of values that the target has no word for:
 //!
 //! | value | in JSON | in MsgPack | in CBOR |
 //! |---|---|---|---|
@@ -11,7 +11,8 @@
 //! | integer beyond the range of doubles | text (from CBOR: binary) | text (from CBOR: binary) | text |
 //! | decimal beyond the range of doubles | as spelled | text | text |
 //! | NaN, infinities | `null` | double | double |
-//! | key that is no text | its text; lists and dictionaries as binary of their encoding | as it is; likewise | as it is; likewise |
+//! | key that is no text | its text, or binary of the encoding of a list or dictionary | as it is, or likewise | as it is, or
+//! likewise |
 //! | MsgPack timestamp | seconds | | seconds under tag 1 |
 //! | other MsgPack extension | binary of its data | | binary of its data |
 //! | CBOR tag | the value without it | the value without it | |
@@ -19,7 +20,7 @@
 //! | half a surrogate pair in JSON | as spelled | U+FFFD | U+FFFD |
 //! | text that begins with NUL and goes on in Base64 | read back as binary | as it is | as it is |
 //!
-//! Nested deeper than [`MAX_DEPTH`]: binary of the encoded arguments; an MQTT message of such JSON is text.
+//! Arguments nested deeper than [`MAX_DEPTH`] become binary of their encoding; an MQTT message of such JSON is text.
 mod list;
 mod number;
 mod shape;
@@ -57,7 +58,7 @@ pub const TEXT_TYPE: &str = "text/plain";
 /// MQTT 5 content type of binary.
 pub const BINARY_TYPE: &str = "application/octet-stream";
 
-/// How an MQTT application message is to be read.
+/// The reading of an MQTT application message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Form {
     /// JSON if it is JSON, else text if it is UTF-8 that does not begin with NUL, else binary.
@@ -151,8 +152,8 @@ pub fn bytes_to_args(bytes: &Bytes, form: Form, target: Encoding) -> Payload {
     }
 }
 
-/// `payload` as an MQTT application message (MAPPING: Payloads): a lone text bare where it comes back as that text, anything else in
-/// JSON, or in the encoding that the content type among `properties` says.
+/// `payload` as an MQTT application message (MAPPING: Payloads). A lone text goes bare where it comes back as that text. Anything
+/// else goes in JSON, or in the encoding that the content type among `properties` names.
 pub fn to_bytes(payload: &Payload, properties: Option<&Properties>) -> Body {
     let properties = properties.filter(|properties| properties.content_type.is_some());
     let is_json = || matches!(essence(properties).rsplit(['/', '+']).next(), Some("json"));
@@ -178,7 +179,7 @@ fn body_of(payload: &Payload, target: Encoding, is_text_bare: bool) -> Body {
     };
     match args_to_body(encoding, args, kwargs, (target, is_text_bare)) {
         Ok(body) => body,
-        // What cannot be converted goes as it came.
+        // Arguments that cannot be converted go as they came.
         Err(_) => args_to_body(encoding, args, kwargs, (encoding, false)).unwrap_or_else(|_| Body {
             bytes: if kwargs.is_empty() { args.clone() } else { [args.as_ref(), kwargs].concat().into() },
             content_type: None,

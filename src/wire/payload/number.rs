@@ -38,8 +38,8 @@ fn multiply_add(groups: &mut Vec<u32>, factor: u64, carry: u32) {
     }
 }
 
-/// The integer that `text` spells in decimal digits: (negative, magnitude as big-endian bytes; negative stands for -1 - n).
-/// `None` if it is too long, zero, or no integer.
+/// The integer that `text` spells in decimal digits, as (negative, magnitude as big-endian bytes); a negative magnitude n stands
+/// for -1 - n. `None` if it is too long, zero, or no integer.
 pub(super) fn from_digits(text: &str) -> Option<(bool, Vec<u8>)> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.is_empty() || digits.len() > MAX_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

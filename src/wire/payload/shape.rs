@@ -1,4 +1,4 @@
-//! What encoded arguments look like from outside: empty, one value, many, or a call in disguise.
+//! The shape of encoded arguments seen from outside: empty, one value, many, or a call in disguise.
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use crate::wire::wamp::json::{JsonReader, binary_of};
 use crate::wire::wamp::msgpack::MsgPackReader;
 use crate::wire::wamp::token::{Kind, Malformed, Reader, Token};
 
-/// What a list of arguments, or a dictionary of them, amounts to.
+/// The shape of a list or a dictionary of arguments.
 #[derive(Debug)]
 pub(super) enum Shape {
     /// Absent, or without an item.
@@ -64,14 +64,15 @@ fn shape_with<'a, R: Reader<'a>>(part: &'a Bytes, json: bool) -> Result<Shape, M
                 None if is_bare(&text) => Shape::Bare(slice_of(part, into_bytes(text)), range),
                 None => Shape::One(range),
             },
-            // What was passed over without a fault is a text with half a surrogate pair: JSON alone can say it.
+            // The value was passed over without a fault but cannot be read: a text with half a surrogate pair, which JSON alone
+            // allows.
             _ => Shape::One(range),
         };
     })
 }
 
-/// True for a text that comes back from MQTT as that text without quotes: one that is no JSON text, is not empty (zero bytes are no
-/// argument) and does not begin with NUL (which is taken for binary).
+/// True for a text that comes back from MQTT as that text without quotes. Such a text is no JSON text, is not empty (zero bytes
+/// are no argument) and does not begin with NUL (which marks binary).
 pub(super) fn is_bare(text: &str) -> bool {
     !text.is_empty() && !text.starts_with('\0') && json_of(text).is_none()
 }

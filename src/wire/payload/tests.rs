@@ -1,4 +1,4 @@
-//! The table of MAPPING, Payloads, row by row; round trips; and input that is nothing at all.
+//! The table of MAPPING, Payloads, row by row, round trips, and input that is nothing at all.
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use proptest::collection::{btree_map, vec};
@@ -144,7 +144,7 @@ fn content_types_and_formats_are_believed_if_they_fit() {
     assert_eq!(to_json(b"\x82\x01\x02", &typed("Application/CBOR; x=y")), pair("[[1,2]]", ""));
     let call = b"\x82\xA4args\x91\x01\xA6kwargs\x81\xA1a\xC0";
     assert_eq!(to_json(call, &typed("application/msgpack")), pair("[1]", "{\"a\":null}"));
-    // What is not of its type is taken for what it looks like.
+    // A body that is not of its content type is read by its looks.
     assert_eq!(to_json(b"{\"a\":1}", &typed("application/msgpack")), pair("[{\"a\":1}]", ""));
     assert_eq!(to_json(b"\xC1", &typed("application/msgpack")), pair("[\"\\u0000wQ==\"]", ""));
     assert_eq!(to_json(b"\x81\x01\x02", &typed("application/cbor")), pair("[\"\\u0000gQEC\"]", ""));
@@ -288,7 +288,7 @@ fn what_is_too_deep_is_text_or_binary() {
     let both =
         [[abyss.as_bytes(), b""].concat(), b"{\"a\":1}".to_vec()].map(|part| format!("\"\\u0000{}\"", STANDARD.encode(part)));
     assert_eq!(shown(&payload).0, format!("[{}]", both.join(",")));
-    // What came as MsgPack and cannot be JSON goes as MsgPack.
+    // Arguments that came as MsgPack and cannot be JSON go as MsgPack.
     let msgpack = args_in(Encoding::MsgPack, &[vec![0x91; 1000], vec![0x90]].concat(), b"");
     let body = to_bytes(&msgpack, None);
     assert_eq!((body.bytes.len(), body.content_type), (1000, Some("application/msgpack")));
@@ -468,7 +468,7 @@ proptest! {
     fn noise_is_delivered(bytes in vec(any::<u8>(), 1..60), content in 0..4_usize, to in 0..3_usize) {
         let properties = typed(["application/msgpack", "application/cbor", "application/json", ""][content]);
         let payload = to_args(&mqtt(&bytes), Some(&properties), ENCODINGS[to]);
-        // What comes out is arguments that a WAMP client could have sent.
+        // The result must be arguments that a WAMP client could have sent.
         let mut out = BytesMut::new();
         let message = crate::wire::wamp::Message::Yield {
             invocation: crate::model::InvocationId(1),
@@ -492,7 +492,7 @@ proptest! {
         let ours = check(Encoding::MsgPack, &Bytes::from(bytes.clone()));
         let mut rest = bytes.as_slice();
         let theirs = rmpv::decode::read_value(&mut rest).ok().filter(|value| rest.is_empty() && is_unicode(value));
-        // It takes the byte that is never used for nil.
+        // rmpv takes the byte that is never used for nil.
         prop_assert!(ours.is_ok() == theirs.is_some() || bytes.contains(&0xC1), "{:?}", theirs);
     }
 
@@ -503,7 +503,7 @@ proptest! {
         let mut reader = SliceReader::new(&bytes);
         match Value::decode(&mut reader) {
             Ok(_) if reader.fill(1).unwrap().as_ref().is_empty() => prop_assert!(ours.is_ok(), "{:?}", ours),
-            // It does not know simple values beyond undefined.
+            // cbor4ii does not know simple values beyond undefined.
             Err(DecodeError::Unsupported { .. }) => {}
             _ => prop_assert!(ours.is_err(), "{:?}", ours),
         }

@@ -13,9 +13,9 @@ use crate::wire::wamp::token::{Malformed, Open, Reader, Token};
 /// Why a value cannot be converted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Unfit {
-    /// It is not of its encoding.
+    /// The value is not of its encoding.
     Malformed,
-    /// It is nested deeper than `MAX_DEPTH`.
+    /// The value is nested deeper than `MAX_DEPTH`.
     TooDeep,
 }
 
@@ -25,7 +25,7 @@ impl From<Malformed> for Unfit {
     }
 }
 
-/// What a walk over a value meets.
+/// Takes the parts of a value in the order in which a walk meets them.
 trait Visitor {
     /// A container begins.
     fn open(&mut self, open: Open);

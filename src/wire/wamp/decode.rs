@@ -51,7 +51,7 @@ fn decode_with<'a, R: Reader<'a>>(input: &'a Bytes, encoding: Encoding) -> Resul
     elements.message().map_err(|fault| describe(fault, &elements.read))
 }
 
-/// What of a message is known when a fault is met in it.
+/// The part of a message that is known when a fault is met in it.
 #[derive(Default)]
 struct Read {
     code: Option<u64>,

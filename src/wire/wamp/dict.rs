@@ -29,7 +29,7 @@ pub(crate) trait Dict: Default {
 pub(crate) trait Item: Sized {
     /// For people: "must be ...".
     const MUST_BE: &'static str;
-    /// What null stands for; `None` = absent.
+    /// The value that null stands for; `None` = absent.
     fn null() -> Option<Self> {
         None
     }
@@ -171,7 +171,7 @@ pub(crate) fn passthru_entry<'a, R: Reader<'a>>(
     Ok(true)
 }
 
-/// How many `ppt_*` keys `write_passthru` writes.
+/// The number of `ppt_*` keys that `write_passthru` writes.
 pub(crate) fn passthru_entries(passthru: &Option<Box<Passthru>>) -> usize {
     passthru.as_ref().map_or(0, |passthru| passthru.attributes().count())
 }

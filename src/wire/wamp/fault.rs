@@ -5,7 +5,7 @@ use std::fmt;
 use super::token::Malformed;
 use crate::model::{InvocationId, RequestId};
 
-/// What is wrong with a message.
+/// The kind of fault that a message has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ErrorKind {
     /// Not of the encoding at all.
@@ -23,7 +23,7 @@ pub enum ErrorKind {
 /// A message that cannot be decoded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DecodeError {
-    /// What is wrong.
+    /// The kind of fault.
     pub kind: ErrorKind,
     /// For people: fit for the `message` of ABORT or ERROR.
     pub detail: Box<str>,

@@ -120,7 +120,7 @@ impl<'a> JsonReader<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// What is left, as bytes.
+    /// The rest of the text, as bytes.
     fn rest(&self) -> &'a [u8] {
         self.text.as_bytes().get(self.at..).unwrap_or_default()
     }
@@ -370,7 +370,7 @@ fn code_unit(escape: &str) -> u32 {
     escape.get(2..).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0)
 }
 
-/// How many bytes at the start of `bytes` need no attention inside a string: neither quote, backslash nor control.
+/// The number of bytes at the start of `bytes` that need no attention inside a string: neither quote, backslash nor control.
 fn plain_run(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     let mut run = 0;
@@ -549,8 +549,8 @@ impl Writer for JsonWriter<'_> {
         self.f64(f64::from(value));
     }
 
-    /// The shortest spelling that reads back as the same number, always with a point or an exponent.
-    /// What JSON cannot spell (NaN, infinities) is null.
+    /// The shortest spelling that reads back as the same number, always with a point or an exponent. A number that JSON cannot
+    /// spell (NaN, infinities) is null.
     fn f64(&mut self, value: f64) {
         if !value.is_finite() {
             return self.null();

@@ -39,7 +39,7 @@ pub mod code {
     pub const EVENT_RECEIVED: u64 = 337;
 }
 
-/// What an ERROR answers.
+/// The kind of request that an ERROR answers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum RequestKind {
@@ -91,14 +91,14 @@ pub enum Message<'a> {
     Hello {
         /// Which realm.
         realm: Cow<'a, str>,
-        /// Who, and how.
+        /// The client's roles and identity.
         details: Box<HelloDetails>,
     },
     /// Router: the session is open.
     Welcome {
         /// Its id.
         session: SessionId,
-        /// What the client has joined.
+        /// The realm and the identity that the client has now.
         details: Box<WelcomeDetails>,
     },
     /// Either: there will be no session, or no longer.
@@ -114,14 +114,14 @@ pub enum Message<'a> {
     Challenge {
         /// By which method.
         method: Cow<'a, str>,
-        /// What it takes.
+        /// The input that the method needs for the proof.
         extra: Box<ChallengeExtra>,
     },
     /// Client: the proof.
     Authenticate {
         /// Signature, ticket or password proof.
         signature: Cow<'a, str>,
-        /// What the method needs besides.
+        /// Further proof that the method needs.
         extra: Box<AuthenticateExtra>,
     },
     /// Either: the session ends, or its end is confirmed.
@@ -133,26 +133,26 @@ pub enum Message<'a> {
     },
     /// Either: a request failed.
     Error {
-        /// What was requested.
+        /// The kind of the request.
         kind: RequestKind,
         /// Its id; for INVOCATION the invocation.
         request: RequestId,
         /// More about it.
         details: ErrorDetails,
-        /// What went wrong, as a URI.
+        /// The error, as a URI.
         error: Cow<'a, str>,
-        /// What the failing side says.
+        /// The arguments that the failing side sends.
         payload: Payload,
     },
     /// Client: publish.
     Publish {
         /// Echoed in the answer, if one is wanted.
         request: RequestId,
-        /// How.
+        /// Its options.
         options: PublishOptions,
         /// Where.
         topic: Cow<'a, str>,
-        /// What.
+        /// The arguments.
         payload: Payload,
     },
     /// Router: published.
@@ -166,7 +166,7 @@ pub enum Message<'a> {
     Subscribe {
         /// Echoed in the answer.
         request: RequestId,
-        /// How.
+        /// Its options.
         options: SubscribeOptions,
         /// To what.
         topic: Cow<'a, str>,
@@ -182,14 +182,14 @@ pub enum Message<'a> {
     Unsubscribe {
         /// Echoed in the answer.
         request: RequestId,
-        /// What is given up.
+        /// The subscription that is given up.
         subscription: SubscriptionId,
     },
-    /// Router: unsubscribed; or revoked, with request 0 and details.
+    /// Router: unsubscribed, or revoked (with request 0 and details).
     Unsubscribed {
         /// The request, 0 where there was none.
         request: RequestId,
-        /// What was revoked.
+        /// The subscription that was revoked.
         details: Option<UnsubscribedDetails>,
     },
     /// Router: an event.
@@ -200,7 +200,7 @@ pub enum Message<'a> {
         publication: PublicationId,
         /// More about it.
         details: EventDetails,
-        /// What was published.
+        /// The arguments that were published.
         payload: Payload,
     },
     /// Client: the event has arrived (a proposal).
@@ -212,7 +212,7 @@ pub enum Message<'a> {
     Call {
         /// Echoed in the answer.
         request: RequestId,
-        /// How.
+        /// Its options.
         options: CallOptions,
         /// Which.
         procedure: Cow<'a, str>,
@@ -223,7 +223,7 @@ pub enum Message<'a> {
     Cancel {
         /// Which.
         request: RequestId,
-        /// How.
+        /// Its options.
         options: CancelOptions,
     },
     /// Router: the result of a call.
@@ -239,7 +239,7 @@ pub enum Message<'a> {
     Register {
         /// Echoed in the answer.
         request: RequestId,
-        /// How.
+        /// Its options.
         options: RegisterOptions,
         /// Which.
         procedure: Cow<'a, str>,
@@ -255,14 +255,14 @@ pub enum Message<'a> {
     Unregister {
         /// Echoed in the answer.
         request: RequestId,
-        /// What is given up.
+        /// The registration that is given up.
         registration: RegistrationId,
     },
-    /// Router: unregistered; or revoked, with request 0 and details.
+    /// Router: unregistered, or revoked (with request 0 and details).
     Unregistered {
         /// The request, 0 where there was none.
         request: RequestId,
-        /// What was revoked.
+        /// The registration that was revoked.
         details: Option<UnregisteredDetails>,
     },
     /// Router: serve a call.
@@ -280,14 +280,14 @@ pub enum Message<'a> {
     Interrupt {
         /// Which.
         invocation: InvocationId,
-        /// How.
+        /// Its options.
         options: InterruptOptions,
     },
     /// Client: the result of an invocation.
     Yield {
         /// Which.
         invocation: InvocationId,
-        /// How.
+        /// Its options.
         options: YieldOptions,
         /// The result.
         payload: Payload,

@@ -13,7 +13,7 @@ pub(crate) struct MsgPackReader<'a> {
     at: usize,
 }
 
-/// What the first byte of an item (and its length) say.
+/// The head of an item: its first byte and its length.
 enum Head {
     Nil,
     Bool(bool),

@@ -1,6 +1,6 @@
 //! Options and details of every WAMP message as structs: the keys of both profiles and Corsac's own (MAPPING.md).
 //!
-//! Corsac's own are also read with a `_` before them, which makes them custom attributes (WAMP: Basic, Custom Attributes): some client
+//! Corsac's own are also read with a `_` before them, as custom attributes (WAMP: Basic, Custom Attributes), because some client
 //! libraries send nothing else beside the keys of the profiles.
 use std::borrow::Cow;
 
@@ -17,19 +17,19 @@ use crate::model::{MatchPolicy, Qos, RegistrationId, SessionId, SubscriptionId};
 dict! {
     /// `HELLO.Details`.
     HelloDetails {
-        /// What the client is, and what it supports.
+        /// The roles of the client, and the features of each.
         roles: Box<Roles> = "roles",
         /// Its software.
         agent: Box<str> = "agent",
         /// Authentication methods it can do, the preferred one first.
         authmethods: Vec<Box<str>> = "authmethods",
-        /// Who it wants to be.
+        /// The identity that it asks for.
         authid: Box<str> = "authid",
         /// The role it claims; never believed.
         authrole: Box<str> = "authrole",
-        /// What its authentication method needs.
+        /// Input for its authentication method.
         authextra: Box<Value> = "authextra",
-        /// It wants to be able to resume the session.
+        /// The client wants to be able to resume the session.
         resumable: bool = "resumable",
         /// The session it wants to resume.
         resume_session: SessionId = "resume-session",
@@ -59,7 +59,7 @@ dict! {
 dict! {
     /// One role.
     Role {
-        /// What it supports beyond the basic profile.
+        /// The features that it supports beyond the basic profile.
         features: Box<Features> = "features",
     }
 }
@@ -131,21 +131,21 @@ dict! {
 dict! {
     /// `WELCOME.Details`.
     WelcomeDetails {
-        /// What the router is, and what it supports.
+        /// The roles of the router, and the features of each.
         roles: Box<Roles> = "roles",
         /// Its software.
         agent: Box<str> = "agent",
         /// The realm that was joined.
         realm: Box<str> = "realm",
-        /// Who the client is now.
+        /// The identity of the client.
         authid: Box<str> = "authid",
         /// Which role's rules apply.
         authrole: Box<str> = "authrole",
-        /// How it was authenticated.
+        /// The method that authenticated it.
         authmethod: Box<str> = "authmethod",
         /// By whom.
         authprovider: Box<str> = "authprovider",
-        /// What the authentication method has to say.
+        /// More from the authentication method.
         authextra: Box<Value> = "authextra",
         /// An earlier session goes on.
         resumed: bool = "resumed",
@@ -169,7 +169,7 @@ dict! {
 dict! {
     /// `CHALLENGE.Extra` of every method.
     ChallengeExtra {
-        /// What is to be signed: `wampcra` a string, `cryptosign` 64 hexadecimal digits.
+        /// The challenge to be signed: `wampcra` a string, `cryptosign` 64 hexadecimal digits.
         challenge: Box<str> = "challenge",
         /// The channel that the signature is bound to (`cryptosign`).
         channel_binding: Box<str> = "channel_binding",
@@ -197,7 +197,7 @@ dict! {
         nonce: Box<str> = "nonce",
         /// The kind of channel binding used.
         channel_binding: Box<str> = "channel_binding",
-        /// What the channel gave, in Base64.
+        /// The data of the channel binding, in Base64.
         cbind_data: Box<str> = "cbind_data",
     }
 }
@@ -214,7 +214,7 @@ dict! {
         callee_authid: Box<str> = "callee_authid",
         /// Its authrole.
         callee_authrole: Box<str> = "callee_authrole",
-        /// What the message carried in MQTT.
+        /// Attributes that the message carried in MQTT.
         mqtt: Box<MqttDetails> = "mqtt" | "_mqtt",
     }
 }
@@ -255,13 +255,13 @@ dict! {
         expiry_s: u32 = "expiry_s" | "_expiry_s",
         /// Corsac: a retry with the same key is the same message.
         dedup: Box<str> = "dedup" | "_dedup",
-        /// Corsac: only if the topic's value fits; null = it has none.
+        /// Corsac: a condition on the topic's value, where null demands that there is none.
         when: Box<Value> = "when" | "_when",
         /// Corsac: wait in line until it fits.
         watch: bool = "watch" | "_watch",
-        /// Corsac: the topic's value when this session ends; null = none.
+        /// Corsac: the topic's value when this session ends, where null stands for none.
         will: Box<Value> = "will" | "_will",
-        /// What MQTT receivers get with it.
+        /// Attributes for MQTT receivers.
         mqtt: Box<MqttDetails> = "mqtt" | "_mqtt",
     }
 }
@@ -280,7 +280,7 @@ dict! {
         topic: Box<str> = "topic",
         /// The topic's value, not a new message.
         retained: bool = "retained",
-        /// How much the publisher is trusted.
+        /// The trust level of the publisher.
         trustlevel: u64 = "trustlevel",
         /// A hash that names the transaction it belongs to; read and written, not used.
         transaction_hash: Box<str> = "transaction_hash",
@@ -288,7 +288,7 @@ dict! {
         forward_for: Vec<Forwarder> = "forward_for",
         /// The event is to be answered by EVENT_RECEIVED (a proposal).
         x_acknowledged_delivery: bool = "x_acknowledged_delivery",
-        /// What the message carried in MQTT.
+        /// Attributes that the message carried in MQTT.
         mqtt: Box<MqttDetails> = "mqtt",
     }
 }
@@ -296,7 +296,7 @@ dict! {
 dict! {
     /// `SUBSCRIBE.Options`.
     SubscribeOptions {
-        /// What kind of filter the topic is.
+        /// The kind of filter that the topic is.
         policy: MatchPolicy = "match",
         /// The topic's value first.
         get_retained: bool = "get_retained" | "_get_retained",
@@ -353,11 +353,11 @@ dict! {
         progress: bool = "progress",
         /// Show the caller to the callee.
         disclose_me: bool = "disclose_me",
-        /// How a sharded procedure is called: `all` or `partition`.
+        /// The run mode of a sharded procedure: `all` or `partition`.
         runmode: Box<str> = "runmode",
         /// Which shard.
         rkey: ResourceKey = "rkey",
-        /// What an MQTT callee gets with it.
+        /// Attributes for an MQTT callee.
         mqtt: Box<MqttDetails> = "mqtt" | "_mqtt",
     }
 }
@@ -365,7 +365,7 @@ dict! {
 dict! {
     /// `CANCEL.Options`.
     CancelOptions {
-        /// What happens to the callee.
+        /// The effect on the callee.
         mode: CancelMode = "mode",
     }
 }
@@ -382,7 +382,7 @@ dict! {
         callee_authid: Box<str> = "callee_authid",
         /// Its authrole.
         callee_authrole: Box<str> = "callee_authrole",
-        /// What the answer carried in MQTT.
+        /// Attributes that the answer carried in MQTT.
         mqtt: Box<MqttDetails> = "mqtt",
     }
 }
@@ -390,9 +390,9 @@ dict! {
 dict! {
     /// `REGISTER.Options`.
     RegisterOptions {
-        /// What kind of filter the procedure is.
+        /// The kind of filter that the procedure is.
         policy: MatchPolicy = "match",
-        /// How several callees share it.
+        /// The rule by which several callees share it.
         invoke: InvokePolicy = "invoke",
         /// Calls that the callee takes at a time.
         concurrency: u32 = "concurrency" | "_concurrency",
@@ -402,7 +402,7 @@ dict! {
         force_reregister: bool = "force_reregister" | "_force_reregister",
         /// The callee enforces the caller's time limit.
         forward_timeout: bool = "forward_timeout",
-        /// How results of several callees become one.
+        /// The rule by which results of several callees become one.
         reducer: Box<Value> = "reducer" | "_reducer",
     }
 }
@@ -425,11 +425,11 @@ dict! {
         progress: bool = "progress",
         /// Time limit in milliseconds that the callee enforces.
         timeout: u64 = "timeout",
-        /// How much the caller is trusted.
+        /// The trust level of the caller.
         trustlevel: u64 = "trustlevel",
         /// Which shard was asked for.
         rkey: ResourceKey = "rkey",
-        /// What the call carried in MQTT.
+        /// Attributes that the call carried in MQTT.
         mqtt: Box<MqttDetails> = "mqtt",
     }
 }
@@ -437,7 +437,7 @@ dict! {
 dict! {
     /// `INTERRUPT.Options`.
     InterruptOptions {
-        /// How the call was canceled.
+        /// The mode in which the call was canceled.
         mode: CancelMode = "mode",
         /// Why, as a URI.
         reason: Box<str> = "reason",
@@ -450,13 +450,13 @@ dict! {
     YieldOptions {
         /// More results follow.
         progress: bool = "progress",
-        /// What an MQTT caller gets with it.
+        /// Attributes for an MQTT caller.
         mqtt: Box<MqttDetails> = "mqtt" | "_mqtt",
     }
 }
 
 dict! {
-    /// What a message carries only in MQTT (MAPPING: Payloads).
+    /// Attributes that a message has only in MQTT (MAPPING: Payloads).
     MqttDetails {
         /// The publisher's quality of service.
         qos: Qos = "qos",

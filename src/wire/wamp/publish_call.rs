@@ -16,14 +16,14 @@ use crate::model::{Encoding, Payload};
 /// The names of the arguments, in their order.
 const NAMES: [&str; 4] = ["topic", "args", "kwargs", "options"];
 
-/// What is to be published.
+/// A publication asked for by a call.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PublishCall {
     /// Where, in either spelling; nobody has looked at it yet.
     pub topic: Box<str>,
     /// What: slices of the call's own arguments.
     pub payload: Payload,
-    /// How.
+    /// Its options.
     pub options: PublishOptions,
 }
 

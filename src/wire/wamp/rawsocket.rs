@@ -31,10 +31,10 @@ impl Refusal {
     }
 }
 
-/// What a handshake cannot be.
+/// The reasons why a handshake fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HandshakeError {
-    /// It does not start with 0x7F: some other protocol.
+    /// The first byte is not 0x7F, so this is some other protocol.
     NotRawSocket,
     /// The request has to be refused; to be answered with `Refusal::encode`. From a router: it has refused.
     Refused(Refusal),
@@ -60,7 +60,7 @@ impl std::error::Error for HandshakeError {}
 /// Either side's half of a handshake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Handshake {
-    /// How messages are encoded.
+    /// The encoding of the messages.
     pub encoding: Encoding,
     /// The longest message that the sender of this is willing to receive: 2^9..=2^24 bytes.
     pub max_message_bytes: usize,
@@ -141,7 +141,7 @@ fn encoding(serializer: u8) -> Option<Encoding> {
     }
 }
 
-/// What a frame carries.
+/// The content of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum FrameKind {
@@ -156,22 +156,22 @@ pub enum FrameKind {
 /// The head of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FrameHead {
-    /// What follows.
+    /// The kind of content that follows.
     pub kind: FrameKind,
-    /// How many bytes of it, 0..=2^24.
+    /// Its length in bytes, 0..=2^24.
     pub length: usize,
 }
 
-/// What the head of a frame cannot be; the connection has to be closed.
+/// The faults in the head of a frame; after one the connection has to be closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FrameError {
     /// A reserved bit, a reserved type, or the 25th bit of the length together with others.
     Reserved,
     /// Longer than was agreed on.
     TooLong {
-        /// What the head says, in bytes.
+        /// The length that the head declares, in bytes.
         length: usize,
-        /// What was agreed on, in bytes.
+        /// The maximum of the handshake, in bytes.
         max: usize,
     },
 }
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(Handshake::decode_request(&[0x7F, 0xF1, 0, 1]), refused(Refusal::ReservedBits));
         assert_eq!(Handshake::decode_request(&[0x7F, 0xF1, 1, 0]), refused(Refusal::ReservedBits));
         assert_eq!(Handshake::decode_request(&[0x7F, 0xF4, 0, 0]), refused(Refusal::SerializerUnsupported));
-        // What follows the handshake is not looked at.
+        // The bytes behind the handshake are not looked at.
         assert!(Handshake::decode_request(&[0x7F, 0xF2, 0, 0, 0xFF]).unwrap().is_some());
     }
 

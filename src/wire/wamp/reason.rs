@@ -66,8 +66,8 @@ pub fn error_uri(reason: Reason) -> &'static str {
     }
 }
 
-/// The URI of a GOODBYE or ABORT that ends a session for this reason: as for requests, but what a client did to be told
-/// off in the name of the protocol is a protocol violation.
+/// The URI of a GOODBYE or ABORT that ends a session for this reason. Most are as for requests; a fault of the client against the
+/// protocol is a protocol violation.
 pub fn close_uri(reason: Reason) -> &'static str {
     match reason {
         Reason::InvalidArgument

@@ -1,10 +1,10 @@
 //! WebSocket subprotocol names of WAMP (WAMP: Basic, WebSocket Transport; Advanced, Batched WebSocket).
 use crate::model::Encoding;
 
-/// What a WebSocket connection speaks.
+/// The subprotocol of a WebSocket connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Subprotocol {
-    /// How messages are encoded.
+    /// The encoding of the messages.
     pub encoding: Encoding,
     /// Several messages to a frame.
     pub batched: bool,

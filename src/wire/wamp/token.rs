@@ -6,7 +6,7 @@ use std::ops::Range;
 /// Bytes that are not of the encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Malformed {
-    /// What is wrong.
+    /// The fault in words.
     pub(crate) what: &'static str,
     /// Offset of the fault in bytes.
     pub(crate) at: usize,
@@ -57,8 +57,8 @@ pub(crate) enum Token<'a> {
 }
 
 impl Token<'_> {
-    /// The integer from 0 that it says, however the encoding spells a whole number: msgpackr and cbor-x, under wampy, write those from
-    /// 2^32 on as doubles, and clients whose only numbers are doubles write `1.0` in JSON.
+    /// The integer from 0 that it says, in any spelling of a whole number. Under wampy, msgpackr and cbor-x write those from 2^32
+    /// on as doubles, and clients whose only numbers are doubles write `1.0` in JSON.
     #[inline]
     pub(crate) fn uint(&self) -> Option<u64> {
         match self {
@@ -88,7 +88,7 @@ impl Token<'_> {
     }
 }
 
-/// What kind of item was passed over.
+/// The kind of an item that was passed over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     /// A list.
@@ -117,8 +117,8 @@ pub(crate) trait Reader<'a>: Clone {
         self.read()
     }
 
-    /// True if `open` has another item (in a dictionary: entry); consumes what separates or closes.
-    /// Dictionaries are asked once per entry.
+    /// True if `open` has another item (in a dictionary: entry). Consumes what separates or closes. Dictionaries are asked once
+    /// per entry.
     fn more(&mut self, open: &mut Open) -> Result<bool, Malformed>;
 
     /// Passes over the next value, however deep, and says what it was and where it stands. Fully validated.

@@ -4,8 +4,8 @@ use base64::engine::general_purpose::STANDARD;
 use rmpv::Value;
 use serde_json::{Number, Value as Json};
 
-/// `value` as JSON: binary as WAMP writes it there (WAMP: Basic, Binary conversion of JSON Strings), numbers that JSON lacks as `null`,
-/// keys that are no strings left out.
+/// `value` as JSON. Binary is written as WAMP writes it there (WAMP: Basic, Binary conversion of JSON Strings), numbers that JSON
+/// lacks are `null`, and keys that are no strings are left out.
 pub fn to_json(value: &Value) -> Json {
     match value {
         Value::Nil | Value::Ext(..) => Json::Null,

@@ -21,7 +21,7 @@ property_set! {
 pub struct Ack<'a> {
     /// The packet identifier of the PUBLISH.
     pub packet_id: NonZeroU16,
-    /// How it went; success before 5.0.
+    /// The outcome; always success before 5.0.
     pub reason: ReasonCode,
     /// Properties; not sent before 5.0.
     pub properties: AckProperties<'a>,

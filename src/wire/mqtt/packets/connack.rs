@@ -31,7 +31,7 @@ property_set! {
         topic_alias_maximum: u16 = 0x22,
         /// QoS 1 and 2 publications that the server takes at once; absent is 65,535.
         receive_maximum: NonZeroU16 = 0x21,
-        /// Highest QoS that the server takes: 0 or 1; absent is 2.
+        /// Highest QoS that the server takes, 0 or 1; absent is 2.
         maximum_qos: Qos = 0x24,
         /// Whether the server takes retained messages; absent is yes.
         retain_available: bool = 0x25,

@@ -54,7 +54,7 @@ property_set! {
     }
 }
 
-/// What the server publishes when the connection ends without DISCONNECT (3.1.2.5).
+/// The message that the server publishes when the connection ends without DISCONNECT (3.1.2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Will<'a> {
     /// QoS of the publication.

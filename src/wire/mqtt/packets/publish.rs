@@ -25,8 +25,8 @@ pub struct PublishProperties<'a> {
     pub content_type: Option<&'a str>,
     /// User properties, in order.
     pub user: UserProperties<'a>,
-    /// The subscriptions that this PUBLISH answers. A client must not send any [MQTT-3.3.4-6]; one is tolerated, because the
-    /// catalogues want it so, and means nothing: never pass it on.
+    /// The subscriptions that this PUBLISH answers. A client must not send any [MQTT-3.3.4-6]. One is tolerated, because the
+    /// catalogues want it so, but it means nothing and is never passed on.
     pub subscription_ids: SubscriptionIds<'a>,
 }
 

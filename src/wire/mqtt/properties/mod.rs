@@ -186,8 +186,8 @@ pub(in crate::wire::mqtt) fn write_optional<'a, V: Value<'a>>(id: u8, value: Opt
     value.write(out)
 }
 
-/// What is wrong with a block that holds a property its packet does not know. A block that cannot be read to its end is
-/// malformed before it is misplaced.
+/// The fault of a block that holds a property its packet does not know. A block that cannot be read to its end is malformed
+/// before it is misplaced.
 #[cold]
 pub(in crate::wire::mqtt) fn refuse(id: u8, from: &mut Reader<'_>, packet: PacketType) -> Error {
     let mut skipped = skip_value(id, from);

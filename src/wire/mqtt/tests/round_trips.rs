@@ -93,7 +93,7 @@ fn round_trip(packet: Packet<'_>, version: Version, from: Peer) {
     }
 }
 
-/// Whatever an attacker's bytes decode to can be walked through and encoded again to something equal.
+/// A packet decoded from an attacker's bytes can be walked through, and encoded again to something equal.
 fn survive(bytes: &[u8], version: Version, from: Peer) {
     let Ok(Frame::Complete { length }) = frame(bytes, 65_536, version, from) else {
         return;

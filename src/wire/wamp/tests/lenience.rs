@@ -1,4 +1,4 @@
-//! What clients write though the specification has it otherwise, where taking it costs nothing.
+//! Messages that clients write against the letter of the specification, where taking them costs nothing.
 use super::*;
 
 #[test]

@@ -75,7 +75,7 @@ fn from_cbor(cbor: &CborValue) -> serde_json::Value {
     }
 }
 
-/// What a value in the given encoding is in JSON, by readers that are not ours.
+/// The JSON of a value in the given encoding, by readers that are not ours.
 fn read_foreign(bytes: &[u8], encoding: Encoding) -> serde_json::Value {
     match encoding {
         Encoding::Json => serde_json::from_slice(bytes).unwrap(),
@@ -181,7 +181,7 @@ fn marked(value: &serde_json::Value) -> Vec<serde_json::Value> {
 
 const MARK: &str = "@here@";
 
-/// What a part of a message is replaced by: empty, at a bound, or of another type.
+/// The replacements for a part of a message: empty, at a bound, or of another type.
 const PARTS: &[&str] = &[
     "null",
     "true",
@@ -254,7 +254,7 @@ fn every_message_has_its_code() {
     assert_eq!(message_code(b"", Encoding::MsgPack), None);
 }
 
-/// What is refused in every encoding, and how.
+/// The messages that every encoding refuses, with the error of each.
 const BAD: &[(&str, &str)] = &[
     ("{}", "Invalid None: invalid message: the message is not a list"),
     ("1", "Invalid None: invalid message: the message is not a list"),
