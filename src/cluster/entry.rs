@@ -11,7 +11,7 @@ use super::segment::{
     Ticket,
 };
 
-/// What an acknowledgement means.
+/// The meaning of an acknowledgement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
     /// The item has its id.
@@ -170,7 +170,7 @@ impl Entry {
         Ok(pseq)
     }
 
-    /// What is to be done next.
+    /// The effect that is to be carried out next.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         if self.effects.is_empty() {
             // With nothing else in flight the end rides along (E3a).
@@ -380,7 +380,7 @@ impl Entry {
         self.effects.push_back(Effect::Superseded(life));
     }
 
-    /// What a process must never do: use a life that it knows of from before its restart.
+    /// Breaks a rule on purpose: no process may use a life that it knows of from before its restart.
     #[cfg(test)]
     #[allow(dead_code)]
     pub(crate) fn reuse(&mut self, incarnation: Incarnation) {

@@ -3,9 +3,9 @@ use std::collections::BTreeMap;
 
 use super::segment::{Pseq, SegRef, SegmentNumber};
 
-/// How many segments of one owner are held back; what comes above it is dropped, and its entry sends it again (E6).
+/// The segments of one owner that are held back at most. One above that is dropped, and its entry sends it again (E6).
 pub const MAX_HELD: usize = 4096;
-/// What they may take together, as [`SegRef::footprint`] counts it.
+/// The bytes that they may take together, as [`SegRef::footprint`] counts it.
 pub const MAX_HELD_BYTES: usize = 16 << 20;
 
 /// The segments that wait, by their places.

@@ -17,14 +17,14 @@ pub struct Applied {
     pub slot: Slot,
     /// Its value.
     pub entry: LedgerEntry,
-    /// What it brought.
+    /// Its outcomes, in order.
     pub outcomes: Vec<Outcome>,
 }
 
 /// A resolver and the slots that it cannot apply yet.
 #[derive(Clone, Debug)]
 pub struct Learner {
-    /// What was applied.
+    /// The state after the slots that were applied.
     pub resolver: Resolver,
     ahead: BTreeMap<Slot, LedgerEntry>,
     rules: Rules,

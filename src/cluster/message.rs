@@ -33,7 +33,7 @@ pub struct Report {
 pub enum Message {
     /// INIT_ENTRY: an entry asks for a life.
     InitEntry {
-        /// Who.
+        /// The entry that asks.
         owner: NodeId,
         /// Chosen at random for this request.
         nonce: u128,
@@ -61,11 +61,11 @@ pub enum Message {
     TrimAdvanceSegment {
         /// Which segment.
         key: SegmentKey,
-        /// Who has it.
+        /// The ndb that has it.
         ndb: NodeId,
         /// Up to where, from its first item on.
         durable_to: Pseq,
-        /// How much more it takes.
+        /// The bytes that it takes further.
         credit_bytes: u64,
     },
     /// TRIM_ADVANCE_SEGMENT, refused: the stream is fenced.
@@ -75,16 +75,16 @@ pub enum Message {
         /// Up to which life.
         fenced: Incarnation,
     },
-    /// GENERATE_DRAFT: this ndb holds the segment durably; one vote for its certificate.
+    /// GENERATE_DRAFT: this ndb holds the segment durably, which is one vote for its certificate.
     GenerateDraft {
         /// The segment.
         segment: SegRef,
-        /// Who holds it.
+        /// The ndb that holds it.
         ndb: NodeId,
     },
     /// FENCE_ENTRY: take nothing more of this life, and tell what you hold.
     FenceEntry {
-        /// Whose.
+        /// The entry whose life is fenced.
         owner: NodeId,
         /// Up to which life.
         incarnation: Incarnation,
@@ -93,20 +93,20 @@ pub enum Message {
         /// For whom: the nonce of the process that wants the next life.
         nonce: u128,
     },
-    /// ENTRY_FENCED: the fence is durable; this is what is held and not yet ordered.
+    /// ENTRY_FENCED: the fence is durable. With it come the items that are held and not yet ordered.
     EntryFenced {
-        /// Whose life was fenced.
+        /// The entry whose life was fenced.
         owner: NodeId,
         /// Which life.
         incarnation: Incarnation,
         /// For whom.
         nonce: u128,
-        /// Who answers.
+        /// The ndb that answers.
         ndb: NodeId,
-        /// What it holds.
+        /// The items that it holds, segment by segment.
         reports: Vec<Report>,
     },
-    /// COPY_ADVANCE_HISTORY: bodies of a recovered segment; no fence is asked.
+    /// COPY_ADVANCE_HISTORY: bodies of a recovered segment, taken whatever is fenced.
     CopyAdvanceHistory {
         /// The segment.
         segment: SegRef,
@@ -122,14 +122,14 @@ pub enum Message {
     },
     /// LEARN: send me the slots behind this.
     Learn {
-        /// Who asks.
+        /// The node that asks.
         from: Peer,
         /// The slot applied last.
         after: Slot,
     },
 }
 
-/// What an ndb appends to its log.
+/// A record that an ndb appends to its log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NdbWrite {
     /// Items at their places, from the entry or from a recovery.
@@ -149,21 +149,21 @@ pub enum NdbWrite {
     Over(SegRef),
     /// Nothing more up to this life.
     Fence {
-        /// Whose.
+        /// The entry.
         owner: NodeId,
         /// Which life.
         incarnation: Incarnation,
     },
 }
 
-/// What a machine wants done, or says.
+/// A wish or a statement of a machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect {
     /// Send a message; it may be lost, doubled, late.
     Send {
         /// To whom.
         to: Peer,
-        /// What.
+        /// The message.
         message: Message,
     },
     /// Append to the log of this ndb.
@@ -179,14 +179,14 @@ pub enum Effect {
     Teach {
         /// Whom.
         to: Peer,
-        /// What it applied last.
+        /// The slot that it applied last.
         after: Slot,
     },
     /// A slot was applied.
     Resolved {
         /// Which.
         slot: Slot,
-        /// What it brought; of an ndb, only its group's segments have bodies there.
+        /// Its outcomes, in order. At an ndb only the segments of its group have bodies there.
         outcomes: Vec<Outcome>,
     },
     /// A submitted item is durable (mode `durable`, no id yet) or ordered: acknowledge it.
@@ -198,7 +198,8 @@ pub enum Effect {
     },
     /// The entry has its life: open the listeners.
     Joined(Incarnation),
-    /// Another process has the entry's life: what was not acknowledged is unknown; ask for the next.
+    /// Another process has the entry's life. The fate of the items that were not acknowledged is unknown, so ask for the next
+    /// life.
     Superseded(Incarnation),
     /// Two bodies in one place, or another breach of an invariant: stop the process, forking history is worse.
     Fatal(Breach),

@@ -1,7 +1,7 @@
-//! Who decides order, without input or output: the advance-segment pipeline as pure machines.
+//! The order of records decided without input or output: the advance-segment pipeline as pure machines.
 //!
-//! `handle_` methods take what happened, `poll_` methods give what is to be done. Durability is an effect: a machine asks for a
-//! write and a sync, and says nothing that another may count before the sync came back (R3).
+//! `handle_` methods take events, `poll_` methods give effects. Durability is an effect: a machine asks for a write and a sync,
+//! and says nothing that another may count before the sync came back (R3).
 pub mod entry;
 mod held;
 pub mod learner;

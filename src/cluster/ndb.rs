@@ -116,7 +116,7 @@ impl Ndb {
         ndb
     }
 
-    /// What is to be done next.
+    /// The effect that is to be carried out next.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         if self.effects.is_empty() && self.syncing.is_none() && !self.unsynced.is_empty() {
             let token = self.next_token;
@@ -219,7 +219,7 @@ impl Ndb {
         }
     }
 
-    /// What is elected must be what is held here, where it is held (I4).
+    /// An elected segment that is held here must equal the one that is held (I4).
     fn check_digests(&mut self, entry: &LedgerEntry) {
         let segments = entry.ops.iter().flat_map(|op| match op {
             Op::Segment(x) => std::slice::from_ref(x),
@@ -235,7 +235,7 @@ impl Ndb {
         }
     }
 
-    /// What is ordered, or of an older life, is no longer temporary (N7).
+    /// Drops the segments that are ordered, or of an older life: they are no longer temporary (N7).
     fn drop_resolved(&mut self) {
         let resolver = &self.learner.resolver;
         let unresolved_bytes = &mut self.unresolved_bytes;
@@ -282,7 +282,7 @@ impl Ndb {
         }
     }
 
-    /// What is durable counts: the same at run time and at the start.
+    /// Applies a write that is durable, at run time and at the start alike.
     fn apply(&mut self, write: NdbWrite) {
         match write {
             NdbWrite::Keep { key, group, from, first, items } => {
@@ -333,7 +333,7 @@ impl Ndb {
         }
     }
 
-    /// What is held of this life and not ordered as far as is known here.
+    /// The items held of this life that are not ordered as far as is known here.
     fn reports(&self, owner: NodeId, incarnation: Incarnation) -> Vec<Report> {
         let of = self.stored.iter().filter(|(key, _)| key.stream.owner == owner && key.stream.incarnation == incarnation);
         let report = |(key, stored): (&SegmentKey, &Stored)| {

@@ -1,4 +1,4 @@
-//! Who counts: groups of ndb nodes, their write and fence quorums, and certificates of equal drafts.
+//! The counting of votes: groups of ndb nodes, their write and fence quorums, and certificates of equal drafts.
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::rule::{Rule, Rules};

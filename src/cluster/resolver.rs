@@ -1,4 +1,4 @@
-//! The resolver: what was decided, slot by slot, becomes ids; pure, and the same on every node that applied the same slots.
+//! The resolver turns decided slots into ids, one after the other, with the same result on every node that applied the same slots.
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use super::segment::{
     DedupKey, Digest, EventId, GroupId, Incarnation, Join, LedgerEntry, NodeId, Op, Pseq, SegRef, SegmentKey, Slot,
 };
 
-/// How many grants of one owner are remembered by their nonces.
+/// The grants of one owner that are remembered by their nonces, at most.
 pub const MAX_JOINED: usize = 64;
 
-/// What applying a slot brought, in order.
+/// One outcome of applying a slot; they come in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
     /// Items got ids: `from` gets `first_id`, and so on to `to`.
@@ -53,7 +53,7 @@ pub enum Outcome {
         owner: NodeId,
         /// Which.
         incarnation: Incarnation,
-        /// Who knows itself by this.
+        /// The nonce by which the process knows its grant.
         nonce: u128,
     },
     /// A segment waits for those before it.
@@ -69,7 +69,7 @@ pub struct OutOfOrder {
     pub expected: Slot,
 }
 
-/// What is known of an entry that has, or had, a life.
+/// The state of an entry that has, or had, a life.
 #[derive(Clone, Debug)]
 struct Owner {
     /// The present life.
@@ -87,7 +87,7 @@ impl Owner {
         Owner { incarnation, next: Pseq(1), held: Held::default(), joined: VecDeque::new() }
     }
 
-    /// What becomes of a segment: exactly one of three, by where `next` is.
+    /// The fate of a segment: exactly one of three, by where `next` is.
     fn judge(&self, x: &SegRef, rules: Rules) -> Verdict {
         let is_ordered = x.to < self.next && rules.keeps(Rule::DropOrdered);
         if x.key.stream.incarnation != self.incarnation || is_ordered {
@@ -101,9 +101,9 @@ impl Owner {
     }
 }
 
-/// What becomes of a segment.
+/// The fate of a segment.
 enum Verdict {
-    /// It is void: of another life, or all of it has ids.
+    /// The segment is void: of another life, or all of it has ids.
     Drop,
     /// Items before it are missing.
     Hold,
@@ -247,7 +247,7 @@ impl Resolver {
         Ok(())
     }
 
-    /// What electing this segment in the next slot would bring, if it follows what its owner had ordered last.
+    /// The outcomes that electing this segment in the next slot would bring, if it follows its owner's last ordered item.
     #[allow(clippy::mutable_key_type)] // The bytes of a key never change.
     pub fn forecast(&self, x: &SegRef) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
@@ -302,7 +302,7 @@ impl Resolver {
         if joined.len() > MAX_JOINED {
             joined.pop_front();
         }
-        // What the old life holds is behind a gap, and was never acknowledged: it goes.
+        // The segments held of the old life are behind a gap and were never acknowledged, so they go.
         *owner = Owner { joined, ..Owner::new(join.incarnation) };
         if before > Incarnation(0) && !is_same_process {
             outcomes.push(Outcome::Gone { owner: join.owner, incarnation: before, id: self.next_id });

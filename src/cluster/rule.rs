@@ -11,7 +11,7 @@ pub enum Rule {
     WriteQuorum,
     /// A segment that would leave a gap is held back (R6).
     HoldBack,
-    /// What is already ordered is dropped (R6).
+    /// An item that is already ordered is dropped (R6).
     DropOrdered,
     /// A key gets one id.
     KeyedOnce,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::segment::{DedupKey, Digest, EventId};
 
-/// How many keys are remembered.
+/// Bounds of the keys that are remembered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SeenLimits {
     /// Of one owner of keys: the newest.
@@ -89,8 +89,8 @@ impl Seen {
         self.put(key.owner.clone(), scope);
     }
 
-    /// Forgets what is over the bounds. A resolver does it at the end of a slot, so that all keys of one slot are judged by the
-    /// same memory; `touched` are the owners that had new keys since.
+    /// Forgets the keys over the bounds; `touched` are the owners that had new keys since. A resolver calls this at the end of a
+    /// slot, so that all keys of one slot are judged by the same memory.
     pub fn forget_oldest(&mut self, touched: impl IntoIterator<Item = Arc<str>>) {
         for owner in touched {
             while self.scopes.get(&owner).is_some_and(|scope| scope.ids.len() > self.limits.keys_per_owner) {

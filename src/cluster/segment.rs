@@ -1,4 +1,4 @@
-//! What is ordered and by which names: items, streams, segments, their digests, and the entries of the ledger.
+//! The things that are ordered, and their names: items, streams, segments, their digests, and the entries of the ledger.
 use std::fmt;
 
 use bytes::Bytes;
@@ -61,7 +61,7 @@ number! {
     SyncToken(u64)
 }
 
-/// What is ordered; opaque here.
+/// A record to be ordered; its body is opaque here.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Item {
     /// The record as the store writes it.
@@ -88,7 +88,7 @@ pub struct StreamId {
 /// The name of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SegmentKey {
-    /// Whose.
+    /// The stream that the segment is part of.
     pub stream: StreamId,
     /// Which.
     pub segment: SegmentNumber,
@@ -145,7 +145,7 @@ impl SegRef {
     }
 }
 
-/// A chain of 128 bits over items: equal for equal items in equal places. It finds faults, not forgers.
+/// A chain of 128 bits over items, equal for equal items in equal places. The chain finds faults, not forgers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Digest(pub u128);
 
@@ -184,7 +184,7 @@ impl Digest {
     }
 }
 
-/// What the ledger decides about.
+/// A decision that the ledger makes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Op {
     /// Order this segment.
@@ -200,7 +200,7 @@ pub struct Join {
     pub owner: NodeId,
     /// Which life: void unless it follows the present one.
     pub incarnation: Incarnation,
-    /// What the process chose at random; it knows its grant by it.
+    /// Chosen by the process at random, to know its grant again.
     pub nonce: u128,
     /// The nonce by which the same process joined before: its sessions live on.
     pub prev_nonce: Option<u128>,
@@ -213,7 +213,7 @@ pub struct Join {
 pub struct LedgerEntry {
     /// Milliseconds since 1970 as the proposer saw it; the resolver lets it only grow.
     pub dt_ms: u64,
-    /// What is decided, in this order; nothing is a no-op.
+    /// The decisions, in this order; an empty list is a no-op.
     pub ops: Vec<Op>,
 }
 

@@ -1,4 +1,4 @@
-//! The pipeline of one process and realm: entry, ndb and a ledger of one node; what is submitted gets ids after one sync a batch.
+//! The pipeline of one process and realm: entry, ndb and a ledger of one node, which gives ids after one sync a batch.
 //!
 //! KEEP, draft and elect of a batch are one [`Write`], which is nothing but its records; its sync is the certificate and the vote.
 //! A batch closes by load: at once when no sync is in flight, else when that sync returns. Nothing is written while nothing is
@@ -54,7 +54,7 @@ impl Default for SoloLimits {
     }
 }
 
-/// What the window has room for.
+/// The room that is left in the window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Room {
     /// Weight.
@@ -78,7 +78,7 @@ pub enum Refusal {
     Poisoned,
 }
 
-/// What a solo wants done, or says.
+/// A wish or a statement of a solo.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SoloEffect {
     /// Append this to the log: then see [`Write::has`], or say [`Solo::handle_disk_full`] or [`Solo::handle_failed`].
@@ -94,7 +94,7 @@ pub enum SoloEffect {
         ticket: Ticket,
         /// Which of its items, counting from 0, is the first of these.
         offset: usize,
-        /// How many items.
+        /// The number of these items.
         count: usize,
         /// The id of the first; the others follow it.
         first_id: EventId,
@@ -109,7 +109,7 @@ pub enum SoloEffect {
         ticket: Ticket,
         /// Which of its items, counting from 0, is the first of these.
         offset: usize,
-        /// How many items.
+        /// The number of these items.
         count: usize,
         /// Why.
         reason: Refusal,
@@ -135,7 +135,7 @@ struct Waiting {
     items: VecDeque<Item>,
 }
 
-/// Whose items a batch holds, in their order.
+/// Items of one submission in a batch, in their order.
 #[derive(Clone, Copy, Debug)]
 struct Part {
     ticket: Ticket,
@@ -237,7 +237,7 @@ impl Solo {
         if bytes > self.limits.item_bytes.min(self.limits.window_bytes) { Err(Refusal::TooLarge) } else { Ok(bytes) }
     }
 
-    /// What may be submitted now.
+    /// The room for items that are submitted now.
     pub fn room(&self) -> Room {
         let bytes = self.limits.window_bytes.saturating_sub(self.window_bytes);
         Room { bytes, items: self.limits.window_items.saturating_sub(self.window_items) }
@@ -274,7 +274,7 @@ impl Solo {
         self.resolver.seen_of(owner)
     }
 
-    /// What is to be done next; `now_ms` is the time since 1970 that a batch closed now gets.
+    /// The effect that is to be carried out next; `now_ms` is the time since 1970 that a batch closed now gets.
     pub fn poll_effect(&mut self, now_ms: u64) -> Option<SoloEffect> {
         while self.effects.is_empty() && self.flight.is_none() && self.health == Health::Well {
             if !self.is_joined {
@@ -309,7 +309,7 @@ impl Solo {
         }
     }
 
-    /// The write in flight was refused for want of space, and nothing of it is in the log: its items and those that wait are
+    /// The write in flight was refused for want of space, and nothing of it is in the log. Its items and those that wait are
     /// refused, and all others until [`Solo::handle_room`].
     pub fn handle_disk_full(&mut self) {
         if self.health != Health::Poisoned {
@@ -346,7 +346,7 @@ impl Solo {
             forecast.push(Outcome::Gone { owner: OWNER, incarnation: before, id: first_id });
         }
         forecast.push(Outcome::Joined { owner: OWNER, incarnation, nonce });
-        // What a crash left in the log is part of its order already: nothing is left to recover.
+        // The records that a crash left in the log are part of its order already, so nothing is left to recover.
         let op = Op::Join(Join { owner: OWNER, incarnation, nonce, prev_nonce: None, recovered: Vec::new() });
         self.elect(Write { first_id, items }, LedgerEntry { dt_ms, ops: vec![op] }, forecast, VecDeque::new(), 0);
     }

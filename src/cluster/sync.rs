@@ -24,7 +24,7 @@ struct Recovery {
     incarnation: Incarnation,
     request: Request,
     replies: BTreeMap<NodeId, Vec<Report>>,
-    /// What is recovered, once enough have replied.
+    /// The recovered tail, once enough have replied.
     tail: Option<Vec<(SegRef, Vec<Item>)>>,
 }
 
@@ -69,7 +69,7 @@ impl Sync {
         &self.learner.resolver
     }
 
-    /// What is to be done next; `now_ms` is the time since 1970 that a proposal made now gets.
+    /// The effect that is to be carried out next; `now_ms` is the time since 1970 that a proposal made now gets.
     pub fn poll_effect(&mut self, now_ms: u64) -> Option<Effect> {
         if self.effects.is_empty() && self.leads {
             self.propose_certified(now_ms);
@@ -78,7 +78,7 @@ impl Sync {
         self.effects.pop_front()
     }
 
-    /// The ledger says whether this node leads it. What was proposed before may be lost: it is proposed again.
+    /// The ledger says whether this node leads it. Proposals made before may be lost, so they are made again.
     pub fn handle_leading(&mut self, leads: bool) {
         self.leads = leads;
         self.proposed.clear();

@@ -39,7 +39,7 @@ fn joined(mode: Mode) -> Entry {
     entry
 }
 
-/// What goes to the first member of the group.
+/// The messages for the ndb with this number.
 fn sent(effects: &[Effect], ndb: u16) -> Vec<Message> {
     let to_ndb = |effect: &Effect| match effect {
         Effect::Send { to: Peer::Ndb(to), message } if to.0 == ndb => Some(message.clone()),

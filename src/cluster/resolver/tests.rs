@@ -60,8 +60,8 @@ fn spread(outcomes: &[Outcome]) -> Vec<Given> {
     given
 }
 
-/// The definition, item by item and without segments: what arrived of the present life is ordered as soon as everything before it
-/// in its stream is; a join lets arrive what is left of the life that it ends, and nothing else.
+/// The definition, item by item and without segments. An item that arrived of the present life is ordered as soon as everything
+/// before it in its stream is. A join lets the rest of the life that it ends arrive, and nothing else.
 #[derive(Default)]
 struct Naive {
     given: Vec<Given>,
@@ -234,7 +234,7 @@ proptest! {
         let forecast = resolver.forecast(&x);
         let mut outcomes = Vec::new();
         resolver.apply(resolver.applied().next(), &entry(vec![Op::Segment(x)]), &mut outcomes).unwrap();
-        // What was held back may follow at once; a solo holds nothing back.
+        // Segments that were held back may follow at once; a solo holds nothing back.
         prop_assert!(outcomes.starts_with(&forecast), "{forecast:?} {outcomes:?}");
     }
 }

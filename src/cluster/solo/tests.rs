@@ -14,7 +14,7 @@ fn item(body: u64) -> Item {
     Item::publication(REALM.into(), 0, Topic::from_mqtt("a").unwrap(), payload)
 }
 
-/// What each of them weighs.
+/// The weight of each such item.
 fn weight() -> u64 {
     item(1).weight_bytes()
 }
@@ -279,7 +279,7 @@ proptest! {
         }
     }
 
-    /// Whatever is submitted in whatever batches: every item is answered once, in order, and ids are dense.
+    /// In whatever batches items are submitted, every item is answered once, in order, and ids are dense.
     #[test]
     fn every_item_is_answered_once(
         steps in prop::collection::vec((prop::collection::vec(prop::option::of(0..6u64), 0..8), any::<bool>()), 1..40),

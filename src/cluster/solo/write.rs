@@ -1,4 +1,4 @@
-//! What a solo writes, and how the history of a realm is read back after a restart.
+//! The writes of a solo, and how the history of a realm is read back after a restart.
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -60,7 +60,7 @@ pub struct Gap {
     pub expected: EventId,
 }
 
-/// What the log says, folded record by record in the order of ids.
+/// The state that the log holds, folded record by record in the order of ids.
 #[derive(Clone, Debug)]
 pub struct Restored {
     pub(super) next_id: EventId,

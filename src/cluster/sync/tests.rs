@@ -82,7 +82,7 @@ fn who_does_not_lead_proposes_nothing() {
     assert_eq!(drain(&mut sync), []);
 }
 
-/// Whatever the recovery proposes, as far as the ledger decides it.
+/// The proposals of the recovery, as far as the ledger decides them.
 fn recovery(rules: Rules) -> Vec<LedgerEntry> {
     let mut sync = leader(rules);
     sync.handle_message(Message::InitEntry { owner: OWNER, nonce: 12, prev_nonce: None });
