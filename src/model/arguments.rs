@@ -5,8 +5,8 @@ use super::Reason;
 use super::id::whole;
 use super::reason::MustBe;
 
-/// What such a procedure is called with. A value may be given by its name or in its place; options may also stand together in one
-/// object in the place of options. `null` counts as not given.
+/// The arguments of such a call. A value may be given by its name or in its place. Options may also stand together in one object
+/// in the place of options. `null` counts as not given.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Arguments {
     /// In order.

@@ -1,4 +1,4 @@
-//! What a session asks of its realm.
+//! The commands that a session gives to its realm.
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,14 +20,14 @@ pub enum Command {
     Publish {
         /// The message, not yet shared with anybody.
         publication: Arc<Publication>,
-        /// How the publisher wants to be answered.
+        /// The answer that the publisher wants.
         acknowledge: Acknowledge,
-        /// What most publications do not have.
+        /// Options that most publications do not have.
         options: Option<Box<PublishOptions>>,
     },
     /// A publication, call or answer that the gate has refused: answered in its turn.
     Refuse {
-        /// How its sender is answered.
+        /// The answer that its sender wants.
         acknowledge: Acknowledge,
         /// Why.
         reason: Reason,
@@ -45,14 +45,14 @@ pub enum Command {
     Subscribe {
         /// Echoed in the answer.
         request: RequestId,
-        /// What is asked for, in order.
+        /// The subscriptions asked for, in order.
         entries: Vec<SubscribeEntry>,
     },
     /// Give up by filter, as MQTT names it; answered by one `Delivery::Unsubscribed`.
     Unsubscribe {
         /// Echoed in the answer.
         request: RequestId,
-        /// What to give up, in order.
+        /// The subscriptions to give up, in order.
         entries: Vec<UnsubscribeEntry>,
     },
     /// Progress of QoS > 0 deliveries, all of one read batch.
@@ -65,7 +65,7 @@ pub enum Command {
     Cancel {
         /// The call's request.
         request: RequestId,
-        /// What happens to the callee.
+        /// The effect on the callee.
         mode: CancelMode,
     },
     /// Answer of a callee.
@@ -91,7 +91,7 @@ pub enum FailedRequest {
     Cancel,
 }
 
-/// How a publisher (or MQTT caller) is answered.
+/// The answer to a publisher (or MQTT caller).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Acknowledge {
     /// Not at all.
@@ -118,7 +118,7 @@ pub struct PublishOptions {
     pub disclose_me: bool,
     /// Publish only where the topic's value lets it.
     pub condition: Option<Box<Condition>>,
-    /// What is stored with the same key of the same client is one publication, however often it is sent (MAPPING.md, Payloads).
+    /// Publications stored with the same key of the same client count as one, however often they are sent (MAPPING.md, Payloads).
     pub dedup: Option<Box<str>>,
 }
 
@@ -128,7 +128,7 @@ impl Default for PublishOptions {
     }
 }
 
-/// What a publication asks of its topic's value, and promises about it (MAPPING.md, Retained state).
+/// The condition on a topic's value that a publication sets, and its promise for later (MAPPING.md, Retained state).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Condition {
     /// Publish only if the value fits this ([`crate::model::pattern`]); `None` = whatever it is.
@@ -167,7 +167,8 @@ impl Audience {
     }
 }
 
-/// Who may receive a publication, now and whenever it is read again (WAMP: Advanced, Subscriber Black- and Whitelisting).
+/// The sessions that may receive a publication, now and whenever it is read again (WAMP: Advanced, Subscriber Black- and
+/// Whitelisting).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Readers {
     /// Only sessions inside each list that is present.
@@ -200,13 +201,13 @@ impl Readers {
 /// Opens a session.
 #[derive(Debug)]
 pub struct Open {
-    /// The session id to use if a new session begins: random in 1..=2^53 (WAMP: global scope).
+    /// The session id to use if a new session begins; random in 1..=2^53 (WAMP: global scope).
     pub session: SessionId,
-    /// What the client speaks.
+    /// The protocol of the connection.
     pub protocol: Protocol,
-    /// How it is connected.
+    /// The transport of the connection.
     pub transport: Transport,
-    /// Who it is.
+    /// The identity of the client.
     pub principal: Arc<Principal>,
     /// MQTT's client id, which names the session; WAMP sessions have none.
     pub client_id: Option<Box<str>>,
@@ -218,11 +219,11 @@ pub struct Open {
     pub receive_maximum: u16,
     /// Published when the session ends without a goodbye.
     pub will: Option<Will>,
-    /// What the client announced (WAMP features that change what the router sends).
+    /// The WAMP features that the client announced and that change the router's messages.
     pub features: Features,
 }
 
-/// What a connection speaks.
+/// The protocol of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Protocol {
     /// MQTT 3.1
@@ -242,7 +243,7 @@ impl Protocol {
     }
 }
 
-/// How a client is connected, as shown to others.
+/// The transport of a client, as shown to others.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Transport {
     /// The peer's address.
@@ -265,7 +266,7 @@ pub struct Features {
 /// A will (MQTT) or testament (WAMP).
 #[derive(Clone, Debug)]
 pub struct Will {
-    /// What is published.
+    /// The message to publish.
     pub publication: Arc<Publication>,
     /// Seconds to wait for the session to come back first.
     pub delay_s: u32,
@@ -282,14 +283,14 @@ pub enum SubscribeEntry {
         filter: Filter,
         /// The group that shares this subscription, if any.
         share: Option<Box<str>>,
-        /// How to deliver.
+        /// The terms of delivery.
         options: SubscribeOptions,
     },
     /// Events of topics: past ones too, or some only.
     Selected {
         /// Which topics.
         filter: Filter,
-        /// How to deliver.
+        /// The terms of delivery.
         options: SubscribeOptions,
         /// Which events.
         selection: Box<Selection>,
@@ -298,14 +299,14 @@ pub enum SubscribeEntry {
     Procedure {
         /// Which procedures.
         filter: Filter,
-        /// How to serve.
+        /// The terms of service.
         options: RegisterOptions,
     },
     /// Refused by the gate already; keeps its place in the answer.
     Refused(Reason),
 }
 
-/// How events are delivered to one subscriber.
+/// The terms on which events are delivered to one subscriber.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SubscribeOptions {
     /// The most that is granted; WAMP subscribers take QoS 0.
@@ -322,18 +323,18 @@ pub struct SubscribeOptions {
     pub retained_only: bool,
 }
 
-/// What few subscriptions ask for (MAPPING.md, SUBSCRIBE options).
+/// Options that few subscriptions use (MAPPING.md, SUBSCRIBE options).
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Selection {
     /// Of the history, first: each event once, and without a gap to the live ones. No retained messages then.
     pub past: Option<Past>,
-    /// What there is, then the subscription ends.
+    /// The subscription ends after the events or values that exist.
     pub is_snapshot: bool,
     /// Only events whose body fits this pattern.
     pub pattern: Option<Value>,
 }
 
-/// How far back a subscription begins.
+/// The point in the past where a subscription begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Past {
     /// Behind this event; `None` = from the oldest that is kept.
@@ -354,16 +355,16 @@ pub enum RetainHandling {
     Never,
 }
 
-/// How a procedure is served.
+/// The terms on which a procedure is served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RegisterOptions {
-    /// How several callees share the procedure.
+    /// The rule by which several callees share the procedure.
     pub invoke: InvokePolicy,
     /// The callee wants to know its callers.
     pub disclose_caller: bool,
     /// The callee takes over `timeout` (WAMP: Call Timeout, `forward_timeout`).
     pub forward_timeout: bool,
-    /// How invocations reach the callee.
+    /// The form in which invocations reach the callee.
     pub form: CalleeForm,
     /// For invocations as publications: the most QoS that is granted.
     pub qos: Qos,
@@ -371,7 +372,7 @@ pub struct RegisterOptions {
     pub identifier: Option<u32>,
 }
 
-/// How an invocation is put to the callee.
+/// The form in which an invocation reaches the callee.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum CalleeForm {
     /// As WAMP INVOCATION.
@@ -438,7 +439,7 @@ pub struct Acknowledgement {
 pub enum AcknowledgeStep {
     /// PUBACK: QoS 1 is done.
     Acknowledged,
-    /// PUBREC: QoS 2 is received; PUBREL is owed.
+    /// PUBREC: QoS 2 is received, PUBREL is owed.
     Received,
     /// PUBREC with an error: QoS 2 is over.
     Rejected,
@@ -453,9 +454,9 @@ pub enum AcknowledgeStep {
 pub struct Call {
     /// Where the answer goes.
     pub reply: ReplyTo,
-    /// For MQTT callers: how the PUBLISH that carried the call is acknowledged; its answers have the same QoS.
+    /// For MQTT callers, the acknowledgement of the PUBLISH that carried the call; its answers have the same QoS.
     pub acknowledge: Acknowledge,
-    /// What is called.
+    /// The procedure that is called.
     pub procedure: Topic,
     /// With what; of `corsac.queue.put` only what is put, as its one argument.
     pub payload: Payload,
@@ -489,7 +490,7 @@ pub enum ReplyTo {
     Nobody,
 }
 
-/// What happens to the callee of a canceled call (WAMP: Advanced, Call Canceling).
+/// The effect of a canceled call on its callee (WAMP: Advanced, Call Canceling).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum CancelMode {
     /// The callee is not told; the caller is answered at once.
@@ -508,7 +509,7 @@ pub struct Yield {
     pub acknowledge: Acknowledge,
     /// Which invocation.
     pub invocation: InvocationId,
-    /// What it says.
+    /// The outcome that it reports.
     pub outcome: Outcome,
     /// The body.
     pub payload: Payload,

@@ -1,4 +1,4 @@
-//! What a realm sends to a connection; its gate encodes it.
+//! The deliveries that a realm sends to a connection; its gate encodes them.
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -17,7 +17,7 @@ pub enum Delivery {
     Opened {
         /// Its id.
         session: SessionId,
-        /// It existed before.
+        /// The session existed before.
         session_present: bool,
     },
     /// The session was not opened; the connection ends.
@@ -52,7 +52,7 @@ pub enum Delivery {
     Interrupt {
         /// Which invocation.
         invocation: InvocationId,
-        /// How the call was canceled.
+        /// The mode in which the call was canceled.
         mode: CancelMode,
         /// Why: `Canceled` or `Timeout`.
         reason: Reason,
@@ -70,7 +70,7 @@ pub enum Delivery {
 /// A publication on its way to one receiver.
 #[derive(Debug)]
 pub struct Event {
-    /// What was published.
+    /// The publication.
     pub publication: Arc<Publication>,
     /// QoS of this delivery: the smaller of published and granted.
     pub qos: Qos,
@@ -130,7 +130,7 @@ pub struct Invocation {
 pub struct Answer {
     /// The call's request.
     pub request: RequestId,
-    /// What it is.
+    /// Result, progress or error.
     pub outcome: Outcome,
     /// The body.
     pub payload: Payload,

@@ -3,8 +3,8 @@ use std::fmt;
 
 use super::PublicationId;
 
-/// Where an event stands in the one order of its realm: dense, from 1, below 2^52. What is not stored has random publication ids
-/// at or above 2^52, so the two never meet.
+/// The place of an event in the one order of its realm: dense, from 1, below 2^52. An event that is not stored has a random
+/// publication id at or above 2^52, so the two never meet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct EventId(u64);
 

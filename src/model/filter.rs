@@ -5,7 +5,7 @@ use super::names::Root;
 use super::reason::Reason;
 use super::topic::{MAX_SPELLING_BYTES, Topic, are_components_valid, check_characters, level_count, mqtt_of_uri, uri_of_mqtt};
 
-/// How WAMP names a filter's kind (`match` option; WAMP: Advanced, Pattern-based Subscriptions).
+/// The kind of a filter in WAMP (`match` option; WAMP: Advanced, Pattern-based Subscriptions).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum MatchPolicy {
     /// The whole name.
@@ -30,8 +30,8 @@ pub enum Filter {
 }
 
 impl Filter {
-    /// The filter that MQTT spells `text`, `$share/...` already taken off: not empty, no NUL, at most 65,535
-    /// bytes [MQTT-4.7.3-1], `+` a level by itself [MQTT-4.7.1-2], `#` the last level by itself [MQTT-4.7.1-1].
+    /// The filter that MQTT spells `text`, `$share/...` already taken off. The text is not empty, has no NUL and at most 65,535
+    /// bytes [MQTT-4.7.3-1]. `+` is a level by itself [MQTT-4.7.1-2], and `#` the last level by itself [MQTT-4.7.1-1].
     pub fn from_mqtt(text: &str) -> Result<Self, Reason> {
         if !text.contains(['+', '#']) {
             return Topic::from_mqtt(text).map(Filter::Exact).map_err(|_| Reason::InvalidFilter);
@@ -121,7 +121,7 @@ impl Filter {
         bounded_levels(levels_of_uri(uri, ""))
     }
 
-    /// How WAMP names this filter's kind; `#` has no WAMP name and counts as wildcard.
+    /// The kind of this filter in WAMP; `#` has no WAMP name and counts as wildcard.
     pub fn policy(&self) -> MatchPolicy {
         match self {
             Filter::Exact(_) => MatchPolicy::Exact,
@@ -208,8 +208,8 @@ impl Filter {
 
     /// Whether `topic` is one of the names, by looking at both; the matcher answers the same for many filters at once.
     ///
-    /// A hidden name is covered only by a filter that names its root: not by a first level `+` or `#`, and by a string prefix only
-    /// if that is at least as long as `$`, `wamp` or `corsac`.
+    /// A hidden name is covered only by a filter that names its root. A first level `+` or `#` does not, and a string prefix does
+    /// only if it is at least as long as `$`, `wamp` or `corsac`.
     pub fn covers(&self, topic: &Topic) -> bool {
         match self {
             Filter::Exact(exact) => exact == topic,

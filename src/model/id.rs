@@ -33,7 +33,7 @@ id! {
     SessionId
 }
 id! {
-    /// What the peer numbers its requests with: the WAMP request id (session scope) or the MQTT packet id.
+    /// The number that the peer gives a request: the WAMP request id (session scope) or the MQTT packet id.
     RequestId
 }
 id! {

@@ -11,8 +11,8 @@ pub const MAX_LOG_WAITING: usize = 1_024;
 /// Refusals of one read that are named in the log; the rest is counted.
 pub const MAX_NOTES: usize = 16;
 
-/// Bytes of commands and publications of one session that wait behind something on its way into the history: above, its connection
-/// is not read until nothing of it waits any more. The excess is what one read brings.
+/// Bytes of commands and publications of one session that wait behind something on its way into the history. Above this, its
+/// connection is not read until nothing of it waits any more. The excess is at most one read.
 pub const MAX_HELD_BYTES: usize = 256 * 1024;
 
 /// Bounds of one router process; units at the end of names.
@@ -50,7 +50,7 @@ pub struct Limits {
     pub max_subscriptions_per_session: usize,
     /// Registrations of a session.
     pub max_registrations_per_session: usize,
-    /// Who may wait in one line: for a lock, a queue or a busy callee.
+    /// Sessions that may wait in one line: for a lock, a queue or a busy callee.
     pub max_waiting: usize,
     /// Calls of a session that wait for an answer, and invocations of a callee.
     pub max_pending_calls_per_session: usize,
@@ -60,7 +60,7 @@ pub struct Limits {
     pub max_wildcards_per_realm: usize,
     /// Bytes waiting for one connection's socket.
     pub max_outbox_bytes: usize,
-    /// How long a full outbox may pace a publisher at a time.
+    /// Longest time that a full outbox may pace a publisher at once.
     pub pace_ms: u64,
     /// Without a byte taken by the socket for this long, a connection with a full outbox is closed.
     pub stalled_outbox_timeout_ms: u64,

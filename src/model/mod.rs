@@ -1,4 +1,4 @@
-//! The nouns of the house: ids, topics, payloads, publications, commands and deliveries; no verbs, no input or output.
+//! The nouns of the house: ids, topics, payloads, publications, commands and deliveries, without verbs, input or output.
 pub mod arguments;
 pub mod command;
 pub mod delivery;

@@ -1,8 +1,8 @@
 //! Patterns of values: which fields a body must have (MAPPING.md, `when` and `filter`).
 use serde_json::{Number, Value};
 
-/// True if `value` has everything that `pattern` says: of an object the fields that the pattern names, each fitting likewise, any
-/// others besides; else the same value. Numbers are compared by what they amount to: `1` fits `1.0`.
+/// True if `value` has everything that `pattern` says. An object needs the fields that the pattern names, each fitting likewise,
+/// any others besides; anything else must be the same value. Numbers are compared by their value, so `1` fits `1.0`.
 pub fn fits(pattern: &Value, value: &Value) -> bool {
     match (pattern, value) {
         (Value::Object(pattern), Value::Object(value)) => {

@@ -1,4 +1,4 @@
-//! What a message carries: the bytes that arrived and how they are encoded; converted only at the receiver's gate.
+//! The payload of a message: the bytes that arrived and their encoding, converted only at the receiver's gate.
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -26,23 +26,24 @@ pub enum Encoding {
 pub enum Payload {
     /// An MQTT application message: any bytes.
     Bytes(Bytes),
-    /// WAMP arguments, each still encoded: `args` one list, `kwargs` one dictionary; empty bytes = absent.
+    /// WAMP arguments, each still encoded: `args` one list, `kwargs` one dictionary. Empty bytes stand for an absent one.
     Args {
-        /// How both parts are encoded.
+        /// The encoding of both parts.
         encoding: Encoding,
         /// One encoded list, or no bytes.
         args: Bytes,
         /// One encoded dictionary, or no bytes.
         kwargs: Bytes,
     },
-    /// An answer of the router's own: one list of dictionaries, each with a payload as it arrived. It has no place in the history.
+    /// An answer of the router's own, which has no place in the history. It is one list of dictionaries, each with a payload as
+    /// it arrived.
     List(Arc<[Part]>),
 }
 
 /// A payload with what the router says about it: as a dictionary, `head` and, in `args` and `kwargs`, the payload.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Part {
-    /// What the router says.
+    /// The entries that the router adds.
     pub head: Map<String, Value>,
     /// The payload.
     pub payload: Payload,
@@ -75,8 +76,8 @@ impl Payload {
         }
     }
 
-    /// True for zero bytes, or neither args nor kwargs: what clears a retained message (MAPPING: an empty value).
-    /// An encoded empty list is no argument too.
+    /// True for zero bytes, or neither args nor kwargs, which clears a retained message (MAPPING: an empty value). An encoded
+    /// empty list is no argument too.
     pub fn is_empty(&self) -> bool {
         match self {
             Payload::Bytes(bytes) => bytes.is_empty(),

@@ -1,4 +1,4 @@
-//! Who a session acts for, as authentication established it; never what the client says of itself.
+//! The identity that a session acts for, as authentication established it, never as the client claims it.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ pub struct Principal {
     pub authid: Arc<str>,
     /// The role that rules apply to.
     pub authrole: Arc<str>,
-    /// How it was established: `anonymous`, `ticket`, ...
+    /// The method that established it: `anonymous`, `ticket`, ...
     pub authmethod: Box<str>,
-    /// Who established it: `static`, `dynamic`, ...
+    /// The provider that established it: `static`, `dynamic`, ...
     pub authprovider: Box<str>,
 }
 

@@ -14,7 +14,7 @@ pub struct Publication {
     pub id: PublicationId,
     /// Where it was published.
     pub topic: Topic,
-    /// What it says.
+    /// The body.
     pub payload: Payload,
     /// The publisher's QoS.
     pub qos: Qos,
@@ -26,7 +26,7 @@ pub struct Publication {
     pub publisher: Option<Publisher>,
     /// Everything that most messages do not have.
     pub properties: Option<Box<Properties>>,
-    /// Who may receive it; `None` is everybody.
+    /// The sessions that may receive it; `None` is everybody.
     pub readers: Option<Box<Readers>>,
     /// Conversions made for receivers of another encoding, each made once.
     pub conversions: Conversions,
@@ -37,7 +37,7 @@ pub struct Publication {
 pub struct Publisher {
     /// Its session.
     pub session: SessionId,
-    /// Who it is.
+    /// The identity of the publisher.
     pub principal: Arc<Principal>,
 }
 
@@ -56,9 +56,9 @@ pub struct Properties {
     pub user: Vec<(Box<str>, Box<str>)>,
     /// WAMP payload passthru attributes.
     pub passthru: Option<Box<Passthru>>,
-    /// Set by the router where the message is the answer of a call, or tells a callee to stop (then an error). The gate says it as
-    /// user properties `corsac-status` and `corsac-error` (MQTT 5); an error without such properties (3.1.1) becomes the JSON object
-    /// `{"error": uri, "args": [...], "kwargs": {...}}` of this URI and the payload (MAPPING.md, Calls).
+    /// Set by the router where the message is the answer of a call, or (as an error) tells a callee to stop. The gate says it as
+    /// the user properties `corsac-status` and `corsac-error` (MQTT 5). Without such properties (3.1.1) an error becomes the JSON
+    /// object `{"error": uri, "args": [...], "kwargs": {...}}` of this URI and the payload (MAPPING.md, Calls).
     pub outcome: Option<Outcome>,
 }
 
@@ -164,7 +164,7 @@ impl Publication {
         self.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
     }
 
-    /// What is left of its lifetime at `now_ms`, in whole seconds rounded up [MQTT-3.3.2-6].
+    /// The rest of its lifetime at `now_ms`, in whole seconds rounded up [MQTT-3.3.2-6].
     pub fn remaining_s(&self, now_ms: u64) -> Option<u32> {
         self.expires_at_ms.map(|at_ms| u32::try_from(at_ms.saturating_sub(now_ms).div_ceil(1000)).unwrap_or(u32::MAX))
     }

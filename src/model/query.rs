@@ -1,4 +1,4 @@
-//! What can be asked of a history, and what one answer holds.
+//! The questions that can be asked of a history, and the content of one answer.
 use std::sync::Arc;
 
 use super::{EventId, Filter, Item, Record, Topic};

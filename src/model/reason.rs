@@ -1,4 +1,4 @@
-//! Why something was refused: the closed list; `wire` turns it into a WAMP URI or an MQTT reason code.
+//! The reasons for a refusal as a closed list; `wire` turns each into a WAMP URI or an MQTT reason code.
 use std::fmt;
 
 use super::EventId;
@@ -96,7 +96,7 @@ pub enum Reason {
     ServerBusy,
     /// A shared subscription with an option that it cannot have.
     SharedSubscriptionInvalid,
-    /// What the router does not do.
+    /// The router does not support this.
     NotSupported,
     /// The disk is full.
     NoSpace,
@@ -104,13 +104,13 @@ pub enum Reason {
     StorageFailed,
     /// The router keeps no history.
     NoHistory,
-    /// What was asked for is no longer kept: the oldest event that is.
+    /// The event asked for is no longer kept; with the oldest event that is.
     HistoryTooOld(EventId),
     /// Something that should not happen, said without detail.
     Internal,
 }
 
-/// What an option or argument must be.
+/// The type that an option or argument must have.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[allow(missing_docs, reason = "their words say it")]
 pub enum MustBe {

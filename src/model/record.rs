@@ -1,4 +1,4 @@
-//! What the history holds: everything that has a place in the order of a realm, publications and changes of state alike.
+//! The records of the history: everything that has a place in the order of a realm, publications and changes of state alike.
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use super::{EventId, Filter, Payload, Principal, Publication, Qos, SessionId, To
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Ticket(pub u64);
 
-/// What a record is about. Numbers are never given a second meaning; unknown ones are carried, not refused.
+/// The kind of a record. Numbers are never given a second meaning; unknown ones are carried, not refused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Kind(pub u8);
 
@@ -34,7 +34,7 @@ impl Kind {
     pub const TIMER: Kind = Kind(8);
     /// The process that wrote the records before this one has ended, and all its connections with it.
     pub const GONE: Kind = Kind(9);
-    /// What a session's connection leaves behind if it ends without goodbye; without a topic: nothing any more.
+    /// The message that a session's connection leaves behind if it ends without goodbye; a record without a topic takes it back.
     pub const WILL: Kind = Kind(10);
 }
 
@@ -71,8 +71,8 @@ impl Flags {
     /// Published under a condition that was met. If the publisher promised a value for its end, a record of kind LOCK before this
     /// one says so. Conditions that are not met yet, or never, leave records of kind LOCK alone.
     pub const CONDITIONAL: Flags = Flags(4);
-    /// Published to some sessions only (WAMP: Subscriber Black- and Whitelisting): [`Item::readers`] says to whom. An earlier version
-    /// did not record that, so that nobody may read such a record.
+    /// Published to some sessions only (WAMP: Subscriber Black- and Whitelisting), which [`Item::readers`] names. An earlier
+    /// version did not record that, so that nobody may read such a record.
     pub const RESTRICTED: Flags = Flags(8);
     /// Its publisher does not want to have it back (WAMP: Publisher Exclusion).
     pub const NOT_TO_ITSELF: Flags = Flags(256);
@@ -93,7 +93,7 @@ impl Flags {
     }
 }
 
-/// Who caused a record, as far as history keeps it.
+/// The session and identity that caused a record, as far as history keeps them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Origin {
     /// Its session.
@@ -116,10 +116,10 @@ impl Origin {
     }
 }
 
-/// What makes a repeated publication recognizable: equal keys of one owner are one publication.
+/// The key by which a repeated publication is recognized: equal keys of one owner are one publication.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct DedupKey {
-    /// Whose key: a session or client identity.
+    /// The owner of the key, a session or client identity.
     pub owner: Arc<str>,
     /// The key: chosen by the client, or a QoS 2 packet id with its use number and session.
     pub key: Bytes,
@@ -130,13 +130,13 @@ pub struct DedupKey {
 pub struct Item {
     /// The realm, by name.
     pub realm: Arc<str>,
-    /// What it is about.
+    /// The kind of the record.
     pub kind: Kind,
     /// Milliseconds since the Unix epoch; never less than the item before it in its realm.
     pub time_ms: u64,
     /// Where it was published; other kinds may have none.
     pub topic: Option<Topic>,
-    /// Who caused it.
+    /// The session and identity that caused it.
     pub origin: Option<Origin>,
     /// The publisher's QoS.
     pub qos: Qos,
@@ -144,13 +144,13 @@ pub struct Item {
     pub flags: Flags,
     /// When it stops being worth delivering, in milliseconds since the Unix epoch.
     pub expires_at_ms: Option<u64>,
-    /// What makes a repetition recognizable.
+    /// The key by which a repetition is recognized.
     pub dedup: Option<DedupKey>,
-    /// What it says, as it arrived.
+    /// The body, as it arrived.
     pub payload: Payload,
-    /// Who may receive it; `None` is everybody.
+    /// The sessions that may receive it; `None` is everybody.
     pub readers: Option<Box<Readers>>,
-    /// What travels with it unaltered. Its `outcome` cannot be stored: answers of calls are not history.
+    /// Properties that travel with it unaltered. Their `outcome` cannot be stored: answers of calls are not history.
     pub properties: Option<Box<Properties>>,
 }
 
@@ -200,7 +200,7 @@ impl Item {
 pub struct Record {
     /// Its place in the order of its realm.
     pub id: EventId,
-    /// What is there.
+    /// The item.
     pub item: Item,
 }
 

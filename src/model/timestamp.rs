@@ -7,7 +7,7 @@ const DAY_MS: u64 = 86_400_000;
 pub struct Timestamp {
     /// Rounded down.
     pub ms: u64,
-    /// It is a fraction of a millisecond later.
+    /// The time is a fraction of a millisecond later.
     pub has_rest: bool,
 }
 
@@ -63,7 +63,7 @@ fn digits(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// What stands behind the seconds: digits of a fraction, and the offset.
+/// The text behind the seconds as two parts: digits of a fraction, and the offset.
 fn split_fraction(rest: &str) -> Option<(&str, &str)> {
     let Some(behind) = rest.strip_prefix('.') else { return Some(("", rest)) };
     let end = behind.bytes().position(|byte| !byte.is_ascii_digit())?;

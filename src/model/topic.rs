@@ -12,7 +12,8 @@ use super::text::unfit_in;
 /// The longest MQTT spelling of a topic or filter, in bytes [MQTT-4.7.3-3].
 pub const MAX_SPELLING_BYTES: usize = 65_535;
 
-/// A valid name. Cheap to clone; equal names are equal whatever spelling they arrived in; ordered by MQTT spelling.
+/// A valid name. A clone is cheap, names are equal in whatever spelling they arrived, and their order is that of the MQTT
+/// spelling.
 #[derive(Clone)]
 pub struct Topic(Arc<Spellings>);
 
@@ -26,7 +27,7 @@ struct Spellings {
     hidden_root: u8,
     /// The root of the router's own that it is under.
     root: Option<Root>,
-    /// It holds a character that no MQTT client can be sent.
+    /// The name holds a character that no MQTT client can be sent.
     is_unfit: bool,
 }
 
@@ -54,8 +55,8 @@ impl Topic {
         Ok(Self::trusted(text.into()))
     }
 
-    /// The topic that WAMP spells `uri`, for publishing, registering and calling: WAMP's loose URI rule (Basic Profile, URIs: no
-    /// empty component, no whitespace, no `#`), no NUL, and an MQTT spelling of at most 65,535 bytes.
+    /// The topic that WAMP spells `uri`, for publishing, registering and calling. WAMP's loose URI rule holds (Basic Profile,
+    /// URIs: no empty component, no whitespace, no `#`), NUL is refused, and the MQTT spelling has at most 65,535 bytes.
     ///
     /// A component that is just `*` is refused: unescaped it means "any level" in SUBSCRIBE, and the topic level `*` is spelled `%2A`.
     /// So is a character that no MQTT client can be sent, escaped or not.
@@ -193,8 +194,8 @@ pub(super) fn check_characters(text: &str) -> Result<(), Reason> {
     }
 }
 
-/// What holds for every WAMP component, empty ones aside: no whitespace, no `#`, no NUL. Also bounds the work on long URIs: an
-/// escape takes at most three bytes for each byte of the level, so a longer URI has no MQTT spelling.
+/// True if every component keeps the rules of WAMP, the one on empty ones aside: no whitespace, no `#`, no NUL. The work on long
+/// URIs is bounded too. An escape takes at most three bytes for each byte of the level, so a longer URI has no MQTT spelling.
 pub(super) fn are_components_valid(uri: &str) -> bool {
     uri.len() <= 3 * MAX_SPELLING_BYTES && !uri.chars().any(|c| matches!(c, '\0' | '#') || c.is_whitespace())
 }
@@ -240,11 +241,11 @@ enum Side {
     Wamp,
 }
 
-/// What stands behind a `%`.
+/// The code behind a `%`.
 struct Code {
     /// At least one `25` stands before it.
     nested: bool,
-    /// What it is the code of.
+    /// The character that it stands for.
     character: char,
     /// Bytes of the code, the `25`s and the first `%` not counted.
     len: usize,
@@ -467,7 +468,7 @@ mod tests {
                 assert_eq!(Filter::from_uri(&format!("a.b{character}c"), policy).err(), refused, "{policy:?}");
             }
             assert_eq!(Filter::from_subscribed_uri(&format!("a{character}.#"), MatchPolicy::Exact).err(), refused);
-            // What is on record under such a name can still be read.
+            // A record under such a name can still be read.
             assert!(character == '\0' || Topic::from_mqtt(&format!("a/{character}")).is_ok_and(|topic| topic.is_unfit()));
         }
         // White space is spelled by its code in WAMP, and some of it is unfit.
