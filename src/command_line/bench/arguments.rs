@@ -43,7 +43,7 @@ pub struct Bench {
     pub(super) work: Work,
 }
 
-/// What is measured.
+/// The workload that is measured.
 #[derive(Subcommand)]
 pub(super) enum Work {
     /// Publish and subscribe as fast as the router goes
@@ -118,7 +118,7 @@ pub(super) struct Common {
 }
 
 impl Common {
-    /// How long each phase takes.
+    /// The length of each phase.
     pub(super) fn timing(&self) -> Timing {
         Timing { warm_up: self.warm_up, duration: self.duration, drain: self.drain }
     }
@@ -142,7 +142,7 @@ pub(super) enum Serializer {
     Cbor,
 }
 
-/// Who publishes what to whom.
+/// The publishers, the subscribers and their messages.
 #[derive(Args, Clone)]
 pub(super) struct PubsubArguments {
     #[command(flatten)]
@@ -165,8 +165,8 @@ pub(super) struct PubsubArguments {
     /// Payload in bytes; from 19 on it carries a sequence number that is verified
     #[arg(long, value_name = "BYTES", default_value = "64", value_parser = clap::value_parser!(u64).range(..=MAX_PAYLOAD_BYTES))]
     pub size: u64,
-    /// Messages that publishers may be ahead of their slowest subscriber: beyond, routers drop QoS 0; 0 = any number [default: 1 MiB of
-    /// messages, less with more than 16 subscribers]
+    /// Messages that publishers may be ahead of their slowest subscriber, as routers drop QoS 0 beyond that; 0 = any number
+    /// [default: 1 MiB of messages, less with more than 16 subscribers]
     #[arg(long, value_name = "N", help_heading = SELDOM)]
     pub ahead: Option<u64>,
     /// Where the subscribers connect, if that is another port or protocol of the router
@@ -231,7 +231,7 @@ pub(super) struct LatencyArguments {
     pub rate: f64,
 }
 
-/// Who calls whom.
+/// The callers and the callees.
 #[derive(Args, Clone)]
 pub(super) struct RpcArguments {
     #[command(flatten)]
@@ -259,7 +259,7 @@ pub(super) struct RpcArguments {
     pub vs_serve_at: Option<String>,
 }
 
-/// How to connect.
+/// The connections to open.
 #[derive(Args, Clone)]
 pub(super) struct ConnectArguments {
     #[command(flatten)]
@@ -269,7 +269,7 @@ pub(super) struct ConnectArguments {
     pub parallel: u64,
 }
 
-/// What to hold.
+/// The connections to hold.
 #[derive(Args, Clone)]
 pub(super) struct IdleArguments {
     #[command(flatten)]
@@ -282,7 +282,7 @@ pub(super) struct IdleArguments {
     pub subscriptions: u64,
 }
 
-/// What to store.
+/// The values to store.
 #[derive(Args, Clone)]
 pub(super) struct RetainedArguments {
     #[command(flatten)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// How long a publisher without credit sleeps before it looks whether the run is over.
+/// Sleep of a publisher without credit before it looks whether the run is over.
 const LOOK_AROUND: Duration = Duration::from_millis(20);
 
 /// A number that one thread writes and others read; on a cache line of its own.
@@ -28,7 +28,7 @@ impl Counters {
         self.0.get(index).map_or(0, |counter| counter.0.fetch_add(more, Ordering::SeqCst) + more)
     }
 
-    /// What the counter of task `index` stands at.
+    /// The count of task `index`.
     pub(super) fn at(&self, index: usize) -> u64 {
         self.0.get(index).map_or(0, |counter| counter.0.load(Ordering::SeqCst))
     }
@@ -39,7 +39,8 @@ impl Counters {
     }
 }
 
-/// What the publishers of one topic may send: never more than `ahead` messages beyond what its slowest subscriber has received.
+/// The messages that the publishers of one topic may send: never more than `ahead` beyond those that its slowest subscriber has
+/// received.
 #[derive(Debug)]
 pub(super) struct Credit {
     /// `None` = without limit.
@@ -64,7 +65,7 @@ impl Credit {
         }
     }
 
-    /// What the slowest subscriber has received.
+    /// The messages that the slowest subscriber has received.
     fn slowest(&self) -> u64 {
         (0..self.received.0.len()).map(|index| self.received.at(index)).min().unwrap_or(u64::MAX)
     }

@@ -1,4 +1,4 @@
-//! How often a disk can sync: to be read beside the rate of a router that stores before it acknowledges.
+//! The syncs that a disk can do in a second, to be read beside the rate of a router that stores before it acknowledges.
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::Path;

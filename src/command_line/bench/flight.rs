@@ -1,11 +1,11 @@
-//! What a publisher has sent and the router has not acknowledged yet.
+//! The publications that a publisher has sent and the router has not acknowledged yet.
 use corsac::wire::mqtt::Qos;
 
 use super::inlet::Item;
 use super::link::Link;
 use super::template::Framing;
 
-/// What a publisher waits for.
+/// The acknowledgements that a publisher waits for.
 #[derive(Debug)]
 pub(super) struct Flight {
     framing: Framing,
@@ -30,7 +30,7 @@ impl Flight {
         Flight { framing: link.framing(), window, in_flight: 0, acknowledged: 0, next_id, max_id, replies: Vec::new() }
     }
 
-    /// How many of `most` may be sent now.
+    /// The part of `most` that may be sent now.
     pub(super) fn room(&self, most: u64) -> u64 {
         self.window.map_or(most, |window| most.min(window.saturating_sub(self.in_flight)))
     }
@@ -49,7 +49,7 @@ impl Flight {
         id
     }
 
-    /// What the router says to a publisher.
+    /// Takes one thing that the router says to a publisher.
     #[inline]
     pub(super) fn take(&mut self, item: &Item<'_>) {
         match item {

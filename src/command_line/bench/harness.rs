@@ -17,11 +17,11 @@ use super::target::Target;
 
 /// Connections that one thread opens at the same time.
 const OPENING: usize = 64;
-/// How long nothing may happen while connections are opened.
+/// Longest time without any progress while connections are opened.
 const OPEN_PATIENCE: Duration = Duration::from_secs(20);
 /// Files that the load generator needs besides its connections.
 const OTHER_FILES: usize = 64;
-/// What a task has around it.
+/// The surroundings of a task.
 #[derive(Clone)]
 pub(super) struct Context {
     /// The run it belongs to.
@@ -58,7 +58,7 @@ impl Context {
     }
 }
 
-/// What one connection does.
+/// The work of one connection.
 pub(super) type Task = Box<dyn FnOnce(Context) -> Pin<Box<dyn Future<Output = Result<(), String>>>> + Send>;
 
 /// Makes a task of an asynchronous function.
@@ -71,7 +71,7 @@ where
 
 /// Tasks that share threads.
 pub(super) struct Group {
-    /// What they are, for people.
+    /// Their name, for people.
     pub role: &'static str,
     /// On how many threads.
     pub threads: usize,
@@ -81,13 +81,13 @@ pub(super) struct Group {
 
 /// A workload that is ready to run.
 pub(super) struct Load {
-    /// What its threads share.
+    /// The state that its threads share.
     pub run: Arc<Run>,
     /// Its tasks.
     pub groups: Vec<Group>,
-    /// How much has to be received in all, given what was sent.
+    /// The messages that have to be received in all, given those that were sent.
     pub expected: Box<dyn Fn(&Run) -> u64>,
-    /// What is counted, for people.
+    /// The unit that is counted, for people.
     pub unit: &'static str,
 }
 

@@ -7,7 +7,7 @@ const BUCKETS_PER_POWER: usize = 1 << PRECISION_BITS;
 /// Enough for every 64-bit number of nanoseconds.
 const BUCKETS: usize = (64 - PRECISION_BITS as usize + 1) * BUCKETS_PER_POWER;
 
-/// How often which duration was seen.
+/// The number of times that each duration was seen.
 #[derive(Clone, Debug)]
 pub(super) struct Histogram {
     counts: Vec<u64>,
@@ -58,7 +58,7 @@ impl Histogram {
         self.max_ns = self.max_ns.max(other.max_ns);
     }
 
-    /// How many durations were counted.
+    /// The number of durations that were counted.
     pub(super) fn len(&self) -> u64 {
         self.total
     }

@@ -1,13 +1,13 @@
-//! What a router sends: walks over frames by their heads alone and tells what each is, without decoding it.
+//! The frames that a router sends: walked over by their heads alone, and told apart without decoding.
 use corsac::model::Encoding;
 use corsac::wire::wamp::code;
 
 /// Of a frame longer than this only the head is looked at, and the rest is passed over as it arrives.
 const WHOLE_BYTES: usize = 64 * 1024;
-/// How much of such a frame has to be there.
+/// Bytes of such a frame that have to be there.
 pub(super) const HEAD_BYTES: usize = 4 * 1024;
 
-/// How messages follow each other on a connection.
+/// The framing of messages on a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Layout {
     /// MQTT packets; `v5` have properties.
@@ -59,7 +59,7 @@ struct Frame<'a> {
     missing: usize,
     /// Bytes of it and its head that are there.
     present: usize,
-    /// What it carries, as far as it is there.
+    /// Its content, as far as it is there.
     body: &'a [u8],
     /// The frame with its head, as far as it is there.
     whole: &'a [u8],
@@ -200,7 +200,7 @@ fn acknowledged(body: &[u8]) -> Result<u16, String> {
     }
 }
 
-/// MQTT 3.3: topic, packet id, properties; then the payload.
+/// MQTT 3.3: topic, packet id, properties, then the payload.
 #[inline]
 fn publish<'a>(frame: &Frame<'a>, v5: bool) -> Option<Item<'a>> {
     let (topic_len, rest) = frame.body.split_first_chunk::<2>()?;
@@ -292,7 +292,7 @@ pub(super) fn readable(message: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// What `take` is told, in words, when `bytes` arrive in pieces of `piece` bytes.
+    /// The items that `take` is told, in words, when `bytes` arrive in pieces of `piece` bytes.
     fn told(layout: Layout, bytes: &[u8], piece: usize) -> Result<Vec<String>, String> {
         let mut inlet = Inlet::new(layout);
         let (mut told, mut carry) = (Vec::new(), Vec::new());

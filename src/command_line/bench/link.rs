@@ -32,7 +32,7 @@ pub(super) struct Link {
     protocol: Protocol,
     /// The id of the last request before anything is published or called.
     last_request: u64,
-    /// How many QoS 1 and 2 publications the router takes at once.
+    /// QoS 1 and 2 publications that the router takes at once.
     pub receive_maximum: u16,
 }
 
@@ -54,7 +54,7 @@ impl Link {
         Ok(Link { stream, inlet, carry: Vec::new(), framing, protocol, last_request: 0, receive_maximum: u16::MAX })
     }
 
-    /// What is spoken here.
+    /// The protocol of this connection.
     pub(super) fn protocol(&self) -> &Protocol {
         &self.protocol
     }
@@ -182,7 +182,7 @@ impl Link {
         self.last_request
     }
 
-    /// How messages are framed here.
+    /// The framing of messages on this connection.
     pub(super) fn framing(&self) -> Framing {
         self.framing
     }

@@ -1,4 +1,4 @@
-//! What is counted and used between two points in time while a load runs.
+//! The counts and the resources between two points in time while a load runs.
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,10 @@ use super::process::{Router, ThreadTimes};
 use super::run::{PROGRESS, Run, TICK, Timing, locked, progress};
 use crate::command_line::output::grouped;
 
-/// How busy one thread of the generator was.
+/// The load of one thread of the generator.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub(super) struct ThreadUse {
-    /// What it did.
+    /// Its work.
     pub role: &'static str,
     /// Share of the time that it ran on a processor, 0 to 1.
     pub busy: f64,
@@ -18,10 +18,10 @@ pub(super) struct ThreadUse {
     pub starved: f64,
 }
 
-/// What came out.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Measured {
-    /// How long it took to open all connections.
+    /// The time that it took to open all connections.
     pub opening_s: f64,
     /// The time that was measured.
     pub seconds: f64,
@@ -39,13 +39,13 @@ pub(super) struct Measured {
     pub sent_in_all: u64,
     /// Received in the whole run.
     pub received_in_all: u64,
-    /// What should have been received in the whole run.
+    /// Messages that should have been received in the whole run.
     pub expected_in_all: u64,
     /// Received again or out of order, in the whole run.
     pub repeated: u64,
     /// Threads of the generator.
     pub threads: Vec<ThreadUse>,
-    /// What tasks have recorded.
+    /// The durations that tasks have recorded.
     pub latencies: Histogram,
 }
 

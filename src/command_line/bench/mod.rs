@@ -36,7 +36,7 @@ use report::Outcome;
 use run::{progress, unique};
 use target::Target;
 
-/// How long a disk is measured.
+/// The time for which a disk is measured.
 const DISK_TIME: Duration = Duration::from_secs(1);
 
 /// Runs the workload, as often as asked for, and prints what it came to.
@@ -170,7 +170,7 @@ fn describe(arguments: &PubsubArguments, rate: Option<f64>) -> String {
     format!("{publishers} to {subscribers}{topics}, QoS {}{window}, {size} bytes{rate}", arguments.qos.bits())
 }
 
-/// What is wrong with the command line ends the program as clap does it.
+/// A fault in the command line ends the program as clap does it.
 fn or_usage<T>(checked: Result<T, String>) -> T {
     checked.unwrap_or_else(|error| clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")).exit())
 }

@@ -144,7 +144,7 @@ async fn answer<T>(
     .await
 }
 
-/// What a subscription asks for.
+/// The messages that a subscription asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Wanted {
     /// The events of one topic from now on.

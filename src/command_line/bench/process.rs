@@ -1,4 +1,4 @@
-//! What the system says about processes and threads: processor time and memory, read from /proc.
+//! Processor time and memory of processes and threads, as the system tells them in /proc.
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -72,7 +72,7 @@ fn holds_one_of(pid: u32, sockets: &[String]) -> bool {
         .any(|file| sockets.iter().any(|socket| file.to_str() == Some(socket)))
 }
 
-/// How exactly a socket listens at an address.
+/// The exactness with which a socket listens at an address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Nearness {
     /// At this one.
@@ -117,7 +117,7 @@ fn inode(line: &str, address: SocketAddr) -> Option<(Nearness, &str)> {
 #[derive(Clone, Debug)]
 pub(super) struct Thread(PathBuf);
 
-/// What a thread has used so far.
+/// The time of a thread so far.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct ThreadTimes {
     /// Time on a processor, in seconds.
@@ -132,7 +132,7 @@ impl Thread {
         Some(Thread(PathBuf::from("/proc").join(fs::read_link("/proc/thread-self").ok()?)))
     }
 
-    /// What it has used so far; `None` where the system does not say or the thread has ended.
+    /// Its time so far; `None` where the system does not say or the thread has ended.
     pub(super) fn times(&self) -> Option<ThreadTimes> {
         let text = fs::read_to_string(self.0.join("schedstat")).ok()?;
         let mut seconds = text.split_ascii_whitespace().map(|number| Some(number.parse::<f64>().ok()? / 1e9));
@@ -140,7 +140,7 @@ impl Thread {
     }
 }
 
-/// How many files this process may have open.
+/// The files that this process may have open.
 pub(super) fn open_files_limit() -> Option<usize> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;

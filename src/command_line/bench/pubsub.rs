@@ -21,7 +21,7 @@ use super::template::Template;
 const BATCH_BYTES: usize = 256 * 1024;
 /// All writes of all publishers together.
 const BATCHES_BYTES: usize = 16 * 1024 * 1024;
-/// What may be under way to one subscriber by default, in bytes.
+/// Bytes that may be under way to one subscriber by default.
 const AHEAD_BYTES: usize = 1024 * 1024;
 /// So many messages may be in any case, as far as they have no more bytes than this.
 const AHEAD_MESSAGES: usize = 64;
@@ -29,7 +29,7 @@ const AHEAD_MOST_BYTES: usize = 8 * 1024 * 1024;
 /// Shorter waits are spent looking at the clock: the system wakes a sleeping thread about this much late.
 const WAKE_UP: Duration = Duration::from_micros(60);
 
-/// What is published and subscribed to.
+/// The publishers, the subscribers and their messages.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
     /// Connections that publish.
@@ -52,7 +52,7 @@ pub(super) struct Shape {
     pub threads: usize,
     /// Latencies count from here.
     pub warm_up: Duration,
-    /// How long messages that were due may be sent late, at the end.
+    /// The time at the end in which messages that were due may be sent late.
     pub drain: Duration,
     /// A name that no other run has used.
     pub topic: String,
@@ -63,7 +63,7 @@ impl Shape {
         format!("{}/{}", self.topic, index % self.topics)
     }
 
-    /// How many of `count` use topic `topic`.
+    /// The part of `count` that uses topic `topic`.
     fn users(&self, count: usize, topic: usize) -> usize {
         (count + self.topics - 1 - topic) / self.topics
     }
@@ -86,7 +86,7 @@ impl Shape {
         Some(Pace { interval_s: self.publishers as f64 / rate, offset_s: 1.0 / rate })
     }
 
-    /// How many messages are due within `elapsed` from the start; `None` if they are sent as fast as they go.
+    /// The messages that are due within `elapsed` from the start; `None` if they are sent as fast as they go.
     pub(super) fn due_by(&self, elapsed: Duration) -> Option<u64> {
         let pace = self.pace()?;
         Some((0..self.publishers).map(|publisher| pace.due_by(publisher as u16, elapsed)).sum())
@@ -108,7 +108,7 @@ impl Pace {
         Duration::from_secs_f64(self.interval_s * stamp.sequence as f64 + self.offset_s * f64::from(stamp.publisher))
     }
 
-    /// How many messages of this publisher are due within `elapsed` from the start of the run.
+    /// The messages of this publisher that are due within `elapsed` from the start of the run.
     fn due_by(&self, publisher: u16, elapsed: Duration) -> u64 {
         // Less than none before the first.
         ((elapsed.as_secs_f64() - self.offset_s * f64::from(publisher)) / self.interval_s + 1.0) as u64
@@ -163,7 +163,7 @@ struct Publisher {
     index: usize,
     flight: Flight,
     pace: Option<Pace>,
-    /// How long messages that were due may be sent late, at the end.
+    /// The time at the end in which messages that were due may be sent late.
     drain: Duration,
     /// Nobody subscribes: acknowledgements count instead.
     is_unheard: bool,
@@ -273,8 +273,8 @@ impl Publisher {
         self.flight.reply(&mut self.link).await
     }
 
-    /// Sends each message when it is due, and late ones at once: what is late counts from when it was due, so that those that
-    /// were held up until the end have to be sent too.
+    /// Sends each message when it is due, and late ones at once. A late message counts from when it was due, so those that were
+    /// held up until the end have to be sent too.
     async fn publish_paced(&mut self, pace: Pace) -> Result<(), String> {
         let run = self.context.run.clone();
         let publisher = self.index as u16;

@@ -1,4 +1,4 @@
-//! What a run came to, as text for people and as JSON for scripts.
+//! The outcome of a run, as text for people and as JSON for scripts.
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::command_line::output::grouped;
 const MIN_SECONDS: f64 = 3.0;
 /// A thread that runs for this share of the time could hardly do more.
 const BUSY: f64 = 0.9;
-/// What a thread does that looks at the clock until a message is due: it is always busy.
+/// The work of a thread that looks at the clock until a message is due, and so is always busy.
 pub(super) const PACING: &str = "pacing";
 /// A thread that runs for less than this share of the time holds nothing up.
 const IDLE: f64 = 0.02;
@@ -23,7 +23,7 @@ const STARVED: f64 = 0.25;
 /// Percentiles in microseconds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Latencies {
-    /// How many were measured.
+    /// The number of durations.
     pub count: u64,
     /// The median.
     pub p50: f64,
@@ -54,7 +54,7 @@ impl Latencies {
     }
 }
 
-/// What the router used while it was measured.
+/// The resources that the router used while it was measured.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct RouterUse {
     /// Its processes.
@@ -72,7 +72,7 @@ pub(super) struct RouterUse {
 pub(super) struct Growth {
     /// Resident bytes more than before, divided by their number.
     pub bytes_each: f64,
-    /// What they are.
+    /// The things that the bytes are divided among.
     pub of: &'static str,
 }
 
@@ -81,39 +81,39 @@ pub(super) struct Growth {
 pub(super) struct Outcome {
     /// The router.
     pub url: String,
-    /// What was spoken.
+    /// The protocol.
     pub protocol: String,
-    /// What was done.
+    /// The workload.
     pub work: String,
-    /// What `per_second` counts.
+    /// The unit of `per_second`.
     pub unit: &'static str,
     /// The figure.
     pub per_second: f64,
-    /// How long it was measured, in seconds.
+    /// The time that was measured, in seconds.
     pub seconds: f64,
-    /// How long connections were opened before, in seconds, if those are what `per_second` counts.
+    /// The time before in which connections were opened, in seconds, if `per_second` counts those.
     pub opened_in_s: Option<f64>,
     /// Sent in a second, where that is another figure.
     pub sent_per_second: Option<f64>,
-    /// What should have arrived, in the whole run.
+    /// Messages that should have arrived, in the whole run.
     pub expected: u64,
-    /// What has not.
+    /// Messages of these that have not.
     pub lost: u64,
-    /// What came again or out of order.
+    /// Messages that came again or out of order.
     pub repeated: u64,
-    /// How long it took.
+    /// The latencies.
     pub latency_us: Option<Latencies>,
     /// By how much the memory of the router has grown.
     pub growth: Option<Growth>,
-    /// What the router used.
+    /// The resources that the router used.
     pub router: Option<RouterUse>,
-    /// How often the disk could sync 4 KiB in a second, where that was asked for.
+    /// Syncs of 4 KiB that the disk could do in a second, where that was asked for.
     pub disk_syncs_per_second: Option<f64>,
-    /// How busy the load generator was.
+    /// The load of each thread of the generator.
     pub threads: Vec<ThreadUse>,
     /// True if the run was long enough and nothing was lost.
     pub counts: bool,
-    /// What else has to be known.
+    /// Remarks for the reader.
     pub notes: Vec<String>,
 }
 

@@ -17,7 +17,7 @@ use super::target::Target;
 const WINDOW: usize = 200;
 const NO_STAMP: Stamp = Stamp { publisher: 0, sequence: 0 };
 
-/// What is stored and read.
+/// The values that are stored and read.
 #[derive(Clone, Debug)]
 pub(super) struct Values {
     /// Topics with a retained message.

@@ -24,7 +24,7 @@ const STATUS: (&str, &str) = ("corsac-status", "result");
 const MAX_WRITE_BYTES: usize = 256 * 1024;
 const NO_STAMP: Stamp = Stamp { publisher: 0, sequence: 0 };
 
-/// Who calls whom.
+/// The callers and the callees.
 #[derive(Clone, Debug)]
 pub(super) struct Calls {
     /// Connections that call.
@@ -189,10 +189,10 @@ impl Caller {
     }
 }
 
-/// What a caller hears.
+/// The results that a caller receives.
 struct Results {
     pending: Pending,
-    /// How many have come that are not counted yet.
+    /// Results that have come and are not counted yet.
     count: u64,
     latencies: Arc<Mutex<Histogram>>,
     /// Calls made from here on are timed.
@@ -296,7 +296,7 @@ async fn serve(context: Context, calls: Arc<Calls>, target: Target, index: usize
     }
 }
 
-/// What a callee hears, and what it says to that.
+/// The calls that a callee receives, and its answers.
 struct Server {
     /// WAMP's.
     answer: Option<Template>,

@@ -10,9 +10,9 @@ use super::credit::Counters;
 use super::histogram::Histogram;
 use super::process::Thread;
 
-/// How often it is said how it goes.
+/// The time between two reports of progress.
 pub(super) const PROGRESS: Duration = Duration::from_secs(1);
-/// How often the main thread looks how things stand.
+/// The time between two looks of the main thread at the state of the run.
 pub(super) const TICK: Duration = Duration::from_millis(2);
 
 /// Where a run stands.
@@ -26,7 +26,7 @@ pub(super) enum Phase {
     Over,
 }
 
-/// What all threads of one run share.
+/// The state that all threads of one run share.
 #[derive(Debug)]
 pub(super) struct Run {
     phase: watch::Sender<Phase>,
@@ -82,7 +82,7 @@ impl Run {
         self.stopped_after.get().copied()
     }
 
-    /// It enters this phase.
+    /// Enters this phase.
     pub(super) fn enter(&self, phase: Phase) {
         self.phase.send_replace(phase);
     }
@@ -118,7 +118,7 @@ impl Run {
         self.sending.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// How many senders have not finished.
+    /// The senders that have not finished.
     pub(super) fn senders_left(&self) -> usize {
         self.sending.load(Ordering::SeqCst)
     }
@@ -130,7 +130,7 @@ impl Run {
         histogram
     }
 
-    /// What all tasks have recorded.
+    /// The durations that all tasks have recorded.
     pub(super) fn merged_latencies(&self) -> Histogram {
         let mut merged = Histogram::default();
         for histogram in locked(&self.latencies).iter() {
@@ -161,14 +161,14 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// How long each phase takes.
+/// The length of each phase.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
     /// Before anything is measured.
     pub warm_up: Duration,
-    /// What is measured.
+    /// The time that is measured.
     pub duration: Duration,
-    /// How long nothing may arrive before what is missing is called lost.
+    /// The time without any arrival after which missing messages count as lost.
     pub drain: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! What the payloads carry: a mark, then publisher and sequence number in a spelling that every encoding leaves alone.
+//! The payload of each message: a mark, then publisher and sequence number in a spelling that every encoding leaves alone.
 
 /// Stands before a stamp; must not occur in topics.
 const MARK: u8 = b'@';
@@ -9,7 +9,7 @@ pub(super) const MIN_BYTES: usize = LETTERS + 3;
 /// Bits of the sequence number; the publisher's number is above them.
 const SEQUENCE_BITS: u32 = 48;
 
-/// Who sent a message, and as which one.
+/// The sender of a message, and the message's number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Stamp {
     /// The publisher, 0 to 65,535.

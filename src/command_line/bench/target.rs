@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use corsac::model::Encoding;
 use corsac::wire::mqtt::Version;
 
-/// What is spoken, and in which layers.
+/// The protocol and its layers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Protocol {
     /// MQTT on TCP.
@@ -24,7 +24,7 @@ pub(super) struct Target {
     pub authority: String,
     /// Where it listens.
     pub address: SocketAddr,
-    /// What is spoken.
+    /// The protocol.
     pub protocol: Protocol,
     /// MQTT user name, WAMP authid.
     pub user: Option<String>,
@@ -34,7 +34,7 @@ pub(super) struct Target {
     pub realm: String,
 }
 
-/// What the options add to a URL.
+/// The part of a target that the options add to its URL.
 #[derive(Clone, Debug)]
 pub(super) struct Dialect {
     /// For `mqtt://`.
@@ -67,7 +67,7 @@ impl Target {
         let authority = match behind_host.rsplit_once(':') {
             None => format!("{authority}:{port}"),
             Some((_, port)) if port.parse::<u16>().is_ok() => authority.to_string(),
-            // What stands there may be half a password.
+            // The text behind the colon may be half a password.
             Some(_) => return Err(format!("no port behind the last colon of {scheme}://HOST:PORT; a password cannot hold a /")),
         };
         let (user, password) = match credentials.map(|text| text.split_once(':').unwrap_or((text, ""))) {
@@ -87,7 +87,7 @@ impl Target {
         })
     }
 
-    /// What is spoken, for people.
+    /// The protocol, for people.
     pub(super) fn describe(&self) -> String {
         let serializer = |encoding: &Encoding| match encoding {
             Encoding::Json => "JSON",

@@ -4,7 +4,7 @@ use super::stamp::{self, LETTERS, Stamp};
 /// An id that is found again in any encoded message: below 2^53, and eight different bytes.
 pub(super) const SENTINEL: u64 = 0x000F_A5C3_96E1_B2D4;
 
-/// How the id of a message is spelled.
+/// The spelling of the id of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Id {
     /// There is none.
@@ -17,7 +17,7 @@ enum Id {
     Digits,
 }
 
-/// What goes before each message on the wire.
+/// The bytes before each message on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Framing {
     /// Nothing: MQTT packets frame themselves.
@@ -149,7 +149,7 @@ impl Template {
     }
 }
 
-/// What stands before and behind the first `needle`.
+/// The bytes before and behind the first `needle`.
 fn split<'a>(bytes: &'a [u8], needle: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     let at = bytes.windows(needle.len()).position(|window| window == needle)?;
     Some((bytes.get(..at)?, bytes.get(at + needle.len()..)?))
