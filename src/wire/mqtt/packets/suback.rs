@@ -75,7 +75,7 @@ impl<'a> SubAck<'a> {
             self.properties.write(out)?;
             out.put_slice(self.codes);
         } else {
-            // In 3.1.1 one code stands for every failure [MQTT-3.9.3-2].
+            // One code stands for every failure; 3.1.1: [MQTT-3.9.3-2].
             self.codes.iter().for_each(|code| out.put_u8((*code).min(0x80)));
         }
         Ok(())
