@@ -10,14 +10,14 @@ use crate::wire::payload;
 /// The procedure that has an argument which is not for the router: what is put into a queue stays as it arrived.
 const PUT: &str = "corsac.queue.put";
 
-/// The arguments of a call, decoded if `procedure` is a name of the router's own; and the payload that it carries on: of a put only
-/// what is put.
+/// The arguments of a call, decoded if `procedure` is a name of the router's own, and the payload that the call carries on. Of a
+/// put this is only the body that is put.
 pub fn take(procedure: &Topic, payload: Payload, properties: Option<&Properties>) -> (Option<Decoded>, Payload) {
     if !procedure.is_reserved() || procedure.as_uri() != PUT {
         return (decode(procedure, &payload, properties), payload);
     }
     let (body, rest) = payload::split(&payload, properties, 1, "body").unwrap_or((Payload::empty(), payload));
-    // What is left has the encoding of its own.
+    // The rest has its own encoding.
     let properties = properties.filter(|_| matches!(rest, Payload::Bytes(_)));
     (decode(procedure, &rest, properties), body)
 }

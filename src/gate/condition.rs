@@ -12,8 +12,8 @@ use crate::wire::wamp::options::PublishOptions;
 /// Longest of the values, in bytes of JSON text that arrives: more is not even parsed.
 const MAX_TEXT_BYTES: usize = 16 * 1024;
 
-/// What the user properties `corsac-when`, `corsac-watch` and `corsac-will` ask for; `None` where there are none. `reply`, asked
-/// only where it is needed, is where the grant goes.
+/// The condition in the user properties `corsac-when`, `corsac-watch` and `corsac-will`; `None` where there are none. `reply`
+/// names the place where the grant goes, and is asked only where that is needed.
 pub fn of_properties(
     properties: &Properties,
     is_resent: bool,
@@ -41,7 +41,7 @@ pub fn of_properties(
     Ok(Some(Box::new(Condition { when, watch, will, is_resent, reply })))
 }
 
-/// What the options `when`, `watch` and `will` ask for; `None` where there are none.
+/// The condition in the options `when`, `watch` and `will`; `None` where there are none.
 pub fn of_options(options: &PublishOptions) -> Option<Box<Condition>> {
     let PublishOptions { when, watch, will, .. } = options;
     if when.is_none() && watch.is_none() && will.is_none() {

@@ -5,13 +5,13 @@ use crate::model::reason::MustBe;
 use crate::model::{Qos, Reason};
 use crate::wire::wamp::options::PublishOptions;
 
-/// What the user property `corsac-dedup` says. QoS 0 has no answer and so no retry: there it is nobody's business.
+/// The key in the user property `corsac-dedup`. The property is passed over at QoS 0, which has no answer and so no retry.
 pub fn of_properties(properties: &Properties, qos: Qos) -> Result<Option<Box<str>>, Reason> {
     let key = properties.user.iter().find(|(name, _)| **name == *"corsac-dedup").map(|(_, key)| key);
     key.filter(|_| qos > Qos::AtMostOnce).map(checked).transpose()
 }
 
-/// What the option `dedup` says; refused for what is not stored, of which no retry could know.
+/// The key in the option `dedup`; refused for a publication that is not stored, as no retry could know of it.
 pub fn of_options(options: &PublishOptions) -> Result<Option<Box<str>>, Reason> {
     let is_stored =
         options.acknowledge == Some(true) || options.retain == Some(true) || options.qos.is_some_and(|qos| qos > Qos::AtMostOnce);

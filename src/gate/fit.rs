@@ -1,4 +1,4 @@
-//! What MQTT clients can be sent of the properties of a message: what is asked of them is the measure (MQTT 5, 1.5.4).
+//! The properties of a message that MQTT clients can be sent, measured by the rules that hold for their own (MQTT 5, 1.5.4).
 use crate::model::Topic;
 use crate::model::publication::Properties;
 use crate::model::text::unfit_in;

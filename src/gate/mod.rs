@@ -1,4 +1,4 @@
-//! One connection's protocol machine: bytes or messages in, commands out; deliveries in, bytes out. No socket, no clock.
+//! The protocol machine of one connection, without socket or clock: bytes in, commands out; deliveries in, bytes out.
 pub mod arguments;
 pub mod condition;
 pub mod dedup;
@@ -18,7 +18,7 @@ pub use output::Output;
 
 use crate::model::{Delivery, Encoding, Limits};
 
-/// What every gate of a listener needs to know.
+/// The settings that every gate of a listener needs.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The bounds.
@@ -29,7 +29,7 @@ pub struct Settings {
     pub listener_realm: Option<Box<str>>,
     /// Realms that the configuration names: an MQTT client may name one of them behind `@` in its user name.
     pub named_realms: Arc<[Box<str>]>,
-    /// What follows `@` in the user name of an MQTT client is its realm, whatever it is.
+    /// Any text behind `@` in the user name of an MQTT client is its realm.
     pub realm_from_user: bool,
     /// Clients without credentials are let in.
     pub allow_anonymous: bool,
@@ -39,7 +39,7 @@ pub struct Settings {
     pub server_reference: Option<Box<str>>,
     /// The realms keep a history.
     pub has_history: bool,
-    /// How WAMP clients may number their requests.
+    /// The numbering of requests that WAMP clients must keep.
     pub request_ids: RequestIds,
 }
 
@@ -53,7 +53,7 @@ pub enum RequestIds {
     CountingByOne,
 }
 
-/// How and from where a connection came.
+/// The origin of a connection.
 #[derive(Clone, Debug)]
 pub struct Origin {
     /// The peer's address.
@@ -82,7 +82,7 @@ impl<'a> Arrived<'a> {
         }
     }
 
-    /// A part of them that stays. It holds no more than twice its own size in memory.
+    /// A part of them that stays. The part holds no more than twice its own size in memory.
     pub fn keep(self, part: &[u8]) -> Bytes {
         match self {
             Arrived::Shared(bytes) if part.len() >= bytes.len() / 2 => bytes.slice_ref(part),
@@ -97,10 +97,10 @@ impl<'a> From<&'a [u8]> for Arrived<'a> {
     }
 }
 
-/// What was used of some input.
+/// The part of some input that was used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Used {
-    /// How much of it, from its front.
+    /// The bytes used, from its front.
     pub bytes: usize,
     /// The rest is the beginning of something with at least as many bytes; 0 if that is not known.
     pub unfinished: usize,
@@ -172,7 +172,7 @@ impl Gate {
         }
     }
 
-    /// What is due at `now_ms`.
+    /// Does all that is due at `now_ms`.
     pub fn handle_timeout(&mut self, now_ms: u64, output: &mut Output) {
         match self {
             Gate::Mqtt(gate) => gate.handle_timeout(now_ms, output),

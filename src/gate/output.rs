@@ -1,4 +1,4 @@
-//! What a gate wants done: bytes to be sent, with large payloads between them that are not copied, and commands for the realm.
+//! The output of a gate: bytes to be sent, with large payloads between them that are not copied, and commands for the realm.
 use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -12,7 +12,7 @@ const SHARED_BYTES: usize = 8 * 1024;
 /// Topics that are named at a time of those whose messages are withheld.
 const MAX_WITHHELD: usize = 16;
 
-/// What a gate wants done after an input.
+/// The wishes of a gate after an input.
 #[derive(Debug, Default)]
 pub struct Output {
     /// To be written to the socket, in order.
@@ -44,7 +44,7 @@ pub struct Output {
 /// A payload that is sent from where it is; not empty.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// How many of the bytes go before it and behind the payload before it.
+    /// The bytes that go before it and behind the payload before it.
     after: usize,
     payload: Bytes,
 }
@@ -71,7 +71,7 @@ impl Output {
         }
     }
 
-    /// How much is to be sent.
+    /// The number of bytes that are to be sent.
     pub fn len(&self) -> usize {
         self.bytes.len() + self.shared.iter().map(|shared| shared.payload.len()).sum::<usize>()
     }
@@ -81,7 +81,7 @@ impl Output {
         self.bytes.is_empty() && self.shared.is_empty()
     }
 
-    /// What is to be sent, in order, in pieces that are not empty; one piece at the most where no payloads are shared.
+    /// The output to be sent, in order, in pieces that are not empty; one piece at the most where no payloads are shared.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let mut at = 0;
         let shared = self.shared.iter().flat_map(move |shared| {
@@ -92,7 +92,7 @@ impl Output {
         shared.chain([self.bytes.get(self.placed()..).unwrap_or_default()]).filter(|piece| !piece.is_empty())
     }
 
-    /// How many of the bytes go before the last shared payload.
+    /// The bytes that go before the last shared payload.
     fn placed(&self) -> usize {
         self.shared.iter().map(|shared| shared.after).sum()
     }

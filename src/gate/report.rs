@@ -1,11 +1,11 @@
-//! What a gate knows for the log alone: who has come, what was refused, and why a connection ended.
+//! The facts that a gate reports for the log alone: who has come, the refusals, and why a connection ended.
 use std::borrow::Cow;
 
 use crate::model::command::Protocol;
 use crate::model::limits::MAX_NOTES;
 use crate::model::{Reason, SessionId};
 
-/// Who opens a session, as the client says it: nothing of it is believed.
+/// The client that opens a session, as it says itself: nothing of this is believed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Introduction {
     /// MQTT's client id, also where the router gave it.
@@ -14,11 +14,11 @@ pub struct Introduction {
     pub user: Option<Box<str>>,
     /// The realm that it asks for.
     pub realm: Box<str>,
-    /// What it speaks.
+    /// The protocol that it speaks.
     pub protocol: Protocol,
     /// The id of a new session.
     pub session: SessionId,
-    /// It sent a password, which nobody looks at.
+    /// The client sent a password, which nobody looks at.
     pub has_unchecked_password: bool,
 }
 
@@ -51,7 +51,7 @@ pub struct Note {
     pub reason: Reason,
 }
 
-/// What is known since the connection last looked.
+/// The facts since the connection last looked.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Said once, with the command that opens the session.
@@ -80,7 +80,7 @@ impl Report {
     }
 }
 
-/// How the first bytes of other protocols begin, and what their sender is told.
+/// The first bytes of other protocols, and the text for their sender.
 const STRANGERS: &[(&[u8], &str)] = &[
     (b"\x16\x03", "a TLS handshake: no port speaks TLS, so connect with ws://, http:// or mqtt://, or through a TLS proxy"),
     (b"SSH-", "an SSH client: this is no SSH server"),
@@ -95,7 +95,7 @@ const STRANGERS: &[(&[u8], &str)] = &[
     (b"\x10", "MQTT: its port is that of --mqtt, or that of --http"),
 ];
 
-/// What a connection speaks instead of what its port does, by its first bytes, and what to do about it.
+/// The protocol that a connection speaks instead of its port's, by its first bytes, with advice on it.
 pub fn stranger(first: &[u8]) -> Option<&'static str> {
     STRANGERS.iter().find(|(head, _)| first.starts_with(head)).map(|(_, text)| *text)
 }

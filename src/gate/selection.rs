@@ -1,4 +1,4 @@
-//! What a SUBSCRIBE selects, as both protocols say it (MAPPING.md, SUBSCRIBE options).
+//! The selection of a SUBSCRIBE, as both protocols say it (MAPPING.md, SUBSCRIBE options).
 use serde_json::Value;
 
 use crate::model::arguments::integer;
@@ -6,7 +6,7 @@ use crate::model::command::{Past, Selection};
 use crate::model::reason::MustBe;
 use crate::model::{EventId, Reason};
 
-/// How far back: `after` an event id (0: everything that is kept) or with the `last` events.
+/// The past that is wanted: the events `after` an id (0 stands for all that are kept), or the `last` events.
 pub fn past(after: Option<u64>, last: Option<u64>) -> Result<Option<Past>, Reason> {
     match (after, last) {
         (None, None) => Ok(None),
@@ -19,10 +19,10 @@ pub fn past(after: Option<u64>, last: Option<u64>) -> Result<Option<Past>, Reaso
     }
 }
 
-/// What the user properties of an MQTT SUBSCRIBE say, for all its filters.
+/// The wishes in the user properties of an MQTT SUBSCRIBE, for all its filters.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Asked {
-    /// What they select.
+    /// The events that they select.
     pub selection: Option<Selection>,
     /// `corsac-retained`: retained values and their changes only.
     pub retained_only: bool,

@@ -1,4 +1,4 @@
-//! What an open MQTT connection sends: PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT, and the calls among them.
+//! The packets of an open MQTT connection: PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT, and the calls among them.
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -84,7 +84,7 @@ impl MqttGate {
         let properties = properties(&publish.properties);
         let command = match names::address(topic.as_mqtt()) {
             Address::Call(name) if self.version != Version::V5 => {
-                // It is made all the same, as a call of 5.0 without a response topic is.
+                // The call is made all the same, as is a call of 5.0 without a response topic.
                 output.report.refuse("answer", topic.as_mqtt(), Reason::NoReplyAddress);
                 call(name, ReplyTo::Nobody, payload, acknowledge, properties)
             }
@@ -251,7 +251,7 @@ fn properties(properties: &PublishProperties<'_>) -> Option<Box<Properties>> {
     }))
 }
 
-/// What its user properties ask of the router.
+/// The options that its user properties ask for.
 fn options(publish: &Publish<'_>, properties: Option<&Properties>) -> Result<Option<Box<PublishOptions>>, Reason> {
     let Some(properties) = properties.filter(|properties| !properties.user.is_empty()) else { return Ok(None) };
     let condition = condition::of_properties(properties, publish.dup, || response_topic(publish, Some(properties)))?;

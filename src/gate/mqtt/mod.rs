@@ -44,7 +44,7 @@ pub struct MqttGate {
     max_packet_bytes: u32,
     /// The client wants reason strings [MQTT-3.1.2-29].
     wants_problem_information: bool,
-    /// What CONNACK has to tell beyond the defaults.
+    /// The content of CONNACK beyond the defaults.
     greeting: open::Greeting,
     /// Session expiry of CONNECT: DISCONNECT may not turn 0 into something else (3.14.2.2.2).
     expiry_s: u32,
@@ -191,7 +191,7 @@ impl MqttGate {
                 server_reference: self.settings.server_reference.as_deref().filter(|_| is_moving),
                 ..DisconnectProperties::default() // [MQTT-3.14.2-2]
             };
-            // What does not fit even without words is left out: closing says enough [MQTT-3.14.2-3].
+            // A DISCONNECT that does not fit even without words is left out: closing says enough [MQTT-3.14.2-3].
             let packet = Packet::Disconnect(Disconnect { reason: code, properties });
             packet.encode_within(Version::V5, self.max_packet_bytes, &mut output.bytes).ok();
         }
@@ -255,8 +255,8 @@ impl MqttGate {
     }
 }
 
-/// What is wrong with the packet at the head of `input`: its name, its size where that is the fault, or what its sender speaks
-/// instead of MQTT.
+/// The fault of the packet at the head of `input`, in words: its name, its size where that is the fault, or the protocol that its
+/// sender speaks instead of MQTT.
 fn describe(error: Error, input: &[u8], is_newcomer: bool) -> String {
     let first = input.first().copied().unwrap_or_default();
     if is_newcomer

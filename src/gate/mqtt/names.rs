@@ -1,4 +1,4 @@
-//! What MQTT calls things: reasons as codes, user properties as owned pairs, and the topics that mean calls (MAPPING.md, Calls).
+//! The names of MQTT: reasons as codes, user properties as owned pairs, and the topics that mean calls (MAPPING.md, Calls).
 use crate::model::command::CalleeForm;
 use crate::model::topic::MAX_SPELLING_BYTES;
 use crate::model::{Filter, InvocationId, Reason};
@@ -70,7 +70,7 @@ pub fn user_properties(user: &UserProperties<'_>) -> Vec<(Box<str>, Box<str>)> {
     user.iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 
-/// What a PUBLISH to a topic of the router's means.
+/// The meaning of a PUBLISH to a topic of the router's.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Address<'a> {
     /// A call of this procedure, answered on its response topic.

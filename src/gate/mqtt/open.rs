@@ -14,7 +14,7 @@ use crate::wire::mqtt::{self as wire, ConnAck, ConnAckProperties, Connect, Error
 /// The user property of CONNECT that names the realm, as HELLO does in WAMP.
 const REALM: &str = "corsac-realm";
 
-/// What CONNACK tells beyond the defaults.
+/// The content of CONNACK beyond the defaults.
 #[derive(Debug, Default)]
 pub struct Greeting {
     assigned_client_id: Option<Box<str>>,
@@ -104,8 +104,8 @@ impl MqttGate {
         self.keep_alive_ms = u64::from(agreed_s) * 1_500;
     }
 
-    /// The realm that the client joins, and its user name in it (MAPPING.md, Realms): the listener's, else the one that it names in a
-    /// user property, else the one behind `@` in its user name where that means a realm, else the default.
+    /// The realm that the client joins, and its user name in it (MAPPING.md, Realms). The first of these decides: the listener's
+    /// realm, a user property, the text behind `@` in its user name where that means a realm, the default.
     fn realm<'a>(&self, connect: &Connect<'a>) -> (Box<str>, Option<&'a str>) {
         let named = connect.properties.user.iter().find(|(name, _)| *name == REALM).map(|(_, realm)| realm);
         let split = connect.username.and_then(|name| name.rsplit_once('@'));
@@ -170,8 +170,8 @@ impl MqttGate {
         connack.encode_within(self.version, self.max_packet_bytes, &mut output.bytes).ok();
     }
 
-    /// The first packet was no acceptable CONNECT: 5.0 says why [MQTT-3.1.4-1], [MQTT-3.1.2-2]; before it only an unknown
-    /// version is answered: 3.1.1: [MQTT-3.1.2-2], [MQTT-3.1.4-1]. That is told in the form of the version nearest to it.
+    /// The first packet was no acceptable CONNECT. Version 5.0 says why [MQTT-3.1.4-1], [MQTT-3.1.2-2]. Before it only an unknown
+    /// version is answered, in the form of the version nearest to it; 3.1.1: [MQTT-3.1.2-2], [MQTT-3.1.4-1].
     pub(super) fn refuse_newcomer(&mut self, error: Error, input: &[u8], output: &mut Output) {
         if let Error::UnsupportedVersion(level) = error {
             self.version = if level < Version::V5.level() { Version::V311 } else { Version::V5 };
@@ -190,7 +190,7 @@ fn packet_size(max_bytes: usize) -> Option<NonZeroU32> {
     u32::try_from(max_bytes).ok().filter(|_| max_bytes < wire::MAX_PACKET_BYTES).and_then(NonZeroU32::new)
 }
 
-/// Who the client is, for the log.
+/// The client, for the log.
 fn introduction(connect: &Connect<'_>, open: &Open, realm: Box<str>, user: Option<&str>) -> Introduction {
     Introduction {
         client_id: open.client_id.clone(),

@@ -1,4 +1,4 @@
-//! What an MQTT client is sent: events, acknowledgements and ends, within what it said it can take.
+//! The packets that an MQTT client is sent: events, acknowledgements and ends, within the limits that it announced.
 use std::num::NonZeroU16;
 
 use bytes::Bytes;
@@ -49,7 +49,8 @@ impl MqttGate {
 
     fn send_event(&mut self, event: &Event, now_ms: u64, output: &mut Output) {
         let publication = &*event.publication;
-        // It has waited too long for its receiver to read [MQTT-3.3.2-5]; what may have been sent before is sent again.
+        // The event has waited too long for its receiver to read [MQTT-3.3.2-5]; one that may have been sent before is sent
+        // again.
         if publication.is_expired(now_ms) && !event.duplicate {
             return skip(event, output);
         }
@@ -200,8 +201,8 @@ impl MqttGate {
         self.end(ReasonCode::PacketTooLarge, Reason::MessageTooLarge, output);
     }
 
-    /// PUBACK [MQTT-4.3.2-4] or PUBREC [MQTT-4.3.3-8], with the id of the PUBLISH [MQTT-2.2.1-5]. Before 5.0 there is no way to
-    /// refuse but to close (quota) or to drop (rules): 3.1.1: [MQTT-4.8.0-2], [MQTT-3.3.5-2].
+    /// PUBACK [MQTT-4.3.2-4] or PUBREC [MQTT-4.3.3-8], with the id of the PUBLISH [MQTT-2.2.1-5]. Before 5.0 the only ways to
+    /// refuse are to close (quota) or to drop (rules); 3.1.1: [MQTT-4.8.0-2], [MQTT-3.3.5-2].
     fn send_taken(&mut self, packet: PacketType, id: PacketId, taken: Result<Taken, Reason>, output: &mut Output) {
         let code = match taken {
             Ok(Taken { token: Some(token), .. }) if self.version == Version::V5 => {
@@ -217,8 +218,8 @@ impl MqttGate {
         self.send_ack(packet, id.0, code, taken.err(), output);
     }
 
-    /// The acknowledgement of what was published under a condition carries the token of the grant (MAPPING.md, Retained state); where
-    /// the client's packets have no room for that, it is the acknowledgement alone.
+    /// The acknowledgement of a publication under a condition carries the token of the grant (MAPPING.md, Retained state). Where
+    /// the client's packets have no room for that, the acknowledgement goes alone.
     fn send_token(&self, packet: PacketType, id: PacketId, token: EventId, output: &mut Output) {
         let text = token.to_string();
         let pairs = [("corsac-token", text.as_str())];
@@ -287,10 +288,10 @@ impl MqttGate {
     }
 }
 
-/// What a caller is told of a result that it cannot take.
+/// Said to a caller of a result that it cannot take.
 const LARGER_RESULT: &str = "the result is larger than this client's Maximum Packet Size";
 
-/// What a caller is told of an error that it cannot take whole.
+/// Said to a caller of an error that it cannot take whole.
 const LARGER_ERROR: &str = "the payload of this error is larger than this client's Maximum Packet Size";
 
 /// The invocation that a publication of the router's puts to this client.
@@ -424,7 +425,7 @@ mod tests {
                 let text: String = output.bytes.iter().map(|byte| char::from(*byte)).collect();
                 assert!(text.contains(says) && output.bytes.len() <= max_bytes as usize, "{outcome:?} {max_bytes}: {text:?}");
                 assert_eq!((output.close, text.contains("$reply/a")), (!is_sent, is_sent), "{outcome:?} {max_bytes}: {text:?}");
-                // What was sent waits for its acknowledgement; what never can be does not.
+                // An answer that was sent waits for its acknowledgement; one that never can be does not.
                 let commands = if is_sent { 0 } else { 1 + usize::from(qos != Qos::AtMostOnce) };
                 assert_eq!(output.commands.len(), commands, "{output:?}");
             }

@@ -1,4 +1,4 @@
-//! What a session has asked for and is not answered yet, so that a refusal can say what it is about.
+//! The requests of a session that are not answered yet, so that a refusal can say its subject.
 use crate::model::sentence::{Wish, of_wish};
 use crate::model::{EventId, Payload, Reason, Topic};
 use crate::wire::wamp::RequestKind;
@@ -8,14 +8,14 @@ use crate::wire::wamp::RequestKind;
 pub struct Asked {
     /// Which kind.
     pub kind: RequestKind,
-    /// What it is about.
+    /// Its subject.
     pub about: About,
 }
 
-/// What a request is about.
+/// The subject of a request.
 #[derive(Debug)]
 pub enum About {
-    /// Whoever answers says it.
+    /// Left to the part that answers.
     Unsaid,
     /// This topic.
     Topic(Topic),
@@ -23,9 +23,9 @@ pub enum About {
     Name(Box<str>),
     /// A call that publishes to this topic, as the client wrote it.
     Publication(Box<str>),
-    /// It was refused already, for this.
+    /// The request was refused already, for this.
     Refused(Box<str>),
-    /// It was answered from here, and nothing that still comes of it is sent.
+    /// The request was answered from here, and nothing that still comes of it is sent.
     Answered,
 }
 

@@ -7,7 +7,7 @@ use crate::wire::wamp::Message;
 use crate::wire::wamp::encode;
 use crate::wire::wamp::rawsocket::{FrameHead, FrameKind, HEAD_BYTES, Handshake, HandshakeError};
 
-/// How messages are told apart.
+/// The way in which messages are told apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Framing {
     /// Every input is one message.

@@ -18,7 +18,7 @@ impl WampGate {
         }
         let realm: Box<str> = self.settings.listener_realm.clone().unwrap_or_else(|| realm.into());
         let [first, second] = self.origin.random;
-        // What the client says of itself is not believed: an anonymous session is nobody's in particular.
+        // The identity that the client claims is not believed: an anonymous session is nobody's in particular.
         let principal = Arc::new(Principal::anonymous(&format!("anonymous-{second:016x}")));
         self.joined = Some((realm.clone(), principal.clone()));
         output.report.introduction = Some(Box::new(Introduction {
@@ -125,7 +125,7 @@ fn announced(has_history: bool) -> Roles {
     Roles { broker: role(broker), dealer: role(dealer), ..Roles::default() }
 }
 
-/// What the client announced and the router must respect.
+/// The features that the client announced and the router must respect.
 fn features(details: &HelloDetails) -> Features {
     let callee = details.roles.as_deref().and_then(|roles| roles.callee.as_ref()).and_then(|role| role.features.as_deref());
     let has = |feature: fn(&options::Features) -> Option<bool>| callee.and_then(feature).unwrap_or(false);

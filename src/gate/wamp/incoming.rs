@@ -1,4 +1,4 @@
-//! What an open WAMP session sends: each message becomes one command, or a refusal in its turn.
+//! The messages of an open WAMP session: each becomes one command, or a refusal in its turn.
 use std::mem;
 use std::sync::Arc;
 
@@ -281,7 +281,8 @@ impl WampGate {
     }
 }
 
-/// What a subscription selects, if it does. Past events and retained ones exclude each other: the history has the latter too.
+/// The selection of a subscription, if it has one. Past events and retained ones exclude each other: the history has the latter
+/// too.
 fn selection(options: &options::SubscribeOptions, wants_retained: bool) -> Result<Option<Selection>, Reason> {
     let past = selection::past(options.after, options.last)?;
     if past.is_some() && wants_retained {
@@ -334,7 +335,7 @@ fn check_lists(options: &options::PublishOptions) -> Result<(), Reason> {
     if lengths.max().is_some_and(|length| length > MAX_LISTED) { Err(Reason::QuotaExceeded) } else { Ok(()) }
 }
 
-/// Who may receive a publication; `None` is everybody.
+/// The sessions that may receive a publication; `None` is everybody.
 fn readers(options: &options::PublishOptions) -> Result<Option<Box<Readers>>, Reason> {
     let has_ids = options.eligible.is_some() || options.exclude.is_some();
     let has_authids = options.eligible_authid.is_some() || options.exclude_authid.is_some();
@@ -391,7 +392,7 @@ fn answer(
     output.commands.push(Command::Yield(Box::new(Yield { acknowledge, invocation, outcome, payload, properties })));
 }
 
-/// What travels with a message unaltered. What no MQTT client could be sent is left out, and counted.
+/// The properties that travel with a message unaltered. Those that no MQTT client could be sent are left out, and counted.
 fn properties(passthru: Option<Box<Passthru>>, mqtt: Option<Box<MqttDetails>>, output: &mut Output) -> Option<Box<Properties>> {
     if passthru.is_none() && mqtt.is_none() {
         return None;

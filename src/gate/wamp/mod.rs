@@ -134,8 +134,8 @@ impl WampGate {
         Ok(name)
     }
 
-    /// Answers what cannot be decoded. A message of which kind and id are known costs its sender no more than that message: a request
-    /// is refused, an invocation fails in the callee's place. What cannot be answered ends the session.
+    /// Answers a message that cannot be decoded. A message of known kind and id costs its sender no more than that message: a
+    /// request is refused, an invocation fails in the callee's place. A message that cannot be answered ends the session.
     fn refuse(&mut self, error: &DecodeError, output: &mut Output) {
         let is_sound = self.state == State::Open && matches!(error.kind, ErrorKind::Invalid | ErrorKind::InvalidOption);
         let kind = error.code.and_then(RequestKind::new).filter(|kind| *kind != RequestKind::Invocation);

@@ -1,4 +1,4 @@
-//! What a WAMP client is sent: events, results, invocations, and the answers to its requests.
+//! The messages that a WAMP client is sent: events, results, invocations, and the answers to its requests.
 use super::asked::{self, About, Asked};
 use super::{State, WampGate};
 use crate::gate::{Output, arguments};
@@ -215,10 +215,10 @@ impl WampGate {
     }
 }
 
-/// What a caller is told of a result that it cannot take.
+/// Said to a caller of a result that it cannot take.
 const LARGER_RESULT: &str = "the result is larger than what this session takes; ask for less, or take longer messages";
 
-/// What a caller is told of the arguments of an error that it cannot take.
+/// Said to a caller of the arguments of an error that it cannot take.
 const LARGER_ERROR: &str = "the arguments of this error are larger than what this session takes";
 
 /// An invocation that its callee cannot take is answered in the callee's place.
@@ -242,7 +242,7 @@ fn kind_of(kind: FailedRequest) -> RequestKind {
     }
 }
 
-/// What an event says beyond its payload; nothing for most of WAMP's own.
+/// The details of an event beyond its payload; none for most of WAMP's own.
 fn event_details(event: &Event) -> Option<EventDetails> {
     let publication: &Publication = &event.publication;
     let publisher = publication.publisher.as_ref();
@@ -262,7 +262,7 @@ fn event_details(event: &Event) -> Option<EventDetails> {
     })
 }
 
-/// What an MQTT publication says beyond its payload; nothing for WAMP publications that carry nothing of MQTT's.
+/// The details of an MQTT publication beyond its payload; none for WAMP publications that carry nothing of MQTT's.
 fn published_by_mqtt(publication: &Publication) -> Option<Box<MqttDetails>> {
     let details = mqtt_details(publication.properties.as_deref());
     if matches!(publication.payload, Payload::Args { .. }) && details.is_none() {

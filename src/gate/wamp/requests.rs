@@ -6,7 +6,8 @@ use foldhash::fast::RandomState;
 /// Ids that are kept in a row: enough for what a client that counts has on its way.
 const MAX_ROW: usize = 1_024;
 
-/// What is known of each open request. Ids that count by one stand in a row, where finding one costs nothing; all others are looked up.
+/// The state of each open request. Ids that count by one stand in a row, where finding one costs nothing; all others are looked
+/// up.
 #[derive(Debug)]
 pub struct OpenRequests<T> {
     /// The id that the row begins with.
