@@ -26,7 +26,7 @@ const READ_STOP_BYTES: usize = 256 * 1024;
 const TURN_BYTES: u64 = 128 * 1024;
 /// Commands that room is made for before they are there.
 const FORESEEN_COMMANDS: usize = 1024;
-/// How long the last bytes of a connection may take.
+/// Longest time that the last bytes of a connection may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Everything that one connection needs.
@@ -38,7 +38,7 @@ pub struct Connection<T> {
     realms: Arc<dyn Realms>,
     realm: Option<Arc<dyn Realm>>,
     traffic: Arc<Traffic>,
-    /// Who the client is, as it says.
+    /// The client, as it says itself.
     introduction: Option<Box<Introduction>>,
     /// Its session is open.
     is_open: bool,
@@ -50,7 +50,7 @@ pub struct Connection<T> {
     turn_bytes: u64,
     /// Commands of the read before, at most `FORESEEN_COMMANDS`: the next one mostly brings as many.
     foreseen_commands: usize,
-    /// What has begun to come and has not ended.
+    /// A packet or message that has begun to come and has not ended.
     started: Option<Started>,
     /// When the socket last brought something, or the router last looked up from not reading.
     heard_ms: u64,
@@ -59,7 +59,7 @@ pub struct Connection<T> {
     settings: Arc<Settings>,
 }
 
-/// How far a packet or message has come whose end has not.
+/// The progress of a packet or message whose end has not come.
 #[derive(Clone, Copy)]
 struct Started {
     /// Bytes of it that were there at `since_ms`.
@@ -71,7 +71,7 @@ struct Started {
 /// A wait for the outboxes that this connection's publications have filled.
 struct Pace(Pin<Box<dyn Future<Output = ()> + Send>>);
 
-/// What ended one round of waiting.
+/// The event that ended one round of waiting.
 enum Event {
     /// The socket brought something, or deliveries came, or bytes went.
     Moved,
@@ -117,7 +117,7 @@ impl<T: Transport> Connection<T> {
     /// Runs it to its end.
     pub async fn run(mut self) {
         let mut timer = Box::pin(tokio::time::sleep(Duration::from_secs(3600)));
-        // What came together with an upgrade request.
+        // Bytes that came together with an upgrade request.
         self.offer_again();
         self.pass_on();
         while !self.output.close {
@@ -394,7 +394,7 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// What the gate has for the log but for the end, which waits for the connection's.
+    /// Writes the gate's report to the log but for the end, which waits for the connection's.
     fn note_report(&mut self) {
         if let Some(introduction) = self.output.report.introduction.take() {
             self.introduction = Some(introduction);
@@ -478,7 +478,7 @@ impl<T: Transport> Connection<T> {
         self.pass_on();
     }
 
-    /// What a client has sent while nothing is read may well be more: its times begin anew.
+    /// Begins the times of a client anew while nothing is read, as it may well have sent more.
     fn stand_still(&mut self, now_ms: u64) {
         self.heard_ms = now_ms;
         self.gate.note_heard(now_ms);
@@ -505,8 +505,8 @@ impl<T: Transport> Connection<T> {
         self.output.close = true;
     }
 
-    /// The last bytes, then the end of the stream, both ways: closing on unread input would reset the connection, and the
-    /// client could lose the DISCONNECT that tells it why.
+    /// Sends the last bytes, then ends the stream both ways. Closing on unread input would reset the connection, and the client
+    /// could lose the DISCONNECT that tells it why.
     fn poll_farewell(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         while !self.output.is_empty() || self.transport.unsent() > 0 {
             match self.transport.poll_send(context, &mut self.output) {

@@ -1,4 +1,4 @@
-//! Who is let in at a listener, for what, and how many have been.
+//! The entrance of a listener: the protocols, names and origins that it lets in, and the count of connections.
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::model::{ConnectionId, Limits};
 /// The pages that are no WebSocket.
 pub type Pages = axum::Router;
 
-/// What a listener lets in.
+/// The protocols that a listener lets in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Speaks {
     /// HTTP, and WebSocket on it.
@@ -51,7 +51,7 @@ pub struct Entrance {
 /// Connections of the process: how many, and how many from where.
 #[derive(Default)]
 pub struct Doorway {
-    /// What went through their sockets.
+    /// The traffic of their sockets.
     pub traffic: Arc<Traffic>,
     /// Hosts and origins that were turned away.
     pub refused: Refused,

@@ -1,4 +1,4 @@
-//! WebSocket messages to and from bytes (RFC 6455): the plain ones, which most are, here; all others by tungstenite.
+//! WebSocket messages to and from bytes (RFC 6455): the plain ones, which most are, here, all others by tungstenite.
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 
@@ -19,7 +19,7 @@ const READ_BUFFER_BYTES: usize = 1024;
 /// Longest head of a frame: two bytes, eight of length, four of mask.
 const MAX_HEAD_BYTES: usize = 14;
 
-/// What frames carry.
+/// The content of frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Carries {
     /// MQTT: binary frames are pieces of one byte stream [MQTT-6.0.0-1], [MQTT-6.0.0-2].
@@ -86,13 +86,13 @@ impl Write for Ends<'_> {
     }
 }
 
-/// How long a frame is, and its head in it.
+/// The length of a frame, and of its head in it.
 struct Extent {
     head: usize,
     whole: usize,
 }
 
-/// What is wrong about a frame that a client begins with these two bytes (RFC 6455, 5.1, 5.2, 5.4 and 5.5).
+/// The fault of a frame that a client begins with these two bytes (RFC 6455, 5.1, 5.2, 5.4 and 5.5).
 fn head_fault(first: u8, second: u8, is_in_pieces: bool) -> Option<&'static str> {
     let (opcode, is_final, is_masked, length) = (first & 0x0F, first & 0x80 != 0, second & 0x80 != 0, second & 0x7F);
     let is_control = opcode & 0x08 != 0;
@@ -168,8 +168,9 @@ impl Frames {
     /// Gives the messages in the whole frames of `input` to `take`, and keeps those that it does not want yet; returns how many
     /// bytes the frames were. The payloads are unmasked where they stand.
     ///
-    /// A frame is judged by its head as soon as that is there. tungstenite makes room for a frame as soon as it has seen its length,
-    /// so it sees none before all of it is there. One that declares too much is refused at once, with what there is of it.
+    /// A frame is judged by its head as soon as that is there. tungstenite makes room for a frame as soon as it has seen its
+    /// length, so it sees none before the whole is there. One that declares too much is refused at once, with the part that is
+    /// there.
     pub fn decode(&mut self, input: &mut [u8], take: Taker<'_>) -> usize {
         let mut used = 0;
         while let Some(rest) = input.get_mut(used..).filter(|_| !self.has_ended)
@@ -279,7 +280,7 @@ impl Frames {
         self.messages.shrink_to(16);
     }
 
-    /// What `offer_again` would give, in bytes or messages.
+    /// The input that `offer_again` would give, in bytes or messages.
     pub fn leftover(&self) -> usize {
         self.partial.len() + self.messages.len()
     }
@@ -344,7 +345,7 @@ impl Frames {
         self.out.put_slice(payload);
     }
 
-    /// What is to be sent.
+    /// The bytes that are to be sent.
     pub fn out(&mut self) -> &mut BytesMut {
         &mut self.out
     }
@@ -378,7 +379,7 @@ impl Frames {
     }
 }
 
-/// What a fault of the client is answered with (RFC 6455, 7.4.1).
+/// The CLOSE frame that answers a fault of the client (RFC 6455, 7.4.1).
 fn close_frame(error: &Error) -> Option<CloseFrame> {
     let code = match error {
         Error::Capacity(_) => CloseCode::Size,
@@ -408,7 +409,7 @@ mod tests {
         frame
     }
 
-    /// What comes out of these bytes, handed over in pieces of this length, and what is answered.
+    /// The messages in these bytes, handed over in pieces of this length, and the answer.
     fn received(carries: Carries, bytes: &[u8], piece: usize) -> (Vec<Vec<u8>>, Vec<u8>, bool) {
         let mut frames = Frames::new(carries, &Limits::default());
         let (mut messages, mut held) = (Vec::new(), Vec::new());

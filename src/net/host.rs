@@ -18,8 +18,8 @@ pub enum Host {
 }
 
 impl Host {
-    /// True for the addresses and names that mean this machine wherever they are looked up: a name server is not asked for
-    /// `localhost` and what is below it (RFC 6761, 6.3).
+    /// True for the addresses and names that mean this machine wherever they are looked up. A name server is not asked for
+    /// `localhost` and the names below it (RFC 6761, 6.3).
     pub fn is_loopback(&self) -> bool {
         match self {
             Host::Name(name) => name == "localhost" || name.ends_with(".localhost"),
@@ -59,8 +59,8 @@ fn parse_name(text: &str) -> Option<Host> {
     (text.len() <= MAX_NAME_BYTES && text.split('.').all(is_label)).then(|| Host::Name(text.to_ascii_lowercase()))
 }
 
-/// The value of a `Host` header: an authority whose port may be empty (RFC 3986, 3.2.3), and whose IPv6 address may name a zone
-/// (RFC 6874), which means nothing beyond the client's machine.
+/// The value of a `Host` header: an authority whose port may be empty (RFC 3986, 3.2.3). Its IPv6 address may name a zone (RFC
+/// 6874), which means nothing beyond the client's machine.
 fn parse_host(text: &str) -> Option<Host> {
     let text = text.strip_suffix(':').unwrap_or(text);
     let without_zone = text.split_once('%').filter(|_| text.starts_with('[')).and_then(|(address, rest)| {
@@ -71,7 +71,7 @@ fn parse_host(text: &str) -> Option<Host> {
     parse_authority(without_zone.as_deref().unwrap_or(text)).map(|(host, _)| host)
 }
 
-/// What a name in `allow_hosts` stands for: `*`, a name or an address, without a port; `None` if it may not stand there.
+/// The meaning of a name in `allow_hosts`: `*`, a name or an address, without a port. `None` if it may not stand there.
 pub fn listed(text: &str) -> Option<String> {
     match parse_authority(text) {
         _ if text == "*" => Some(text.to_owned()),
@@ -108,8 +108,8 @@ fn values(headers: &HeaderMap) -> impl Iterator<Item = Option<Host>> {
     headers.get_all(header::HOST).iter().map(|value| value.to_str().ok().and_then(parse_host))
 }
 
-/// The names that a listener answers to (LIMITS.md). Addresses are always answered to: a page that was loaded from one came from
-/// there, whereas the owner of a name may let it mean this machine once the page is loaded (DNS rebinding).
+/// The names that a listener answers to (LIMITS.md). Addresses are always answered to, as a page that was loaded from one came
+/// from there. The owner of a name, though, may let it mean this machine once the page is loaded (DNS rebinding).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Hosts {
     /// Every name.
@@ -135,7 +135,7 @@ impl Hosts {
     }
 }
 
-/// How a request named the router; every request that comes to the pages has this among its extensions.
+/// The kind of name that a request used for the router; every request that comes to the pages has this among its extensions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Named {
     /// By a name that its listener answers to.
@@ -144,7 +144,7 @@ pub enum Named {
     Strange,
 }
 
-/// What a request for the host `name` is told, and the log.
+/// The refusal of a request for the host `name`, for its sender and the log.
 pub fn host_refusal(name: &str) -> String {
     format!("this router does not answer to the name {name}; to let it, start with --allow-host {name}")
 }

@@ -26,7 +26,7 @@ use crate::gate::{Gate, Origin};
 use crate::model::Encoding;
 use crate::wire::wamp::Subprotocol;
 
-/// What a WebSocket speaks.
+/// The protocol of a WebSocket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Speech {
     Mqtt,

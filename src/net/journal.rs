@@ -1,4 +1,4 @@
-//! What the log says of connections, one line each: who came, who went and why, what was refused and which key would allow it.
+//! The lines of the log about connections: who came, who went and why, each refusal and the key that would allow it.
 //!
 //! A kind of line appears a few times a second at the most; the rest is summed up in one line. Names that clients chose are
 //! escaped and cut, payloads and passwords are never there.
@@ -15,7 +15,7 @@ use crate::model::command::Protocol;
 use crate::model::limits::{MAX_LOG_LINES, MAX_LOG_NAME_CHARS};
 use crate::model::{Reason, Topic};
 
-/// What a line is about; each kind has its own share of the log.
+/// The kind of a line; each has its own share of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// A client has come.
@@ -71,7 +71,7 @@ impl Kind {
         }
     }
 
-    /// What the line says that stands for `count` more of them.
+    /// The text of the line that stands for `count` more of them.
     fn sum(self, count: u64) -> String {
         let what = match self {
             Kind::Come => "clients connected",
@@ -106,7 +106,7 @@ impl Kind {
     }
 }
 
-/// How much of one kind there was.
+/// The number of lines of one kind.
 struct Count {
     total: AtomicU64,
     window: Mutex<Window>,
@@ -135,7 +135,7 @@ impl Window {
         true
     }
 
-    /// How many lines were left out of a while that is over.
+    /// The lines that were left out of a while that is over.
     fn take_left_out(&mut self, share: (u32, u64), now_ms: u64) -> u64 {
         if now_ms < self.since_ms.saturating_add(share.1) { 0 } else { std::mem::take(&mut self.left_out) }
     }
@@ -175,7 +175,7 @@ fn say_sum(kind: Kind, left_out: u64) {
     }
 }
 
-/// How many there were of each kind since the start, with their names.
+/// The number of each kind since the start, with its name.
 pub fn totals() -> impl Iterator<Item = (&'static str, u64)> {
     let total = |kind| count(kind).map_or(0, |count| count.total.load(Ordering::Relaxed));
     Kind::ALL.into_iter().map(move |kind| (kind.name(), total(kind)))
@@ -236,7 +236,7 @@ fn write_escaped(f: &mut fmt::Formatter<'_>, text: &str, most: usize) -> fmt::Re
 pub struct Who<'a> {
     /// The address of the other side.
     pub peer: &'a str,
-    /// What it said of itself, if it did.
+    /// Its introduction of itself, if there was one.
     pub introduction: Option<&'a Introduction>,
 }
 
@@ -298,7 +298,7 @@ pub fn come(who: Who<'_>) {
     }
 }
 
-/// A connection has ended; `is_open`: it had a session.
+/// A connection has ended; `is_open` tells that it had a session.
 pub fn gone(who: Who<'_>, is_open: bool, ending: &Ending) {
     match (ending, is_open) {
         // Nothing is said twice.

@@ -75,7 +75,7 @@ async fn welcome(socket: TcpStream, peer: SocketAddr, guest: Guest, entrance: Ar
     }
 }
 
-/// What a connection spoke that is no HTTP. Whatever else went wrong is the client's: it has been answered, or is gone.
+/// Logs the protocol of a connection that is no HTTP. Any other fault is the client's, which has been answered or is gone.
 fn tell_of_stranger(peer: SocketAddr, first: &[u8], served: Result<(), hyper::Error>) {
     match (served, stranger(first)) {
         (Ok(()), _) => {}

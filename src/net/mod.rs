@@ -32,7 +32,7 @@ pub trait Realm: Send + Sync {
     fn handle(&self, connection: ConnectionId, input: Input);
 }
 
-/// What a connection tells its realm.
+/// Something that a connection tells its realm.
 #[derive(Debug)]
 pub enum Input {
     /// Everything of one read, in order.

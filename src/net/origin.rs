@@ -4,10 +4,10 @@ use super::host::{Host, parse_authority};
 /// The origin of pages that were opened from a file, as some web views name it; no page that came over a network has it.
 const FILE: &str = "file://";
 
-/// Whether a request may open a WebSocket: without `Origin` (no browser), from a page of loopback or of the hosts that the
-/// request itself `asked` for (ports do not matter), from a file, or from an origin in `allow` (`*`, `null` or
-/// `scheme://host[:port]`). Whatever cannot be parsed strictly is refused. `asked` is to be judged before: a page whose name
-/// means this machine is of the same host.
+/// Whether a request may open a WebSocket. Allowed are requests without `Origin` (no browser), from a page of loopback or of the
+/// hosts that the request itself `asked` for (ports do not matter), from a file, or from an origin in `allow` (`*`, `null` or
+/// `scheme://host[:port]`). An origin that cannot be parsed strictly is refused. `asked` is to be judged before, as a page whose
+/// name means this machine is of the same host.
 pub fn origin_allowed(origin: Option<&str>, asked: &[Host], allow: &[String]) -> bool {
     let Some(origin) = origin else { return true };
     if origin == FILE || allow.iter().any(|listed| listed == "*" || (listed == NONE && origin == NONE)) {
@@ -28,7 +28,7 @@ pub fn is_own_url(origin: &str, asked: &[Host]) -> bool {
 /// The origin of a page that has none to name: it was opened from a file, or is shut into a frame.
 const NONE: &str = "null";
 
-/// What a page is told that may not connect, and the log.
+/// The refusal of a page that may not connect, for the page and the log.
 pub fn origin_refusal(origin: &str) -> String {
     if origin == NONE {
         "pages without an origin (null), as those opened from a file, may not connect to this router; serve the page from http://localhost"

@@ -35,7 +35,7 @@ pub struct Outbox {
     is_broken: AtomicBool,
 }
 
-/// What became of a batch.
+/// The fate of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Taken {
     /// The outbox is full, and its socket takes bytes: publishers should wait a little.
@@ -47,7 +47,7 @@ pub struct Taken {
 /// Bytes that count for a delivery which carries no publication.
 const FIXED_WEIGHT: usize = 64;
 
-/// How many times its bound an outbox may hold of what may not be lost.
+/// Times its bound that an outbox may hold of deliveries that may not be lost.
 const BROKEN_FACTOR: usize = 8;
 
 /// Batches that a connection may have with its realm before it stops reading.
@@ -56,7 +56,7 @@ const MAX_UNHANDLED: usize = 2;
 /// A socket that took bytes this recently is taking bytes.
 const PROGRESS_MS: u64 = 50;
 
-/// What a delivery counts for in the outbox.
+/// The weight of a delivery in the outbox.
 fn weight(delivery: &Delivery) -> usize {
     match delivery {
         Delivery::Event(event) => event.publication.weight(),
@@ -71,7 +71,7 @@ fn weight(delivery: &Delivery) -> usize {
 /// Bytes of answers that may wait; a client that does not read them is not listened to.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
 
-/// What a delivery counts for among the answers.
+/// The weight of a delivery among the answers.
 fn answer_weight(delivery: &Delivery) -> usize {
     if matches!(delivery, Delivery::Event(_) | Delivery::Invocation(_)) { 0 } else { weight(delivery) }
 }
@@ -117,8 +117,8 @@ impl Outbox {
             0
         };
         self.answer_bytes.fetch_add(batch.iter().map(answer_weight).sum(), Ordering::Relaxed);
-        // What may not be lost is bounded in the router (windows, pending calls); where that is too much after all, the
-        // client is cut off rather than waited for.
+        // Deliveries that may not be lost are bounded in the router (windows, pending calls). Where that is too much after all,
+        // the client is cut off rather than waited for.
         let owed = self.bytes.load(Ordering::Relaxed);
         if before > 0 && owed > self.max_bytes.saturating_mul(BROKEN_FACTOR) {
             batch.clear();

@@ -4,15 +4,15 @@ use parking_lot::Mutex;
 /// Refusals that are remembered; those of longest ago make room.
 const MAX_REFUSALS: usize = 16;
 
-/// How long one is remembered behind its last time.
+/// The time for which one is remembered behind its last.
 const KEPT_MS: u64 = 3_600_000;
 
-/// What was refused, perhaps more than once.
+/// A host or origin that was refused, perhaps more than once.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
-    /// What it was told: what was refused, and what would allow it.
+    /// The text that it was told: the refusal, and the option that would allow it.
     pub why: String,
-    /// How many times.
+    /// The number of times.
     pub count: u64,
     /// The last time, in milliseconds since the Unix epoch.
     pub last_ms: u64,

@@ -1,4 +1,4 @@
-//! What passes over a connection, line by line: subscriptions and refusals at debug, packets by name at trace; never a payload.
+//! The traffic of a connection, line by line: subscriptions and refusals at debug, packets by name at trace, never a payload.
 use super::journal::{Name, Who, say};
 use crate::model::command::{Acknowledge, FailedRequest, SubscribeEntry, UnsubscribeEntry};
 use crate::model::delivery::Granted;
@@ -13,7 +13,7 @@ fn is_loud() -> bool {
     tracing::enabled!(target: "corsac::net", tracing::Level::TRACE)
 }
 
-/// What a client has sent. Ask [`is_on`] first.
+/// Logs the commands that a client has sent. Ask [`is_on`] first.
 pub fn commands(who: Who<'_>, commands: &[Command]) {
     for command in commands {
         match command {
@@ -88,7 +88,7 @@ fn answered(acknowledge: &Acknowledge) -> String {
     }
 }
 
-/// What a client is told. Ask [`is_on`] first.
+/// Logs a delivery to a client. Ask [`is_on`] first.
 pub fn delivery(who: Who<'_>, delivery: &Delivery) {
     if let Some((what, reason)) = refusal(delivery) {
         say!(debug, who, "{what} refused: {reason}");
@@ -100,7 +100,7 @@ pub fn delivery(who: Who<'_>, delivery: &Delivery) {
     }
 }
 
-/// What the realm refuses with this delivery, and why.
+/// The request that the realm refuses with this delivery, and why.
 pub fn refusal(delivery: &Delivery) -> Option<(&'static str, Reason)> {
     match delivery {
         Delivery::Event(_) => None,

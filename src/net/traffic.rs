@@ -1,4 +1,4 @@
-//! What went through the sockets of the process; connections add to it once a batch.
+//! The traffic through the sockets of the process; connections add to it once a batch.
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 

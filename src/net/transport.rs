@@ -1,4 +1,4 @@
-//! How bytes and messages come and go: byte streams here, WebSocket messages in `websocket`.
+//! The ways by which bytes and messages come and go: byte streams here, WebSocket messages in `websocket`.
 use std::cell::RefCell;
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::gate::{Arrived, Output, Used};
 
-/// What takes input: uses some of it from the front and says how much.
+/// A function that takes input: uses some of it from the front and says how much.
 pub type Taker<'a> = &'a mut dyn FnMut(Arrived<'_>) -> Used;
 
 /// A connected socket of any kind.
@@ -42,10 +42,10 @@ pub trait Transport: Send + Unpin {
     /// The session is open: messages may be as large as they may ever be.
     fn set_open(&mut self);
 
-    /// What it is given to send: payloads apart from the rest, if it can send several pieces as one.
+    /// The kind of output that it is given: payloads apart from the rest, if it can send several pieces as one.
     fn output(&self) -> Output;
 
-    /// What is wrong with what came, where the transport ended it for that.
+    /// The fault of the input, where the transport ended it for that.
     fn fault(&self) -> Option<String> {
         None
     }
@@ -138,7 +138,7 @@ pub struct Stream<S> {
     socket: S,
     /// The start of something unfinished.
     partial: BytesMut,
-    /// How long it will be, or 0.
+    /// The length that this will have, or 0.
     expected: usize,
 }
 
