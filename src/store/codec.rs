@@ -26,7 +26,7 @@ const HAS_PROPERTIES: u8 = 16;
 const HAS_READERS: u8 = 32;
 const ALL_PARTS: u8 = 63;
 
-/// What the index needs of a record.
+/// The part of a record that the index needs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Summary<'a> {
     /// Its realm.

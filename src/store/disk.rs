@@ -1,4 +1,4 @@
-//! What the log needs of a disk, and the disk of the operating system.
+//! The disk as the log needs it, and the disk of the operating system.
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::ops::Range;
@@ -43,7 +43,7 @@ pub trait DiskFile: Send + Sync + 'static {
     fn truncate(&self, length: u64) -> io::Result<()>;
     /// Makes its content survive a power cut (`fdatasync`). After a failure the content is unknown.
     fn sync(&self) -> io::Result<()>;
-    /// What stands there, and is synced, need not be held in memory: whoever asks for it can wait for the disk.
+    /// Lets synced bytes of this range leave memory: a later reader of them can wait for the disk.
     fn release(&self, range: Range<u64>);
 }
 

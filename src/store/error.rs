@@ -12,18 +12,18 @@ pub enum Error {
     NoSpace,
     /// A sync or a write failed before: what is on disk is unknown, so nothing is accepted until the directory is opened again.
     Poisoned,
-    /// What was asked for has been trimmed.
+    /// The record asked for has been trimmed.
     TooOld {
         /// The oldest id that is kept; or the next to be given, where nothing is kept.
         oldest: EventId,
     },
-    /// What is on disk is not what was written there.
+    /// The bytes on disk are not those that were written there.
     Corrupt {
         /// The file, below the data directory.
         file: String,
         /// Where in it, in bytes.
         offset: u64,
-        /// What is wrong.
+        /// The fault in words.
         what: &'static str,
     },
     /// Another process uses the directory.
@@ -73,7 +73,7 @@ pub enum Error {
     Io {
         /// The file, below the data directory.
         file: String,
-        /// What it said.
+        /// Its error.
         source: io::Error,
     },
 }

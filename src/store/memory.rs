@@ -7,7 +7,7 @@ use super::query::{MAX_EXAMINED, Page, Query, RealmState, Retention, Tally};
 use super::{Snapshot, Store, as_of, codec, is_later};
 use crate::model::{EventId, Item, Record};
 
-/// What every record takes besides its own bytes.
+/// Bytes that every record takes besides its own.
 const RECORD_OVERHEAD: usize = 128;
 
 /// A history that ends with the process.
@@ -16,13 +16,13 @@ pub struct Memory {
     segment_bytes: usize,
     segments: Vec<Segment>,
     written: Vec<Record>,
-    /// By realm: the next id's number and the last time, of what is written; then of what is readable.
+    /// By realm the next id's number and the last time of the written records; then those of the readable ones.
     heads: BTreeMap<Arc<str>, (u64, u64)>,
     readable: BTreeMap<Arc<str>, (u64, u64)>,
     snapshot: Option<Snapshot>,
 }
 
-/// What is trimmed together.
+/// Records that are trimmed together.
 #[derive(Debug, Default)]
 struct Segment {
     realms: BTreeMap<Arc<str>, Vec<Record>>,

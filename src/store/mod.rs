@@ -25,10 +25,10 @@ use crate::model::{EventId, Filter, Item};
 /// The last id that something includes, for each realm, each realm once.
 pub type AsOf = Vec<(Arc<str>, EventId)>;
 
-/// The complete state as of some id of each realm: opaque here. What it stands for may be trimmed.
+/// The complete state as of some id of each realm, opaque here. Records that it stands for may be trimmed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Snapshot {
-    /// What it includes.
+    /// The last ids that it includes.
     pub as_of: AsOf,
     /// The state, in pieces of at most [`MAX_CHUNK_BYTES`].
     pub chunks: Vec<Vec<u8>>,

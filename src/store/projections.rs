@@ -1,8 +1,8 @@
-//! What can be rebuilt from the log, kept in sled so that a start need not: the pieces of each realm's state as of some id.
+//! Projections that can be rebuilt from the log, kept in sled so that a start need not: each realm's state as of some id.
 //!
-//! Nothing waits for it and nothing is true because it stands here. All pieces that have changed up to an id go in by one batch, with
-//! that id and a digest of everything that is then there; whatever does not fit its digest is thrown away and made anew. sled's own
-//! flush does not sync its files: that is done here, behind each batch.
+//! Nothing waits for it and nothing is true because it stands here. All pieces that have changed up to an id go in by one batch,
+//! with that id and a digest of everything that is then there. Content that does not fit its digest is thrown away and made anew.
+//! sled's own flush does not sync its files, so that is done here, behind each batch.
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ pub struct Projections {
     path: PathBuf,
 }
 
-/// What is known of a realm's pieces besides themselves.
+/// The head of a realm's pieces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Head {
     as_of: u64,
@@ -65,7 +65,7 @@ fn failed(error: &sled::Error) -> Error {
     Error::io(DIRECTORY, std::io::Error::other(error.to_string()))
 }
 
-/// What stood in the way of opening.
+/// The damage that stood in the way of opening.
 #[derive(Debug)]
 pub struct Damaged {
     /// Why.
@@ -75,8 +75,8 @@ pub struct Damaged {
 }
 
 impl Projections {
-    /// Opens, or makes, the pieces beside the log in the directory at `path`, which has this identity. What cannot be opened, and what
-    /// belongs to another log, is moved aside.
+    /// Opens, or makes, the pieces beside the log in the directory at `path`, which has this identity. Pieces that cannot be
+    /// opened, or belong to another log, are moved aside.
     pub fn open_at(path: &Path, identity: &[u8; 16], now_ms: u64) -> Result<(Self, Option<Damaged>), Error> {
         let directory = path.join(DIRECTORY);
         let why = match Self::try_open(&directory, identity) {
@@ -143,8 +143,8 @@ impl Projections {
         self.tree(realm).and_then(|tree| tree.clear()).map_err(|error| failed(&error))
     }
 
-    /// Keeps these changes, all or none of them; what is there is then as of `as_of`, or of what it was before. It is on disk when this
-    /// returns.
+    /// Keeps these changes, all or none of them, on disk when this returns. The pieces are then as of `as_of`, or of the id
+    /// before.
     pub fn apply(&self, realm: &str, as_of: Option<EventId>, changes: &[Change]) -> Result<(), Error> {
         self.stage(realm, as_of, changes).map_err(|error| failed(&error))?;
         self.sync().map_err(|error| Error::io(DIRECTORY, error))
@@ -154,7 +154,7 @@ impl Projections {
     fn sync(&self) -> std::io::Result<()> {
         for entry in std::fs::read_dir(&self.path)? {
             let entry = entry?;
-            // What sled removes meanwhile need not be there.
+            // A file that sled removes meanwhile need not be there.
             if entry.file_type()?.is_file()
                 && let Ok(file) = File::open(entry.path())
             {
@@ -292,7 +292,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
 
-        /// Whatever becomes of its files: what is read is what was kept at some time, or nothing.
+        /// After any damage to its files a reader gets a state that was kept at some time, or nothing.
         #[test]
         fn damage_is_seen(place in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), bit in 0..8_u32, is_cut in any::<bool>()) {
             let directory = Directory::new();

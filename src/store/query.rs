@@ -1,4 +1,4 @@
-//! What can be asked of a history, where it begins and ends, and how long it is kept.
+//! The questions that can be asked of a history, its bounds, and its retention.
 use std::sync::Arc;
 
 pub use crate::model::query::{MAX_EXAMINED, MAX_PAGE_BYTES, MAX_PAGE_RECORDS, Page, Query};
@@ -15,8 +15,9 @@ pub struct RealmState {
     pub last_time_ms: u64,
 }
 
-/// How long publications are kept. Of several rules the first that covers a topic counts; what none covers is kept for ever.
-/// What is kept is at least what the rule says: only whole segments go, the oldest first, and only behind a snapshot.
+/// The time for which publications are kept. Of several rules the first that covers a topic counts, and publications without a
+/// rule are kept for ever. At least as much is kept as the rule says: only whole segments go, the oldest first, and only behind a
+/// snapshot.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Retention {
     /// The realm; `None` = each, counted by itself.
@@ -48,7 +49,7 @@ impl Retention {
 /// Publications under one rule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tally {
-    /// How many.
+    /// Their number.
     pub count: u64,
     /// Their bytes.
     pub bytes: u64,

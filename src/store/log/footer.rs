@@ -1,8 +1,8 @@
 //! The end of a sealed segment: its index on disk, read in small pieces, each with its own checksum.
 //!
-//! Behind the records stand blocks of 4,096 bytes (checksum u32, then 4,092 bytes of the index), then a trailer of 36 bytes.
-//! The index: for each realm the offsets of its records by id (u32 each, ids are dense), the offsets of its publications by topic,
-//! the topics' places, the topics themselves in their order; then a directory of the realms.
+//! Behind the records stand blocks of 4,096 bytes (checksum u32, then 4,092 bytes of the index), then a trailer of 36 bytes. The
+//! index holds for each realm the offsets of its records by id (u32 each, ids are dense), those of its publications by topic, the
+//! topics' places, and the topics themselves in their order. A directory of the realms follows.
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ pub struct Sealed {
     pub number: u64,
     /// Its file.
     pub name: String,
-    /// What its checksums begin with.
+    /// The salt that its checksums begin with.
     pub salt: Salt,
     /// Where its records end.
     pub data_end: u64,

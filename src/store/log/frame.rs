@@ -1,8 +1,8 @@
-//! What stands around each record in a segment: its length and checksums, chained to the record before it.
+//! The frame around each record in a segment: its length and checksums, chained to the record before it.
 //!
 //! 20 bytes, little-endian: `check u32` over the other 16, `length u32` of the body, `previous u32` checksum of the frame before,
-//! `durable u32` offset below which the segment was synced when this was written, `crc u32` over everything but `check`.
-//! All are CRC-32C that begin with a salt of the directory, the segment and the offset: neither a frame in a wrong place nor bytes
+//! `durable u32` offset below which the segment was synced when this was written, `crc u32` over everything but `check`. All are
+//! CRC-32C that begin with a salt of the directory, the segment and the offset. So neither a frame in a wrong place nor bytes
 //! inside a payload pass for one.
 
 /// Bytes before the body.
@@ -11,7 +11,7 @@ pub const HEADER_BYTES: usize = 20;
 /// Where frames begin: multiples of this.
 pub const ALIGNMENT: usize = 4;
 
-/// What checksums of one segment begin with.
+/// The start of every checksum of one segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Salt(u32);
 
@@ -34,7 +34,7 @@ pub struct Header {
     pub length: u32,
     /// Checksum of the frame before.
     pub previous: u32,
-    /// What was synced when it was written.
+    /// The end of the synced bytes when it was written.
     pub durable: u32,
     /// Checksum of this frame.
     pub crc: u32,

@@ -9,7 +9,7 @@ const MAGIC: &[u8; 8] = b"corsacI\x01";
 /// The version of everything in the directory.
 pub const VERSION: u32 = 1;
 
-/// Whose directory it is, and its oldest segment.
+/// The identity of a directory, and its oldest segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Identity {
     /// Random, given when the directory was made.
@@ -19,7 +19,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// What the directory says; `None` if it says nothing.
+    /// The identity that the directory holds; `None` if it holds none.
     pub fn read<D: Disk>(disk: &D, names: &[String]) -> Result<Option<Identity>, Error> {
         if !names.iter().any(|name| name == IDENTITY_FILE) {
             return Ok(None);
@@ -72,8 +72,8 @@ fn read_small<D: Disk>(disk: &D, name: &str) -> Result<Vec<u8>, Error> {
     read().map_err(|error| Error::io(name, error))
 }
 
-/// How far the log is known to be synced. Written after each sync, itself not synced: it may be behind, never ahead. What is damaged
-/// below it was not torn by a crash.
+/// The end of the bytes that are known to be synced. The mark is written after each sync and not synced itself, so it may be
+/// behind, never ahead. Damage below it does not come from a crash.
 pub struct Mark<F> {
     file: F,
     directory: [u8; 16],

@@ -17,7 +17,7 @@ pub const MAX_GATHERED: usize = 65_536;
 pub struct Span {
     /// The first id's number.
     pub first: u64,
-    /// How many records, at least 1.
+    /// The number of records, at least 1.
     pub count: u64,
     /// The time of the first.
     pub first_time_ms: u64,
@@ -41,7 +41,7 @@ pub enum Candidates {
     Scan,
 }
 
-/// What is looked for in an index.
+/// A search in an index.
 pub struct Wanted<'a> {
     /// The realm.
     pub realm: &'a str,
@@ -49,7 +49,7 @@ pub struct Wanted<'a> {
     pub filter: &'a Filter,
     /// Between which offsets.
     pub within: Range<u32>,
-    /// How many places at most.
+    /// The most places to find.
     pub limit: usize,
     /// From the end.
     pub reverse: bool,
@@ -65,7 +65,7 @@ pub trait Index {
     fn candidates(&self, wanted: &Wanted<'_>) -> Result<Candidates, Error>;
 }
 
-/// What every topic begins with (in MQTT spelling) that `filter` covers.
+/// The beginning (in MQTT spelling) of every topic that `filter` covers.
 pub fn literal_prefix(filter: &Filter) -> String {
     match filter {
         Filter::Exact(topic) => topic.as_mqtt().to_owned(),

@@ -43,7 +43,7 @@ pub enum Durability {
     Os,
 }
 
-/// How the log uses its disk.
+/// The log's use of its disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Config {
     /// Bytes of a segment, preallocated; at most 1 GiB.
@@ -56,7 +56,7 @@ pub struct Config {
     pub reserve_bytes: u64,
     /// Bytes at the end of the log that are left in the operating system's memory, for readers that are not far behind.
     pub cached_bytes: u64,
-    /// What an acknowledgement means.
+    /// The meaning of an acknowledgement.
     pub durability: Durability,
 }
 

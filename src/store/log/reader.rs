@@ -55,7 +55,7 @@ pub(super) struct Ends {
     pub written: Heads,
 }
 
-/// How much there is: what a scheduler of snapshots and trims goes by.
+/// The size of the log, by which a scheduler of snapshots and trims decides.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Extent {
     /// Segments that are no longer written.
@@ -84,7 +84,7 @@ pub(super) struct OpenData {
     pub end: u64,
 }
 
-/// What a page is gathered from: ids `low..=high` of a realm in one segment.
+/// A source of a page: ids `low..=high` of a realm in one segment.
 struct Part<'a> {
     name: &'a str,
     salt: Salt,
@@ -293,7 +293,7 @@ impl<D: Disk> Reader<D> {
         state.sealed_heads.iter().filter_map(|(realm, head)| Some((realm.clone(), EventId::new(head.next - 1)?))).collect()
     }
 
-    /// How much there is. Reads nothing from disk.
+    /// The size of the log. Reads nothing from disk.
     pub fn extent(&self) -> Extent {
         let (sealed, open, snapshot_of, snapshot_bytes) = {
             let state = self.state.read();
@@ -400,7 +400,7 @@ impl Part<'_> {
                 return Ok(Candidates::Scan);
             }
         }
-        // What two filters cover is one record.
+        // A record that two filters cover counts once.
         found.sort_unstable();
         found.dedup();
         Ok(Candidates::Offsets(in_order(found, limit, reverse)))

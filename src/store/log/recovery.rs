@@ -15,7 +15,7 @@ use crate::store::disk::{Disk, DiskFile, is_full};
 use crate::store::error::Error;
 use crate::store::{AsOf, as_of};
 
-/// What is known about a directory before it is opened.
+/// The facts known about a directory before it is opened.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Options {
     /// The identity it must have, where that is known from elsewhere.
@@ -26,7 +26,7 @@ pub struct Options {
     pub known: AsOf,
 }
 
-/// What opening found and repaired.
+/// The damage that opening found and repaired.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Recovery {
     /// Bytes behind the last valid record that were never synced, cut off.
@@ -111,7 +111,7 @@ impl<D: Disk> Log<D> {
     }
 }
 
-/// Whose directory it is; a new one gets its identity.
+/// The identity of the directory; a new one gets its own.
 fn identify<D: Disk>(disk: &D, names: &[String], options: &Options, recovery: &mut Recovery) -> Result<Identity, Error> {
     if let Some(identity) = Identity::read(disk, names)? {
         return match options.expected {
@@ -130,7 +130,8 @@ fn identify<D: Disk>(disk: &D, names: &[String], options: &Options, recovery: &m
     Ok(identity)
 }
 
-/// The numbers of the segments, without a gap. What an interrupted trim left is removed: the identity says that it was decided.
+/// The numbers of the segments, without a gap. Segments that an interrupted trim left are removed: the identity says that this
+/// was decided.
 fn segments<D: Disk>(disk: &D, names: &[String], identity: &Identity) -> Result<Vec<u64>, Error> {
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
     numbers.sort_unstable();
@@ -272,8 +273,8 @@ fn keep_torn<D: Disk>(
     Ok(())
 }
 
-/// Cuts the file at `end` and writes again what was not known to be synced: after a failed sync the operating system may hold it as
-/// written although it is not.
+/// Cuts the file at `end` and writes the bytes again that were not known to be synced. After a failed sync the operating system
+/// may hold them as written although they are not.
 fn restore<F: DiskFile>(file: &F, synced: u64, end: u64) -> std::io::Result<()> {
     let mut buffer = vec![0; (end.saturating_sub(synced) as usize).clamp(1, 256 * 1024)];
     for at in (synced..end).step_by(buffer.len()) {

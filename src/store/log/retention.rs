@@ -11,7 +11,7 @@ use crate::store::query::{Retention, Tally};
 /// Publications by realm and rule (its place among the rules).
 type Tallies = HashMap<(Arc<str>, usize), Tally>;
 
-/// What may go, by the numbers of segments.
+/// The segments that may go, by their numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Plan {
     /// The oldest sealed segment that there is; 0 if there is none.
@@ -24,18 +24,18 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// How many segments trimming would remove now.
+    /// The number of segments that trimming would remove now.
     pub fn trimmable(&self) -> u64 {
         self.first_kept.min(self.first_uncarried) - self.first
     }
 
-    /// How many more it could remove behind a snapshot up to [`Reader::sealed_heads`].
+    /// The number of segments more that it could remove behind a snapshot up to [`Reader::sealed_heads`].
     pub fn held_up(&self) -> u64 {
         self.first_kept.saturating_sub(self.first_uncarried)
     }
 }
 
-/// What a segment holds, as the rules see it.
+/// The content of a segment, as the rules see it.
 struct Content {
     tallies: Tallies,
     /// A publication that no rule covers: kept for ever.
@@ -43,8 +43,8 @@ struct Content {
 }
 
 impl<D: Disk> Reader<D> {
-    /// What `rules` say about the oldest segments. Reads the topics of every sealed segment: not for the thread that writes, which
-    /// takes the answer to [`super::Log::trim_before`].
+    /// The plan that `rules` give for the oldest segments. Reads the topics of every sealed segment, so it is not for the thread
+    /// that writes, which takes the answer to [`super::Log::trim_before`].
     pub fn plan_retention(&self, rules: &[Retention], now_ms: u64) -> Result<Plan, Error> {
         let (sealed, snapshot_of) = {
             let state = self.state.read();

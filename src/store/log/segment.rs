@@ -139,8 +139,8 @@ fn take_in(scanned: &mut Scanned, body: &[u8], offset: u64, header: &Header) -> 
     true
 }
 
-/// The first valid frame behind `from` that was written when everything up to behind `from` was synced: its being there proves that
-/// what is at `from` was not torn by a crash. Frames without that were written together with what is at `from`.
+/// The first valid frame behind `from` that was written when everything up to behind `from` was synced. Such a frame proves that
+/// the damage at `from` does not come from a crash. Frames without that were written together with the bytes at `from`.
 pub fn later_proof<F: DiskFile>(file: &F, name: &str, salt: Salt, from: u64, limit: u64) -> Result<Option<u64>, Error> {
     let mut frames = Frames::new(file, name, salt, limit, WIDE);
     let mut offset = from + ALIGNMENT as u64;

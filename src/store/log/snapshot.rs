@@ -14,7 +14,7 @@ pub const SNAPSHOT_FILE: &str = "snapshot";
 pub const TEMPORARY: &str = "snapshot.new";
 const MAGIC: &[u8; 8] = b"corsacS\x01";
 
-/// Pieces are `length u32, checksum u32, bytes`; each checksum goes on from the one before; a piece of length 0 is the end.
+/// Pieces are `length u32, checksum u32, bytes`. Each checksum goes on from the one before, and a piece of length 0 is the end.
 struct Pieces<'a, F> {
     file: &'a F,
     at: u64,

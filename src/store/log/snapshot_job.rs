@@ -1,8 +1,8 @@
 //! A snapshot written beside the writer: a job on any thread makes the whole file, the log's owner then puts it in the old one's place.
 //!
-//! The job never renames. Names of the directory change on the thread that owns the log and nowhere else (segments, identity,
-//! snapshot), so that a trim always goes by the snapshot that is there; and a job that is given up leaves nothing that counts.
-//! What stays on the owner's thread is a renaming and a sync of the directory, less than it does for each new segment.
+//! The job never renames. Names of the directory (segments, identity, snapshot) change on the thread that owns the log and
+//! nowhere else. So a trim always goes by the snapshot that is there, and a job that is given up leaves nothing that counts. Left
+//! to the owner's thread are a renaming and a sync of the directory, less than for each new segment.
 use std::sync::Arc;
 
 use super::reader::Reader;
@@ -46,7 +46,7 @@ impl<D: Disk> Drop for Draft<D> {
 }
 
 impl<D: Disk> SnapshotJob<D> {
-    /// What the snapshot that is to be replaced includes; empty if there is none.
+    /// The last ids that the snapshot to be replaced includes; empty if there is none.
     pub fn previous_ids(&self) -> &[(Arc<str>, EventId)] {
         &self.previous
     }
@@ -62,7 +62,7 @@ impl<D: Disk> SnapshotJob<D> {
     }
 
     /// Writes the state as of `ids`, which must be durable and none before that of the snapshot before, and syncs it. A refusal
-    /// leaves everything as it was. It may use the disk's reserve: it is what gives space back.
+    /// leaves everything as it was. A snapshot may use the disk's reserve, because it is the way to get space back.
     pub fn write(
         mut self,
         ids: &[(Arc<str>, EventId)],

@@ -27,7 +27,7 @@ pub struct Log<D: Disk> {
     pub(super) mark: Mark<D::File>,
     /// The heads behind everything written.
     pub(super) heads: Heads,
-    /// What the snapshot includes.
+    /// The last ids that the snapshot includes.
     pub(super) snapshot_of: AsOf,
     /// Shared with the snapshot that is being written, if one is.
     pub(super) snapshot_slot: Arc<()>,
@@ -44,11 +44,11 @@ pub(super) struct Tail<F> {
     pub salt: Salt,
     /// Where the next frame goes.
     pub end: u64,
-    /// What was synced.
+    /// The end of the synced bytes.
     pub synced: u64,
-    /// What is preallocated.
+    /// The end of the preallocated space.
     pub allocated: u64,
-    /// What stands before it is left to the disk alone.
+    /// The bytes before this are left to the disk alone.
     pub released: u64,
     /// The checksum of the last frame.
     pub chain: u32,
@@ -97,7 +97,7 @@ impl<D: Disk> Log<D> {
         &self.reader
     }
 
-    /// What opening it found.
+    /// The damage that opening it found.
     pub fn recovery(&self) -> &Recovery {
         &self.recovery
     }
@@ -180,7 +180,7 @@ impl<D: Disk> Log<D> {
         if self.tail.end + self.scratch.frames.len() as u64 > self.tail.allocated {
             self.roll()?;
         } else if self.is_to_be_sealed(self.scratch.time_ms) {
-            // It need not be: without room for another segment there is some in this one.
+            // Sealing need not be: without room for another segment there is some in this one.
             match self.roll() {
                 Err(Error::NoSpace) => {}
                 rolled => rolled?,
@@ -209,8 +209,8 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// After a failed write: cuts off what part of it may have arrived, for good: what was refused must not be there after a power
-    /// cut. Only a full disk is an error to go on after.
+    /// After a failed write, cuts off for good the part of it that may have arrived: refused records must not be there after a
+    /// power cut. Only a full disk is an error to go on after.
     fn give_up(&mut self, error: std::io::Error) -> Result<(), Error> {
         let was_full = is_full(&error);
         let failed = Error::io(&self.tail.name, error);
@@ -253,8 +253,8 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Leaves only the newest part of the segment in the operating system's memory: the log would push out what others have there,
-    /// and memory that goes round costs less than new one for each page.
+    /// Leaves only the newest part of the segment in the operating system's memory. The log would push out other files there, and
+    /// memory that goes round costs less than new memory for each page.
     fn release_until(&mut self, until: u64) {
         if until > self.tail.released && self.config.durability == Durability::Sync {
             self.tail.file.release(self.tail.released..until);

@@ -1,4 +1,4 @@
-//! What is found in a directory that something happened to while nobody looked, and what a full or failing disk does.
+//! The log after something happened to its directory while nobody looked, and on a full or failing disk.
 use super::*;
 use crate::store::disk::Disk;
 

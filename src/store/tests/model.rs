@@ -1,4 +1,4 @@
-//! What a simulated run knows: what must, and what may, be in a log that lost its power.
+//! The knowledge of a simulated run: the records that must, and that may, be in a log that lost its power.
 use std::collections::BTreeMap;
 
 use super::*;
@@ -8,7 +8,7 @@ pub const REALMS: [&str; 2] = ["one", "two"];
 /// More than a record takes besides its payload.
 const OVERHEAD_BYTES: u64 = 160;
 
-/// What a run knows.
+/// The knowledge of a run.
 #[derive(Default)]
 pub struct Model {
     /// Every item that was written, in the order of the log, oldest first; a trim removes none of them here.
@@ -50,7 +50,7 @@ impl Model {
         self.time_ms
     }
 
-    /// How many items were written.
+    /// The number of items that were written.
     pub fn count(&self) -> usize {
         self.written.len()
     }
@@ -81,7 +81,7 @@ impl Model {
         }
     }
 
-    /// What a reader has seen stays, whatever was acknowledged.
+    /// Records that a reader has seen stay, whatever was acknowledged.
     pub fn note_seen(&mut self, log: &Log<SimulatedDisk>) {
         for realm in REALMS {
             let seen = log.realm_state(realm).last.map_or(0, EventId::value);
@@ -147,7 +147,7 @@ impl Model {
         ids.iter().map(fold_realm).collect()
     }
 
-    /// What is wrong with what the log holds; then what it holds is what is known.
+    /// The fault in the log's content, if any; from then on its content is the knowledge.
     pub fn compare(&mut self, log: &Log<SimulatedDisk>) -> Result<(), String> {
         let mut possible = self.written.clone();
         possible.append(&mut self.uncertain.clone());
@@ -162,7 +162,7 @@ impl Model {
             let possible: Vec<_> = possible.iter().filter(|item| &*item.realm == realm).collect();
             self.compare_realm(log, realm, &possible)?;
         }
-        // What is there is the beginning of one order, over all realms.
+        // The records in the log are the beginning of one order, over all realms.
         possible.truncate(lasts.values().sum::<u64>() as usize);
         for (realm, last) in &lasts {
             let count = possible.iter().filter(|item| &*item.realm == *realm).count() as u64;

@@ -99,7 +99,7 @@ proptest! {
         let bit = usize::from(flip) % (record.len() * 8);
         record[bit / 8] ^= 1 << (bit % 8);
         if let Some(other) = codec::decode(&record) {
-            // Whatever it is now, it has exactly one form.
+            // The changed record has exactly one form too.
             let mut again = Vec::new();
             codec::encode(&other.item, other.id, &mut again);
             prop_assert_eq!(codec::decode(&again), Some(other));

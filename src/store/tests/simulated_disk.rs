@@ -34,7 +34,7 @@ impl Chance {
     }
 }
 
-/// What a file was asked to do since its last sync.
+/// A change that a file was asked for since its last sync.
 #[derive(Clone)]
 enum Change {
     Write(u64, Vec<u8>),
@@ -45,7 +45,7 @@ enum Change {
 struct Content {
     /// As the process sees it.
     seen: Vec<u8>,
-    /// How far it was written: what lies behind takes no space where none is reserved.
+    /// The end of the written bytes: those behind take no space where none is reserved.
     written: u64,
     /// As a power cut leaves it, what is dirty aside.
     durable: Vec<u8>,
@@ -166,7 +166,7 @@ impl SimulatedDisk {
         inner.fail_syncs = false;
     }
 
-    /// The power goes off and on: each write that was not synced is there, torn or lost, by chance; so are names.
+    /// The power goes off and on: each write and each name that was not synced is there, torn or lost, by chance.
     pub fn cut_power(&self) {
         let mut inner = self.0.lock();
         let Inner { contents, names, durable_names, dirty_names, chance, .. } = &mut *inner;
@@ -445,7 +445,7 @@ impl DiskFile for SimulatedFile {
         let mut inner = self.0.lock();
         inner.step()?;
         if inner.fail_syncs {
-            // What an operating system does: the pages count as clean from now on, and are not on disk.
+            // Like an operating system: the pages count as clean from now on, and are not on disk.
             inner.contents[self.1].dirty.clear();
             return Err(io::Error::other("input/output error"));
         }
@@ -458,7 +458,7 @@ impl DiskFile for SimulatedFile {
     }
 
     fn release(&self, range: Range<u64>) {
-        // What is not dirty is read again from the disk.
+        // Bytes that are not dirty are read again from the disk.
         let content = &mut self.0.lock().contents[self.1];
         let mut disk = content.durable.clone();
         content.dirty.iter().for_each(|change| apply(&mut disk, change));

@@ -19,7 +19,7 @@ fn seeds() -> (std::ops::Range<u64>, u64) {
     (first..first + runs, runs)
 }
 
-/// What happened in all runs, so that they are seen to reach everything.
+/// The events of all runs, so that they are seen to reach everything.
 type Tally = BTreeMap<&'static str, u64>;
 
 thread_local! {
@@ -62,7 +62,7 @@ struct Life<'a> {
 }
 
 impl Life<'_> {
-    /// What came of a call: a refusal for want of space changes nothing, anything else ends this life.
+    /// The outcome of a call: a refusal for want of space changes nothing, anything else ends this life.
     fn outcome<T>(&mut self, result: Result<T, Error>) -> Option<T> {
         match result {
             Ok(value) => return Some(value),
@@ -143,7 +143,7 @@ impl Life<'_> {
         ids
     }
 
-    /// The next step of a snapshot: begun, written while the log goes on, adopted; or given up at either point.
+    /// The next step of a snapshot: begun, written while the log goes on, adopted, or given up at either point.
     fn snapshot(&mut self) {
         match std::mem::replace(&mut self.draft, Draft::None) {
             Draft::None => {
