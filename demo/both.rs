@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-/// What both clients do, as it went: one line for each exchange. The router listens at these HOST:PORTs.
+/// The exchanges of both clients, one line for each. The router listens at these HOST:PORTs.
 pub async fn exchange(http: &str, mqtt: &str) -> Result<Vec<String>, Box<dyn Error>> {
     let mut lines = Vec::new();
     let mut wamp = Wamp::join(http, "realm1").await?;

@@ -83,7 +83,7 @@ fn a_stall_at_the_end_is_measured() {
     let arguments: Vec<&str> = ["bench", "latency", &url].iter().chain(&options).copied().collect();
     let mut running = Running::start(corsac(&arguments));
     let stderr = BufReader::new(running.child.stderr.take().expect("piped"));
-    // It has run for a second when it says the first time how it goes.
+    // The bench has run for a second when it first says how it goes.
     stderr.lines().find(|line| line.as_ref().unwrap().contains("/s received")).expect("progress").unwrap();
     router.running.signal("-STOP");
     std::thread::sleep(Duration::from_secs(2));

@@ -38,7 +38,7 @@ fn subscriber(way: &[String], root: &str, arguments: &[&str]) -> Running {
     subscriber
 }
 
-/// How a subscriber ended, without the line by which it says that it has subscribed.
+/// The end of a subscriber, without the line by which it says that it has subscribed.
 fn end_of_subscriber(subscriber: Running) -> (Option<i32>, String, String) {
     let (code, stdout, stderr) = subscriber.end();
     let stderr = stderr.split_inclusive('\n').filter(|line| !line.starts_with("subscribed to ")).collect();
@@ -436,7 +436,7 @@ fn items_go_through_queues_from_every_client_to_every_client() {
         let (_, stdout, _) = queue(putting, &["list", "--json"]);
         assert!(stdout.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{stdout}");
     }
-    // What became of the items is known when none is left.
+    // The fate of the items is known when none is left.
     let (_, stdout, _) = queue(&ways[0], &["stats", "later"]);
     let stats: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
     assert_eq!((&stats["put"], &stats["acknowledged"], &stats["ready"]), (&5.into(), &5.into(), &0.into()));
@@ -456,8 +456,8 @@ fn every_url_leads_to_the_realm_that_is_named() {
     assert_eq!(run(&router.ways()[0], &["sub", "realm/#", "--retained", "--timeout-ms", "100"]).1, "");
 }
 
-/// Arguments of `corsac pub`, its standard input, the bytes that MQTT clients get, and the args and kwargs that WAMP clients get of it
-/// from a WAMP and from an MQTT publisher.
+/// Arguments of `corsac pub`, its standard input, and the bytes that MQTT clients get. Then the args and kwargs that WAMP clients
+/// get of it, from a WAMP and from an MQTT publisher.
 type Body = (&'static [&'static str], &'static str, &'static [u8], &'static str, &'static str);
 
 const BODIES: &[Body] = &[
@@ -617,7 +617,7 @@ fn a_subscriber_goes_on_when_the_router_is_back() {
         for (way, subscriber) in ways.iter().zip(&mut subscribers) {
             assert_eq!(subscriber.said(), "corsac: connected again", "{way:?} {signal}");
             let mut line = subscriber.line();
-            // What the router was killed before it noted the acknowledgement comes once more by MQTT.
+            // An event whose acknowledgement the router was killed before noting comes once more by MQTT.
             while way[1].starts_with("mqtt") && signal == "-KILL" && line.ends_with(&format!(" {}", round - 1)) {
                 line = subscriber.line();
             }

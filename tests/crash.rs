@@ -1,7 +1,7 @@
 //! SIGKILL at random moments under load: what was acknowledged is in the history, in order, and everybody goes on where they were.
 //!
-//! `CORSAC_CRASH_SEED` chooses the moments (it is printed with a failure), `CORSAC_CRASH_CYCLES` how many there are. What SIGKILL
-//! leaves is what was written, synced or not: power cuts are simulated by `src/store/tests`.
+//! `CORSAC_CRASH_SEED` chooses the moments (it is printed with a failure), and `CORSAC_CRASH_CYCLES` their number. SIGKILL leaves
+//! all that was written, synced or not; power cuts are simulated by `src/store/tests`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod support;
 
@@ -30,7 +30,7 @@ const CYCLES: usize = 20;
 /// Every so many cycles the whole history is read again, not only what is new.
 const WHOLE: usize = 10;
 
-/// How a cycle ends.
+/// The end of a cycle.
 #[derive(Debug)]
 enum Crash {
     /// SIGKILL so long after the clients were let go.
@@ -39,7 +39,7 @@ enum Crash {
     Failpoint(String),
     /// SIGKILL so long after the process was started, before anybody is served; then as the first.
     Twice(Duration, Duration),
-    /// It is asked to stop so long after: what is kept of its state is as of the end.
+    /// The process is asked to stop so long after, so that the state it keeps is as of the end.
     Stop(Duration),
 }
 
@@ -173,7 +173,7 @@ fn crash_one_history(random: &mut Random, cycles: usize) -> [usize; 3] {
             kill_at_start(&data.0, *after);
         }
         if random.chance(100) {
-            // What can be made anew from the log.
+            // The state can be made anew from the log.
             std::fs::remove_dir_all(data.0.join("state")).unwrap();
         }
         let mut router = start(&data);
@@ -194,7 +194,7 @@ fn crash_one_history(random: &mut Random, cycles: usize) -> [usize; 3] {
     [aborted, ledger.entries.len(), acknowledged]
 }
 
-/// What was written and not answered is there after it.
+/// A publication that was written and not answered is there afterwards.
 #[test]
 #[cfg(debug_assertions)]
 fn a_failpoint_ends_the_process_between_the_disk_and_the_answer() {

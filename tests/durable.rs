@@ -1,4 +1,4 @@
-//! What survives SIGKILL, seen by MQTT clients: retained values, sessions, what they are owed, and QoS 2 in the middle.
+//! The state that survives SIGKILL, seen by MQTT clients: retained values, sessions, the messages owed to them, and QoS 2 in the middle.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod support;
 
@@ -167,7 +167,7 @@ fn a_crash_of_the_router_is_no_goodbye() {
     let (mut polite, _) = Client::try_connect(router.mqtt, &connect("polite")).unwrap();
     polite.send("DISCONNECT");
     assert!(polite.wire.await_end(PATIENCE));
-    // What was acknowledged is behind it on the disk.
+    // This acknowledged publication is behind the DISCONNECT on the disk.
     watcher.ask("PUBLISH t x q1 id=1");
     router.kill();
     drop(router);
@@ -182,7 +182,7 @@ fn a_crash_of_the_router_is_no_goodbye() {
     }
 }
 
-/// What the history has on `t`.
+/// The events that the history has on `t`.
 fn history(router: &Router) -> Vec<String> {
     let (args, _) = Wamp::open(router).call("corsac.history.read", json!(["t", {"limit": 1_000}]), json!({}));
     args[0]["events"].as_array().unwrap().iter().map(|event| event["args"][0].as_str().unwrap().to_owned()).collect()

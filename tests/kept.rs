@@ -1,4 +1,4 @@
-//! What is kept beside the log and instead of it: the realms' state in sled, which may be damaged, snapshots, and what is trimmed.
+//! The files beside the log: the realms' state in sled, which may be damaged, snapshots, and the trimming behind them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod support;
 
@@ -50,7 +50,7 @@ fn fill(router: &Router) {
     wamp.call("corsac.queue.declare", json!(["jobs", {"max_deliveries": 7}]), json!({}));
 }
 
-/// It is all there, and stays.
+/// The whole state is there, and stays.
 fn check(router: &Router) {
     let mut reader = Mqtt::open(router, "r");
     reader.send("SUBSCRIBE id=1 kept/#:0");
@@ -141,7 +141,7 @@ fn what_no_rule_asks_to_keep_is_trimmed_behind_a_snapshot() {
         }
     }
     let deadline = Instant::now() + PATIENCE;
-    // What is being written is reserved ahead.
+    // The segment that is being written is reserved ahead.
     while log_bytes(&data) > (64 + 6) << 20 {
         assert!(Instant::now() < deadline, "{} bytes of the log stay", log_bytes(&data));
         std::thread::park_timeout(std::time::Duration::from_millis(50));
@@ -178,7 +178,7 @@ fn what_no_rule_asks_to_keep_is_trimmed_behind_a_snapshot() {
     assert_eq!(missed, Some(count - numbers.len() as u64), "of {count}, oldest {oldest}");
 }
 
-/// What the trimmed part of the log meant: the event that was owed is gone with it.
+/// The state that the trimmed part of the log left: the event that was owed is gone with it.
 fn check_but_for_events(router: &Router) {
     let mut reader = Mqtt::open(router, "r");
     reader.send("SUBSCRIBE id=1 kept/#:0");

@@ -12,7 +12,7 @@ use support::data::Data;
 use support::router::{PATIENCE, Router};
 use support::wamp::Wamp;
 
-/// What the users of the resource wrote, in its order: token and word.
+/// The lines that the users of the resource wrote, in its order: token and word.
 struct Resource(PathBuf);
 
 impl Resource {
@@ -63,7 +63,7 @@ impl Holder {
             assert!(Instant::now() < deadline, "it does not end");
             std::thread::sleep(Duration::from_millis(2));
         }
-        // What its command has left behind would keep the pipe open.
+        // Processes that its command has left behind would keep the pipe open.
         Command::new("kill").args(["-KILL", "--", &format!("-{}", self.0.id())]).stderr(Stdio::null()).status().unwrap();
         let mut stderr = Vec::new();
         std::io::Read::read_to_end(self.0.stderr.as_mut().unwrap(), &mut stderr).unwrap();
@@ -285,7 +285,7 @@ fn the_holder_of_a_topic_hears_who_has_changed_it() {
         assert_eq!(other.receive()[0], 17);
         let lost = holder.event();
         assert_eq!((&lost["token"], &lost["by"], &lost["cause"]), (&token, &other.welcome[1], &json!("changed")), "{lost}");
-        // What it promised is void, and what is there is no lock.
+        // The holder's promise is void, and the value that is there is no lock.
         let refused = other.ask(48, json!([{}, "corsac.lock.inspect", ["demo/resource"]]));
         assert_eq!(refused[4], "corsac.error.not_a_lock", "{refused}");
         assert_eq!(refused[5][0], "demo/resource is a topic with the retained value \"x\", not a lock");

@@ -1,4 +1,4 @@
-//! The log of the real binary: who came, who went and why, what was refused and which key would allow it; bounded, and never a secret.
+//! The log of the real binary: who came, who went and why, each refusal and the key that would allow it, bounded and without secrets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod support;
 

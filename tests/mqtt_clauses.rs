@@ -21,7 +21,7 @@ const START: &str = "[MQTT-";
 /// Version and number, e.g. `("3.1.1", "MQTT-3.1.0-1")`.
 type Clause = (&'static str, String);
 
-/// What a line of the table says of its clause.
+/// A line of the table, without its clause.
 #[derive(Debug)]
 struct Entry {
     binds: String,
@@ -52,7 +52,7 @@ fn parse(text: &str) -> Result<BTreeMap<Clause, Entry>, String> {
     Ok(table)
 }
 
-/// What is wrong with the table by itself.
+/// The faults of the table by itself.
 fn faults(table: &BTreeMap<Clause, Entry>) -> Vec<String> {
     let fault = |(clause, entry): (&Clause, &Entry)| {
         let has_words = entry.words.split(' ').count() > 1;
@@ -153,7 +153,7 @@ fn text_files(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
     }
 }
 
-/// What the table says and the citations do not, and the other way round.
+/// The clauses that the table holds and no citation does, and the other way round.
 fn disagreements(table: &BTreeMap<Clause, Entry>, citations: &[Citation]) -> Vec<String> {
     let mut found = Vec::new();
     for (clause, entry) in table.iter().filter(|(_, entry)| entry.status == "held") {

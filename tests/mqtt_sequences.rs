@@ -69,7 +69,7 @@ struct Client {
 /// A sequence on its way.
 struct Run<'a> {
     router: &'a Router,
-    /// What `~` stands for.
+    /// The text that `~` stands for.
     own: String,
     clients: BTreeMap<String, Client>,
     variables: HashMap<String, String>,
@@ -239,8 +239,8 @@ impl Run<'_> {
         lines.iter().try_for_each(|line| self.step(&format!("{name} {line}")))
     }
 
-    /// Nothing is on its way: what was sent before has been routed, and the very next packets answer these two questions.
-    /// (PINGREQ alone would not show it: the answer does not wait for the realm.)
+    /// Nothing is on its way: all that was sent before has been routed, and the very next packets answer these two questions.
+    /// (PINGREQ alone would not show it, as its answer does not wait for the realm.)
     fn idle(&mut self, name: &str) -> Result<(), String> {
         for line in ["> UNSUBSCRIBE id=65535 ~/nobody/subscribed", "< UNSUBACK id=65535 *", "> PINGREQ", "< PINGRESP"] {
             self.step(&format!("{name} {line}"))?;
@@ -310,8 +310,9 @@ fn sorted(words: &[String]) -> (Vec<&str>, Vec<(&str, &str)>) {
     (plain, words.iter().filter(is_named).filter_map(|word| word.split_once('=')).collect())
 }
 
-/// Whether a packet is the expected one. A PUBLISH is compared whole (packet ids only where they are given), of other packets
-/// what the expectation names; without `rc` it must be no refusal; `!name` must be absent; `…` allows more properties.
+/// Whether a packet is the expected one. A PUBLISH is compared whole (packet ids only where they are given), other packets only
+/// in the parts that the expectation names. Without `rc` the packet must be no refusal; `!name` must be absent, and `…` allows
+/// more properties.
 fn compare(expected: &[String], got: &[String], variables: &mut HashMap<String, String>) -> Result<(), String> {
     let wrong = || format!("got {}", got.join(" "));
     let ((plain, named), (got_plain, mut got_named)) = (sorted(expected), sorted(got));

@@ -42,7 +42,7 @@ impl Wamp {
     }
 }
 
-/// What all clients have seen, in one order.
+/// The events that all clients have seen, in one order.
 #[derive(Default)]
 struct Seen {
     /// Items whose put was acknowledged.
@@ -101,7 +101,7 @@ fn take_by_mqtt(router: &Router, seen: &Mutex<Seen>) -> Result<(), Ended> {
     for number in 1.. {
         let words = client.try_receive()?;
         assert_eq!(words[..2], ["PUBLISH", "$queue/work/all"], "{words:?}");
-        // What WAMP put is JSON.
+        // An item that WAMP put is JSON.
         let text = &words[2].trim_matches(['\'', '"']).to_owned();
         let mut seen = seen.lock().unwrap();
         seen.deliver(text, words.field("user=corsac-delivery-count:").unwrap().parse().unwrap());

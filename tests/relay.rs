@@ -57,7 +57,7 @@ async fn carry_north(mut events: EventLoop, mut link: LinkTx) {
     }
 }
 
-/// What the next `count` messages on a link of rumqttd say.
+/// The next `count` messages on a link of rumqttd.
 fn heard(link: &mut LinkRx, count: usize) -> Vec<String> {
     let deadline = Instant::now() + PATIENCE;
     let mut heard = Vec::new();

@@ -1,4 +1,4 @@
-//! What is encoded decodes to the same: the WAMP messages that a router sends, and MQTT's answers with every reason code.
+//! Encoded messages decode to the same: the WAMP messages that a router sends, and MQTT's answers with every reason code.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 use std::borrow::Cow;
 use std::num::NonZeroU16;

@@ -59,7 +59,7 @@ const FLOWS: &[&str] = &[
     "due",
 ];
 
-/// What is closed: these have no public field.
+/// The closed types: these have no public field.
 const CLOSED: &[(&str, &str)] = &[
     ("base/catching.rs", "Catching"),
     ("base/on_the_way.rs", "OnTheWay"),
@@ -122,7 +122,7 @@ const IMPURE: &[&str] = &[
 /// Modules of `std` that do the same.
 const IMPURE_STD: &[&str] = &["fs", "env", "process", "thread", "os"];
 
-/// What the top level may hold, besides dot files and what a build or a run leaves.
+/// The entries of the top level, besides dot files and the leavings of a build or a run.
 const TOP_LEVEL: &[&str] =
     &["Cargo.toml", "Cargo.lock", "README.md", "LICENSE", "src", "tests", "demo", "supervisord", "target", "corsac-data"];
 
@@ -300,7 +300,7 @@ fn strangers(names: impl Iterator<Item = String>) -> Vec<String> {
     names.filter(is_stranger).map(|name| format!("{name}: not one of the entries of the top level")).collect()
 }
 
-/// What a file of the router names of the router: the module, and what of it.
+/// The names of the router that a file of the router uses: the module, and the item in it.
 fn inner_named(source: &Source) -> Vec<(usize, Vec<String>)> {
     let module = source.module();
     let mut named = Vec::new();
@@ -454,7 +454,7 @@ fn the_house_is_tidy() {
     assert!(found.is_empty(), "{} violations:\n{}", found.len(), found.join("\n"));
 }
 
-/// What is said about a file with this text below a sound first line.
+/// The complaints about a file with this text below a sound first line.
 fn said_about(path: &str, text: &str) -> String {
     violations(&Source::new(path, &format!("//! A file of the test.\n{text}"))).join("\n")
 }

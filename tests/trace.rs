@@ -29,7 +29,7 @@ const STEPS: usize = 300;
 const START_MS: u64 = 1_700_000_000_000;
 const REALM: &str = "realm1";
 
-/// How each client begins: an MQTT client by its CONNECT, a WAMP client by its encoding.
+/// The beginning of each client: an MQTT client by its CONNECT, a WAMP client by its encoding.
 const CLIENTS: [&str; 7] = [
     "CONNECT v5 id=one session_expiry=600 will=a/will will_payload=gone will_q1 will_retain",
     "CONNECT v5 clean id=two receive_maximum=3",

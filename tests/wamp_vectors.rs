@@ -72,7 +72,7 @@ fn encoded(message: &Message<'_>, encoding: Encoding) -> Bytes {
     out.freeze()
 }
 
-/// What the message says under the name that the vectors give it.
+/// The part of the message that has this name in the vectors.
 fn attribute(message: &[Value], name: &str) -> Value {
     let code = message[0].as_u64().unwrap();
     match name {

@@ -1,4 +1,4 @@
-//! What the pure floors cost by themselves: `cargo bench --bench floors [-- NAME]`; as a test, each runs once and small.
+//! The cost of the pure floors by themselves: `cargo bench --bench floors [-- NAME]`; as a test, each runs once and small.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #[path = "floors/fan_out.rs"]
 mod fan_out;

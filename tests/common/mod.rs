@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long anything here may take before it counts as stuck.
+/// The time after which anything here counts as stuck.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub fn corsac(arguments: &[&str]) -> Command {

@@ -1,4 +1,4 @@
-//! What the history says after each crash, held against what publishers and subscribers know.
+//! The history after each crash, held against the knowledge of publishers and subscribers.
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 
@@ -96,7 +96,7 @@ impl Ledger {
         firsts(entries.map(|entry| entry.message.text.as_str()))
     }
 
-    /// What a subscriber took is the history of its filter, so far or in whole.
+    /// The events that a subscriber took are the history of its filter, so far or in whole.
     pub fn check_subscriber(&self, subscriber: &Subscriber, topic: &str, is_whole: bool) {
         let arrivals =
             |qos: u8| subscriber.arrivals.iter().filter(move |arrival| arrival.1 == qos).map(|(text, _)| text.as_str());
@@ -125,7 +125,7 @@ impl Ledger {
         }
     }
 
-    /// What a newcomer gets as retained is the last retained of each topic.
+    /// The retained messages for a newcomer are the last retained of each topic.
     pub fn check_retained(&self, mqtt: SocketAddr) {
         let mut expected: BTreeMap<String, &str> = BTreeMap::new();
         for Entry { message, .. } in self.entries.values().filter(|entry| entry.message.retain) {

@@ -11,7 +11,7 @@ use super::support::wire::Ended;
 /// The router stops.
 const GOODBYE: u64 = 6;
 
-/// How a publisher talks.
+/// The protocol of a publisher.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
     /// PUBLISH with `acknowledge`.
@@ -43,11 +43,11 @@ struct Flight {
 pub struct Publisher {
     pub name: String,
     pub way: Way,
-    /// How many publications wait for their acknowledgement at the same time.
+    /// Publications that wait for their acknowledgement at the same time.
     window: usize,
     /// The number of the next publication.
     next: u64,
-    /// What was acknowledged, with its publication id where that was told.
+    /// The acknowledged publications, with the publication id where that was told.
     pub acknowledged: BTreeMap<u64, Option<u64>>,
     /// WAMP: numbers without an answer.
     unanswered: VecDeque<u64>,
@@ -150,7 +150,7 @@ impl Publisher {
         }
     }
 
-    /// What a session that was there is owed goes out again in its order; in a new one everything is new.
+    /// Publications owed to a session that was there go out again in their order; in a new session everything is new.
     fn send_again(&mut self, link: &mut Mqtt, qos: u8, is_present: bool) -> Result<(), Ended> {
         for flight in &self.flights {
             match flight.is_received {

@@ -75,7 +75,7 @@ fn realms_of_clients_cost_their_share() {
     assert_serves(&router);
 }
 
-/// What the router remembers of topics is bounded in bytes, not only in number.
+/// The router's memory of topics is bounded in bytes, not only in number.
 #[test]
 fn topics_that_come_once_are_forgotten() {
     let router = Router::start("");

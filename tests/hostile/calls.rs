@@ -13,7 +13,7 @@ fn a_stranger_answers_nothing() {
     caller.0.send_text(r#"[48,1,{},"a.b",["question"]]"#).unwrap();
     let invocation = callee.receive();
     assert_eq!((&invocation[0], &invocation[4][0]), (&68.into(), &"question".into()), "{invocation}");
-    // Whatever becomes of the stranger, the call is the callee's.
+    // The call stays the callee's, whatever becomes of the stranger.
     stranger.0.send_text(&format!(r#"[70,{},{{}},["stolen"]]"#, invocation[1])).unwrap();
     stranger.0.send_text(&format!(r#"[8,68,{},{{}},"a.b.c"]"#, invocation[1])).ok();
     let mut mqtt = Client::connect(&router, "CONNECT v5 clean id=stranger");

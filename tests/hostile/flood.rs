@@ -16,13 +16,13 @@ fn flood(publisher: &mut Client, count: usize) -> Duration {
     started.elapsed()
 }
 
-/// How many events the router says it has dropped before this one.
+/// The number of events that the router says it has dropped before this one.
 fn told(event: &[String]) -> usize {
     let count = event.iter().find_map(|word| word.strip_prefix("user=")?.strip_prefix("dropped:"));
     count.map_or(0, |count| count.parse().unwrap())
 }
 
-/// How many events came, and how many the router says it has dropped, until the marker.
+/// The numbers of events that came, and that the router says it has dropped, until the marker.
 fn count_until_marker(reader: &mut Client) -> (usize, usize) {
     let (mut received, mut dropped) = (0, 0);
     loop {

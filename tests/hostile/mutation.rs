@@ -11,7 +11,7 @@ const CONNECTS: [&str; 4] = [
     "CONNECT v5 clean id=m6 will=w will_payload=x will.payload_format=1 will.content_type=c will.correlation=d will.user=a:b",
 ];
 
-/// What an open connection may say in 5.
+/// The packets of an open connection in version 5.
 const PACKETS: [&str; 12] = [
     "PUBLISH t/x hello",
     "PUBLISH t/x hello q1 id=3 alias=2 user=a:b content_type=c payload_format=1 message_expiry=9 response_topic=r correlation=d",

@@ -7,7 +7,7 @@ const SHORT_TIMES: &str = "limits.packet_timeout_ms = 1000\nlimits.packet_progre
 
 const PAYLOAD_BYTES: usize = 1500;
 
-/// What a packet or message comes in.
+/// The transport in which a packet or message comes.
 #[derive(Clone, Copy, Debug)]
 enum Line {
     MqttTcp,

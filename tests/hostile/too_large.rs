@@ -183,7 +183,7 @@ fn what_mqtt_clients_wait_for() {
             assert!(told.contains(&"correlation=c".to_owned()), "{told:?}");
         }
     }
-    // What the router answers itself, and the end of a call whose callee leaves.
+    // An answer of the router's own, and the end of a call whose callee leaves.
     phone.send(&format!("PUBLISH $call/corsac/queue/stats {} response_topic=$reply/a", "x".repeat(200)));
     let told = phone.receive().join(" ");
     assert!(told.contains(&format!("user=corsac-error:{TOO_LARGE}")), "{told}");

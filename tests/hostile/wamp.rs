@@ -204,7 +204,7 @@ fn wrong_requests_cost_no_session() {
         assert_eq!(answer[4], uri, "{message}: {answer}");
         assert!(answer[5][0].as_str().is_some_and(|text| text.contains(names)), "{message}: {answer}");
     }
-    // It still serves what it has registered.
+    // The session still serves its procedure.
     let mut caller = Session::open(&router);
     for (number, answer) in ["[70,I,[],[1]]", "[70,I,{},1]", "[70,I]", "[8,68,I,{}]", "[8,68,I,{},1]", "[8,68,I,{},\"a.b\",{}]"]
         .into_iter()

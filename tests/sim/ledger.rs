@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::segment::{LedgerEntry, Slot};
 
-/// Who proposes: round, then node.
+/// The number of a proposal: round, then node.
 pub type Ballot = (u32, usize);
 
 /// Between sync nodes.

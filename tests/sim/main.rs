@@ -15,12 +15,12 @@ mod random;
 mod simulated_disk;
 mod solo;
 
-// What the machines and the disk name by `crate`.
+// The modules that the machines and the disk name by `crate`.
 use corsac::{model, store};
 
 use std::collections::BTreeMap;
 
-/// Runs schedules from seed 1 on, `runs` of them; the faults found, by kind: how many, and the first with its seed.
+/// Runs schedules from seed 1 on, `runs` of them. The faults found, by kind: their number, and the first with its seed.
 fn faults(runs: u64, schedule: impl Fn(u64) -> Result<u64, String>) -> BTreeMap<String, (u64, u64, String)> {
     let one = std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok());
     let times = std::env::var("SIM_RUNS").ok().and_then(|times| times.parse().ok()).unwrap_or(1);

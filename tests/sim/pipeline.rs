@@ -25,7 +25,7 @@ const NDBS: usize = GROUPS * REPLICAS;
 const ENTRIES: usize = 2;
 const MAX_PUBLISHED: u64 = 40;
 
-/// What is switched off.
+/// The rules that are switched off.
 #[derive(Clone, Copy, Default)]
 struct Broken {
     rules: Rules,
@@ -83,7 +83,7 @@ struct World {
     outcomes: BTreeMap<Slot, Vec<Outcome>>,
     published: BTreeMap<Name, Item>,
     tickets: BTreeMap<Ticket, Name>,
-    /// What was acknowledged, with the id if it was told.
+    /// The acknowledged items, with the id if it was told.
     acknowledged: BTreeMap<Name, Option<EventId>>,
     largest_acknowledged: Option<EventId>,
     /// The largest id acknowledged to anybody when this was published.
@@ -179,7 +179,7 @@ impl World {
         self.net.push((to, letter));
     }
 
-    // What machines want.
+    // The wishes of machines.
 
     fn pump_sync(&mut self, n: usize) {
         loop {
@@ -316,7 +316,7 @@ impl World {
         self.largest_acknowledged = self.largest_acknowledged.max(id);
     }
 
-    /// What everything amounts to, once all is decided.
+    /// Checks the whole order, once all is decided.
     fn check_order(&self) -> Result<(), String> {
         let mut resolver = Resolver::new(SeenLimits::default(), self.broken.rules);
         let (mut ids, mut lasts, mut keys) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
@@ -394,7 +394,7 @@ impl World {
         }
     }
 
-    // What happens.
+    // The events of a run.
 
     fn publish(&mut self, n: usize) {
         self.next_ticket += 1;

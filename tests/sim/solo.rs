@@ -37,7 +37,7 @@ struct World {
     tickets: BTreeMap<Ticket, Submitted>,
     /// Items with a key whose outcome is unknown: they are sent again.
     unknown: Vec<Item>,
-    /// What was acknowledged, by id; then what was found at the last start, all of it.
+    /// The acknowledged items by id; then all records found at the last start.
     acknowledged: BTreeMap<EventId, Payload>,
     found: Vec<Record>,
     key_ids: BTreeMap<DedupKey, EventId>,
@@ -57,7 +57,7 @@ fn is_off(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.to_string() == "no power")
 }
 
-/// What a start reads: the whole realm, page by page.
+/// The records that a start reads: the whole realm, page by page.
 fn read_back(log: &Log<SimulatedDisk>) -> Result<Vec<Record>, Error> {
     let (mut query, mut all) = (Query { limit: 7, ..Query::new(REALM) }, Vec::new());
     loop {
@@ -136,7 +136,7 @@ impl World {
         Item { dedup, ..Item::publication(REALM.into(), 0, topic, Payload::Bytes(body)) }
     }
 
-    /// What is to be done next, done; whether there was anything.
+    /// Carries out the next effect; whether there was one.
     fn poll(&mut self) -> Result<bool, String> {
         let Some(effect) = self.solo.poll_effect(self.now_ms) else { return Ok(false) };
         self.trace = self.trace.bytes(format!("{effect:?}").as_bytes());
@@ -198,7 +198,8 @@ impl World {
         {
             return Err(format!("KEY: {key:?} has two ids"));
         }
-        // What can be read is durable. Without power nothing can be read; what was durable shows at the next start.
+        // A record that can be read is durable. Without power nothing can be read; the next start shows which records were
+        // durable.
         match self.log.read_after(REALM, id.previous(), None, 1) {
             Ok(page) if page.records.first().is_some_and(|it| it.id == id && it.item.payload == item.payload) => {}
             Err(error) if is_off(&error) => {}
@@ -215,7 +216,7 @@ impl World {
         let (token, job) = self.syncs.remove(0);
         let done = job.run();
         if self.random.chance(20) {
-            return self.restart(); // It is durable, and nobody heard of it.
+            return self.restart(); // The write is durable, and nobody heard of it.
         }
         match self.log.finish_sync(done) {
             Ok(()) => self.solo.handle_synced(token),
@@ -278,8 +279,8 @@ impl World {
         self.check(records)
     }
 
-    /// What is there must be an order that only grew: what was there before and all that was acknowledged, one record a key, in the
-    /// order in which it was submitted, by a time that does not go back.
+    /// The records must be an order that only grew: those of before and all that were acknowledged. Each key has one record, in
+    /// the order in which it was submitted, and the time does not go back.
     fn check(&mut self, records: Vec<Record>) -> Result<(), String> {
         if !records.starts_with(&self.found) {
             return Err(format!("CHANGED: {} records were there, now they are not what they were", self.found.len()));

@@ -1,7 +1,7 @@
 //! Raw bytes as text: `10 [ s'MQTT' 05 02 0000 [ ] s'me' ]`.
 //!
-//! Hex in pairs, as many as one likes together; `'text'`; `s'text'` with its length in two bytes before it; `[ … ]` with the
-//! length of what is inside as a variable byte integer before it; `X*N` repeats; in texts `\xHH` and `\'`.
+//! Hex in pairs, as many as one likes together, or `'text'`; `s'text'` has its length in two bytes before it. `[ … ]` has the
+//! length of its content as a variable byte integer before it. `X*N` repeats; in texts there are `\xHH` and `\'`.
 
 /// The words of a line: quoted texts are one word, with their quotes.
 pub fn words(line: &str) -> Vec<String> {

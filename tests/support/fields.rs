@@ -1,7 +1,7 @@
 //! The properties of MQTT 5 by name, both ways.
 use super::bytes::{quote, text_with_length, unquote, variable};
 
-/// How a property's value is written.
+/// The form of a property's value.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Byte,

@@ -1,4 +1,4 @@
-//! What the tests of the real binary share: its process, its directory, MQTT packets as text, clients of both protocols.
+//! The parts that the tests of the real binary share: its process, its directory, MQTT packets as text, clients of both protocols.
 #![allow(dead_code, reason = "each test uses its part")]
 pub mod bytes;
 pub mod data;

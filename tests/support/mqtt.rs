@@ -27,7 +27,7 @@ impl Words {
         self.join(" ").starts_with(line)
     }
 
-    /// What follows the first of these names: `id=`, `user=corsac-token:`.
+    /// The text behind the first of these names: `id=`, `user=corsac-token:`.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.iter().find_map(|word| word.strip_prefix(name))
     }
@@ -56,7 +56,7 @@ impl<const N: usize> PartialEq<[&str; N]> for Words {
     }
 }
 
-/// A client's connection. What begins with `try_` also hears that the router has gone.
+/// A client's connection. Methods that begin with `try_` also hear that the router has gone.
 pub struct Mqtt {
     pub wire: Wire,
     version: u8,

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long anything may take that takes no time.
+/// The longest time for anything that takes no time.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running router, killed when it goes out of scope.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::router::Router;
 use super::wire::{Ended, Wire};
 
-/// A session. What begins with `try_` also hears that the router has gone.
+/// A session. Methods that begin with `try_` also hear that the router has gone.
 pub struct Wamp {
     pub wire: Wire,
     requests: u64,

@@ -3,10 +3,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// How long the other side may take for what it owes.
+/// The time that the other side may take for anything it owes.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a deadline found.
+/// The arrival that a deadline found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Arrival {
     /// More bytes.
@@ -93,7 +93,7 @@ impl Wire {
         if self.frames.is_some() { self.send_raw(&frame(0x82, bytes)) } else { self.send_raw(bytes) }
     }
 
-    /// How long a send may take before it fails.
+    /// Sets the time after which a send fails.
     pub fn set_write_timeout(&self, timeout: Duration) {
         self.socket.set_write_timeout(Some(timeout)).unwrap();
     }

@@ -269,7 +269,7 @@ fn path_at(code: &str, at: usize) -> (Vec<Vec<&str>>, usize) {
     }
 }
 
-/// What stands between the braces of a struct.
+/// The text between the braces of a struct.
 pub fn struct_body(code: &str, name: &str) -> Option<String> {
     let (at, ..) = declarations(code).find(|(_, kind, declared)| *kind == "struct" && *declared == name)?;
     let open = at + code[at..].find(['{', '(', ';'])?;

@@ -442,7 +442,7 @@ impl Choice<'_, '_> {
         }
     }
 
-    /// What only one of the protocols has.
+    /// A command that only one of the protocols has.
     fn own_command(&mut self, speaks: Speaks) -> Command {
         const STEPS: [AcknowledgeStep; 5] = [
             AcknowledgeStep::Acknowledged,

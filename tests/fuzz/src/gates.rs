@@ -36,14 +36,14 @@ pub fn origin() -> Origin {
     Origin { peer: "127.0.0.1:1".into(), transport: "tcp", random: [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210] }
 }
 
-/// What becomes of the wish to open a session.
+/// The answer to the wish to open a session.
 #[derive(Clone, Copy, Debug)]
 pub enum Opening {
-    /// It is granted at once.
+    /// Granted at once.
     Granted,
-    /// It is refused at once.
+    /// Refused at once.
     Refused(Reason),
-    /// It is answered by a delivery that comes later.
+    /// Answered by a delivery that comes later.
     Asked,
 }
 

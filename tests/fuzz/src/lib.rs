@@ -1,4 +1,4 @@
-//! What all fuzz targets share: the frame around a run, seeds, and the hands that turn bytes into commands and deliveries.
+//! The parts that all fuzz targets share: the frame around a run, seeds, and the hands that turn bytes into commands and deliveries.
 pub mod choice;
 pub mod gates;
 pub mod mqtt;

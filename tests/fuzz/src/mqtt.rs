@@ -95,7 +95,7 @@ pub fn subscribe(version: Version, filter: &str, qos: Qos) -> Vec<u8> {
     encoded(Packet::Subscribe(Subscribe { packet_id: id(3), properties, requests: Requests::from_slice(&requests) }), version)
 }
 
-/// What a client owes for these packets of a server: PUBACK, PUBREC, PUBREL and PUBCOMP, each in its turn.
+/// The answers that a client owes for these packets of a server: PUBACK, PUBREC, PUBREL and PUBCOMP, each in its turn.
 pub fn answers(mut bytes: &[u8], version: Version) -> Vec<Vec<u8>> {
     let mut answers = Vec::new();
     while let Ok(Frame::Complete { length }) = frame(bytes, u32::MAX, version, Peer::Server) {
@@ -124,7 +124,7 @@ fn acks(version: Version) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// What a client may send behind its CONNECT, one of each.
+/// The packets that a client may send behind its CONNECT, one of each.
 pub fn client_packets(version: Version) -> Vec<Vec<u8>> {
     let is_v5 = version == Version::V5;
     let options = SubscriptionOptions { qos: Qos::ExactlyOnce, ..SubscriptionOptions::default() };
@@ -166,7 +166,7 @@ fn auth(version: Version) -> Vec<u8> {
     encoded(Packet::Auth(Auth { reason: ReasonCode::ContinueAuthentication, properties }), version)
 }
 
-/// What a server may send, one of each.
+/// The packets that a server may send, one of each.
 pub fn server_packets(version: Version) -> Vec<Vec<u8>> {
     let is_v5 = version == Version::V5;
     let properties = ConnAckProperties {

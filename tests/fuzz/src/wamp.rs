@@ -39,7 +39,7 @@ pub const MESSAGES: &[&str] = &[
     r#"[69,1,{"mode":"kill","reason":"wamp.error.timeout"}]"#,
 ];
 
-/// How many of the messages are a client's.
+/// The number of the messages that are a client's.
 pub const CLIENT_MESSAGES: usize = 15;
 
 /// The messages in one encoding.
@@ -125,7 +125,7 @@ pub fn is_sound(payload: &Payload) -> bool {
     }
 }
 
-/// What each decoder owes: no panic, agreement with others on what is well-formed, and messages that can be encoded again.
+/// The duties of each decoder: no panic, agreement with others on what is well-formed, and messages that can be encoded again.
 pub fn check_decoder(data: &[u8], encoding: Encoding) {
     let input = Bytes::copy_from_slice(data);
     let mut batch = input.clone();
@@ -172,7 +172,7 @@ fn is_list(first: u8, encoding: Encoding) -> bool {
     }
 }
 
-/// What others say; `None` where they have no opinion.
+/// The judgement of other libraries; `None` where they have no opinion.
 pub fn is_well_formed(data: &[u8], encoding: Encoding) -> Option<bool> {
     match encoding {
         Encoding::Json => {

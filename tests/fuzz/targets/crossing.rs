@@ -1,4 +1,4 @@
-//! What a client of one protocol publishes, to clients of the other: whatever it says, they can read it.
+//! Publications of a client of one protocol for clients of the other: whatever they hold, the receivers can read them.
 #![no_main]
 
 use std::sync::Arc;

@@ -19,12 +19,12 @@ corsac_fuzz::target!(run, seeds);
 /// More are not let in.
 const CLIENTS: usize = 8;
 
-/// What comes later is not looked at: short runs find more.
+/// Steps after these are not looked at: short runs find more.
 const STEPS: usize = 100;
 
 const TOPICS: &[&str] = &["a/b", "a/b/c", "a", "b", "a b", "$call/com/add", "$call/com/add/$id/1", "$reply/x", "$yield/1"];
 const FILTERS: &[&str] = &["#", "a/#", "+/b", "a/b", "$share/g/a/#", "$callee/com/add", "$callee/com/+", "$reply/#", "$cancel/#"];
-/// What WAMP clients say, their request ids left open.
+/// Messages of WAMP clients, their request ids left open.
 const SAYINGS: &[&str] = &[
     r#"[16,ID,{"acknowledge":true},"a.b",[1]]"#,
     r#"[16,ID,{"retain":true,"exclude_me":false},"a.b",[],{"k":TEXT}]"#,
@@ -59,7 +59,7 @@ enum Tongue {
 struct Client {
     connection: Connection,
     tongue: Tongue,
-    /// It has begun as most do.
+    /// The client has begun as most do.
     is_known: bool,
 }
 
@@ -214,7 +214,7 @@ impl World {
 }
 
 impl Client {
-    /// What makes it of use to others.
+    /// Subscribes or registers, which makes the client of use to others.
     fn begin(&mut self, choice: &mut Choice<'_, '_>) {
         match &self.tongue {
             Tongue::Mqtt { version, .. } => {

@@ -15,10 +15,10 @@ use libfuzzer_sys::arbitrary::Unstructured;
 
 corsac_fuzz::target!(run, seeds);
 
-/// What is known of a connection from outside of the realm.
+/// A connection as seen from outside of the realm.
 #[derive(Debug)]
 struct Client {
-    /// Whose filters apply: those of its client id, else its own.
+    /// The owner of its filters: its client id, else itself.
     name: String,
     is_mqtt: bool,
     has_served: bool,
@@ -151,7 +151,7 @@ impl World {
                 }
                 Command::Cancel { request, .. } => request.0 += 100,
                 Command::Acknowledge(steps) => {
-                    // What is over may be used again; what is not ended in the realm stays with it.
+                    // An id that is over may be used again; one that is not ended in the realm stays with the realm.
                     client.unacknowledged.retain(|packet_id| steps.iter().all(|step| step.packet_id != *packet_id));
                 }
                 _ => {}
@@ -241,7 +241,7 @@ fn is_caller(clients: &BTreeMap<ConnectionId, Client>, id: ConnectionId) -> bool
     clients.get(&id).is_some_and(|client| client.is_open && !client.has_served)
 }
 
-/// What this client may be told now.
+/// Checks that this client may be told this now.
 fn check(client: &mut Client, filters: &[Filter], delivery: &Delivery) {
     match delivery {
         Delivery::Close(_) | Delivery::Refused(_) => client.is_open = false,

@@ -1,4 +1,4 @@
-//! Messages and deliveries in any order into the WAMP gate: what it sends are messages, framed within what was agreed on.
+//! Messages and deliveries in any order into the WAMP gate: its output is messages, framed within the agreed size.
 #![no_main]
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use libfuzzer_sys::arbitrary::Unstructured;
 
 corsac_fuzz::target!(run, seeds);
 
-/// What a RawSocket client takes: the least that a handshake can say.
+/// The largest message that a RawSocket client takes, the least that a handshake can say.
 const MAX_BYTES: usize = 512;
 
 fn run(data: &[u8]) {
