@@ -52,11 +52,11 @@ pub(crate) fn option<'a, T: Item, R: Reader<'a>>(key: &'static str, reader: &mut
 /// Reads the entries of an opened dictionary; the message and the dictionaries around it are `depth`.
 pub(crate) fn entries<'a, D: Dict, R: Reader<'a>>(mut open: Open, reader: &mut R, depth: usize) -> Result<D, Fault> {
     let depth = deeper(depth)?;
-    let mut dict = D::default();
-    // Most are empty.
+    // Most are empty, and then made where they are wanted: no copy of a large struct.
     if !reader.more(&mut open)? {
-        return Ok(dict);
+        return Ok(D::default());
     }
+    let mut dict = D::default();
     let mut keys = Keys::default();
     loop {
         let key = key(reader)?;
