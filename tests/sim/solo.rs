@@ -279,8 +279,8 @@ impl World {
         self.check(records)
     }
 
-    /// The records must be an order that only grew: those of before and all that were acknowledged. Each key has one record, in
-    /// the order in which it was submitted, and the time does not go back.
+    /// The records must be an order that only grew: those of before, and all that were acknowledged, as submitted. Each key has
+    /// one record, and the time does not go back.
     fn check(&mut self, records: Vec<Record>) -> Result<(), String> {
         if !records.starts_with(&self.found) {
             return Err(format!("CHANGED: {} records were there, now they are not what they were", self.found.len()));
