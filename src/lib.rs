@@ -1,7 +1,7 @@
 //! Corsac routes messages between WAMP and MQTT clients on shared topics and procedures.
 //!
-//! The floors, from the ground: [`model`] (nouns), [`wire`] (bytes to packets), [`gate`] / [`router`] / [`cluster`] / [`store`]
-//! (one connection's protocol machine; one realm; who decides order; durability), [`net`] (sockets), [`node`] (composition).
+//! The floors, from the ground: [`model`] (nouns), [`wire`] (bytes to packets), [`gate`] (one connection's protocol machine),
+//! [`router`] (one realm), [`cluster`] (the order of records), [`store`] (durability), [`net`] (sockets), [`node`] (composition).
 //! None imports upward; `tests/tidy.rs` holds it.
 //!
 //! Of `cluster` one process uses `solo` alone; entry, ndb and sync of several processes are tested in simulation and not wired.

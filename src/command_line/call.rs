@@ -9,7 +9,7 @@ use super::client::{Calling, Client, Outcome, names, refusal};
 use super::failure::Failure;
 use super::output;
 
-/// What `corsac call` is told.
+/// The arguments of `corsac call`.
 #[derive(Args)]
 pub struct Call {
     /// The procedure: demo/add or demo.add
@@ -36,7 +36,7 @@ pub struct Call {
     target: Target,
 }
 
-/// How much longer than the router we wait for it to say that the time is over.
+/// The extra time in which the router may say that the time is over.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Calls and prints; an error of the callee is ours.

@@ -17,7 +17,7 @@ use super::failure::Failure;
 pub const COMMAND_FAILED: &str = "corsac.error.command_failed";
 /// The most that a command may print, in bytes: what a message can carry.
 const MAX_OUTPUT_BYTES: u64 = 16 << 20;
-/// What is told of its standard error, in bytes.
+/// Bytes that are told of its standard error.
 const MAX_ERROR_BYTES: u64 = 16 << 10;
 
 /// A running command that can be stopped.
@@ -69,8 +69,8 @@ fn may_run(path: &Path) -> bool {
     path.metadata().is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
 }
 
-/// Starts `program` with `arguments` and `input`; `on_end` is called on a thread of its own with what it printed as the result:
-/// JSON if it parses, else text. Any exit status but 0 is an error with what it said on standard error.
+/// Starts `program` with `arguments` and `input`. `on_end` is called on a thread of its own with its output as the result: JSON
+/// if it parses, else text. Any exit status but 0 is an error with the text of standard error.
 pub fn start(
     program: &str,
     arguments: &[String],
@@ -140,7 +140,7 @@ fn failed(why: &str) -> Outcome {
 /// The first part of what comes, all of it read so that the command is not stopped.
 fn first_of(mut stderr: ChildStderr) -> String {
     let mut said = Vec::new();
-    // What can no longer be read is not told.
+    // Text that can no longer be read is not told.
     stderr.by_ref().take(MAX_ERROR_BYTES).read_to_end(&mut said).ok();
     io::copy(&mut stderr, &mut io::sink()).ok();
     String::from_utf8_lossy(&said).into_owned()

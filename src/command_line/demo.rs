@@ -8,7 +8,7 @@ use super::device;
 use super::failure::{Failure, Usage};
 use super::output;
 
-/// What `corsac demo` is told.
+/// The arguments of `corsac demo`.
 #[derive(Args)]
 pub struct Demo {
     /// Where the router speaks MQTT

@@ -1,6 +1,6 @@
 //! The demo's device, a thermometer and a heat lamp that speak MQTT 5.
 //!
-//! What it does, in MQTT's words, and what a WAMP client sees of it:
+//! Its actions in MQTT's words, and the same for a WAMP client:
 //! - publishes `demo/den/temperature` every second (events of `demo.den.temperature`);
 //! - keeps the retained `demo/lamp/state`, and `demo/device/online`, which its will sets to `false`;
 //! - subscribes to `$callee/demo/lamp/set`: that serves the procedure `demo.lamp.set`;
@@ -18,7 +18,7 @@ use rumqttc::v5::{AsyncClient, Event, MqttOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// How the lamp is set; retained at `demo/lamp/state`.
+/// The setting of the lamp, retained at `demo/lamp/state`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 struct Lamp {
     on: bool,
@@ -34,7 +34,7 @@ struct Change {
     brightness: Option<u32>,
 }
 
-/// What is simulated.
+/// The state that is simulated.
 struct Den {
     lamp: Lamp,
     celsius: f64,
@@ -68,8 +68,8 @@ struct Device {
     den: Mutex<Den>,
 }
 
-/// Runs the device for ever, with a user name and password if need be; it connects again when the connection is lost. It publishes a
-/// reading every `tick`.
+/// Runs the device for ever, with a user name and password if need be. The device connects again when the connection is lost, and
+/// publishes a reading every `tick`.
 pub async fn serve(user: Option<(String, String)>, host: &str, port: u16, tick: Duration) {
     let mut options = MqttOptions::new(format!("den-{}", std::process::id()), host, port);
     if let Some((name, password)) = user {

@@ -1,4 +1,4 @@
-//! How a command fails: one message for people, and the exit code.
+//! The failure of a command: one message for people, and the exit code.
 
 /// A failure. The message says what happened and what to do next.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,7 +39,7 @@ impl From<Failure> for String {
     }
 }
 
-/// What is wrong with the command line.
+/// A fault of the command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Usage(pub String);
 

@@ -1,4 +1,4 @@
-//! What `--help` says behind the options of each command: examples and exit codes. Paragraphs are one line each; clap wraps them.
+//! The text of `--help` behind the options of each command: examples and exit codes. Paragraphs are one line each; clap wraps them.
 
 /// Of the router itself.
 pub const ROUTER: &str = "\

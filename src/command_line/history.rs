@@ -16,10 +16,10 @@ use super::client::{Calling, Client, Outcome, Subscribing, Trouble, refusal, wam
 use super::failure::Failure;
 use super::output::{self, Written, say};
 
-/// What `corsac history` is told.
+/// The arguments of `corsac history`.
 #[derive(Args)]
 pub struct History {
-    /// Topics: demo/hello, demo/+/state, 'demo/#'; or as WAMP spells them: demo.hello, 'demo.*.state', 'demo.#'
+    /// Topics: demo/hello, demo/+/state, 'demo/#', or as WAMP spells them, demo.hello, 'demo.*.state', 'demo.#'
     filter: String,
     /// Only so many of the last events
     #[arg(long, value_name = "N")]
@@ -73,7 +73,7 @@ fn moment(text: &str) -> Result<Timestamp, String> {
 
 /// Events asked for at a time.
 const PAGE: u64 = 1_000;
-/// How long an event may be missed whose announcement was.
+/// The time for which an event may be missed whose announcement was.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// One event.
@@ -232,7 +232,7 @@ impl Reader<'_> {
 
     async fn read(&mut self, mut options: Value) -> Result<Page, Trouble> {
         let (text, policy) = match self.filter.as_mqtt() {
-            // What MQTT can say, a router understands from MQTT clients.
+            // A filter that MQTT can spell is one that a router understands from MQTT clients.
             Some(text) if self.client.spelling() == Spelling::Mqtt && (text.contains('/') || text == "+") => {
                 (text.to_owned(), None)
             }

@@ -17,7 +17,7 @@ use super::client::{Calling, Client, Event, Outcome, Subscribing, names, refusal
 use super::failure::Failure;
 use super::output;
 
-/// What `corsac lock` is told.
+/// The arguments of `corsac lock`.
 #[derive(Args)]
 pub struct Lock {
     /// The lock: any name in the spelling of topics, demo/lock or demo.lock
@@ -35,10 +35,10 @@ pub struct Lock {
     command: Vec<String>,
 }
 
-/// How long the command has to end after it was asked to.
+/// The time that the command has to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long the router has to take the release.
+/// The time that the router has to take the release.
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Acquires, runs, releases; the exit code of the command.
@@ -102,7 +102,7 @@ async fn acquire(client: &mut Client, command: &Lock) -> Result<(u64, Instant), 
         .get("token")
         .and_then(serde_json::Value::as_u64)
         .ok_or_else(|| format!("the router granted no token but {result}; is it Corsac?"))?;
-    // How long ago that was is not known; a renewal lasts from when it was asked for, at the least.
+    // The time of the grant is not known; a renewal lasts from when it was asked for, at the least.
     let sure_until = if command.ttl_ms > 0 { renew(client, command, token).await? } else { Instant::now() };
     Ok((token, sure_until))
 }
@@ -130,7 +130,7 @@ async fn hold(client: &mut Client, command: &Lock, token: u64, mut sure_until: I
         }
         sure_until = match tokio::time::timeout_at(sure_until, renew(client, command, token)).await {
             Ok(Ok(until)) => until,
-            // What the router has said of the loss before it refused the renewal says more.
+            // The router's word about the loss, if it came before the refusal, says more.
             Ok(Err(why)) => return tokio::time::timeout(Duration::ZERO, lost(client, token)).await.unwrap_or(why),
             Err(_) => return format!("it was not renewed for {} ms", command.ttl_ms),
         };

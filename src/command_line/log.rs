@@ -9,7 +9,7 @@ use corsac::model::limits::MAX_LOG_WAITING;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How long the end of the process waits for its last lines.
+/// The time for which the end of the process waits for its last lines.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One thing for the thread to do.

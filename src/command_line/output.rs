@@ -1,12 +1,12 @@
-//! What the small clients print, and the signals that stop them.
+//! The output of the small clients, and the signals that stop them.
 use std::io::{self, Write};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What became of a line.
+/// The fate of a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Written {
-    /// It is out.
+    /// The line is out.
     Line,
     /// The reader of the pipe has gone: no failure, but nothing more to do.
     ReaderGone,

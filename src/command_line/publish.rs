@@ -13,7 +13,7 @@ use super::client::{Client, Publishing, names};
 use super::failure::{Failure, Usage};
 use super::output::say;
 
-/// What `corsac pub` is told.
+/// The arguments of `corsac pub`.
 #[derive(Args)]
 pub struct Publish {
     /// The topic: demo/hello or demo.hello
@@ -123,8 +123,8 @@ async fn publish_lines(client: &mut Client, command: &Publish, topic: &Topic, pu
     }
 }
 
-/// The lines of standard input without their ends, read on a thread of their own, a bounded number ahead. Who types them is told so, and
-/// that each becomes a `noun`.
+/// The lines of standard input without their ends, read on a thread of their own, a bounded number ahead. A person who types them
+/// is told so, and that each becomes a `noun`.
 pub(super) fn lines(noun: &str) -> mpsc::Receiver<io::Result<Vec<u8>>> {
     if io::stdin().is_terminal() {
         say(&format!("each line that you type is a {noun}; Ctrl-D ends"));

@@ -15,7 +15,7 @@ use super::failure::{Failure, Usage};
 use super::output::{self, Written, say};
 use super::publish;
 
-/// What `corsac queue` is told.
+/// The arguments of `corsac queue`.
 #[derive(Args)]
 pub struct Queue {
     #[command(subcommand)]
@@ -79,7 +79,7 @@ struct Take {
 
 #[derive(Args)]
 struct Ack {
-    /// What `take` printed before each item
+    /// The token that `take` printed before each item
     #[arg(required = true, value_name = "TOKEN")]
     tokens: Vec<String>,
     #[command(flatten)]
@@ -88,7 +88,7 @@ struct Ack {
 
 #[derive(Args)]
 struct Nack {
-    /// What `take` printed before each item
+    /// The token that `take` printed before each item
     #[arg(required = true, value_name = "TOKEN")]
     tokens: Vec<String>,
     /// Nobody gets them before this time is over
@@ -102,7 +102,7 @@ struct Nack {
 struct Declare {
     /// The queue: jobs, jobs/resize or jobs.resize
     name: String,
-    /// Who takes an item has it for this long
+    /// Time for which a taken item belongs to its taker
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     visibility_ms: Option<u64>,
     /// Deliveries of an item before it is a dead letter; 0 = any number
@@ -138,7 +138,7 @@ struct List {
     target: Target,
 }
 
-/// How much longer than the wait we give the router to answer.
+/// The time beyond the wait that the router has to answer.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// Runs one of the verbs.
@@ -221,7 +221,7 @@ async fn take(command: &Take) -> Result<(), Failure> {
         if is_read {
             is_read = output::print(&line(&item, command)?)? == Written::Line;
         }
-        // What nobody has read is for somebody else.
+        // An item that nobody has read is for somebody else.
         let verb = if is_read { "ack" } else { "nack" };
         if command.ack || !is_read {
             call(&mut client, verb, &[quoted(&item.token)], GRACE).await?;
@@ -287,7 +287,7 @@ async fn declare(command: &Declare) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What `stats` shows, in this order, and what each figure means.
+/// The figures of `stats`, in this order, and the meaning of each.
 const FIGURES: [(&str, &str); 13] = [
     ("ready", "items that the next taker gets"),
     ("claimed", "items that somebody has"),

@@ -15,7 +15,7 @@ use super::client::{CANCELED, Client, Outcome, Trouble, Work, names};
 use super::failure::{Failure, Usage};
 use super::output::{self, Stop, say};
 
-/// What `corsac register` is told.
+/// The arguments of `corsac register`.
 #[derive(Args)]
 pub struct Register {
     /// The procedure: demo/add or demo.add
@@ -38,7 +38,8 @@ pub struct Register {
 
 /// Calls that may wait here until one that is served has ended; more are refused.
 const MAX_WAITING: usize = 1_000;
-/// How long the procedure may be somebody else's after a loss: a router may see later than we that a connection has gone.
+/// The time for which the procedure may be somebody else's after a loss: a router may see later than we that a connection has
+/// gone.
 const HELD: Duration = Duration::from_secs(60);
 
 /// Serves until it is told to stop.

@@ -13,9 +13,9 @@ pub fn run(flags: &Flags) -> Result<(), String> {
     runtime.block_on(corsac::node::run(config))
 }
 
-/// One thread is the default, and not only on small machines: its queue is first in, first out, so what two clients send one
-/// after the other is handled in that order, and a publisher has its answer before its subscribers are served. It costs less
-/// for each message too (see `src/DECISIONS.md`, Order and turns).
+/// One thread is the default, and not only on small machines, because its queue is first in, first out. So messages that two
+/// clients send one after the other are handled in that order, and a publisher has its answer before its subscribers are served.
+/// One thread costs less for each message too (see `src/DECISIONS.md`, Order and turns).
 fn runtime(threads: usize) -> io::Result<Runtime> {
     let mut builder = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     if threads > 1 {

@@ -14,10 +14,10 @@ use super::client::{Client, Event, Lasting, Subscribing, Trouble};
 use super::failure::{Failure, Usage};
 use super::output::{self, Written, say};
 
-/// What `corsac sub` is told.
+/// The arguments of `corsac sub`.
 #[derive(Args)]
 pub struct Subscribe {
-    /// Topics and patterns: demo/hello, demo/+/state, 'demo/#'; or as WAMP spells them: demo.hello, 'demo.*.state', 'demo.#'
+    /// Topics and patterns: demo/hello, demo/+/state, 'demo/#', or as WAMP spells them, demo.hello, 'demo.*.state', 'demo.#'
     #[arg(required = true, value_name = "FILTER")]
     filters: Vec<String>,
     /// The values that the topics have now, first
@@ -80,7 +80,7 @@ async fn over(timeout_ms: Option<u64>) {
     }
 }
 
-/// How far the events of one filter have come.
+/// The progress of the events of one filter.
 struct Position {
     filter: Filter,
     /// The subscription that its events name.
@@ -89,7 +89,7 @@ struct Position {
     last: Option<u64>,
 }
 
-/// What has subscribed, over all its connections.
+/// A subscriber over all its connections.
 struct Subscriber<'a> {
     command: &'a Subscribe,
     positions: Vec<Position>,

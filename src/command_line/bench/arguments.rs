@@ -165,7 +165,7 @@ pub(super) struct PubsubArguments {
     /// Payload in bytes; from 19 on it carries a sequence number that is verified
     #[arg(long, value_name = "BYTES", default_value = "64", value_parser = clap::value_parser!(u64).range(..=MAX_PAYLOAD_BYTES))]
     pub size: u64,
-    /// Messages that publishers may be ahead of their slowest subscriber, as routers drop QoS 0 beyond that; 0 = any number
+    /// Messages that publishers may be ahead of their slowest subscriber, as routers drop QoS 0 beyond that, 0 for any number
     /// [default: 1 MiB of messages, less with more than 16 subscribers]
     #[arg(long, value_name = "N", help_heading = SELDOM)]
     pub ahead: Option<u64>,

@@ -176,7 +176,7 @@ impl Link {
         self.send(&out).await
     }
 
-    /// The id of the next request; in WAMP they have to count by one (WAMP: Basic, Identifiers).
+    /// The id of the next request, which in WAMP has to count by one (WAMP: Basic, Identifiers).
     pub(super) fn next_request(&mut self) -> u64 {
         self.last_request += 1;
         self.last_request

@@ -1,4 +1,4 @@
-//! What a message says, as the small clients hold it: JSON texts, kept as they were written.
+//! The body of a message, as the small clients hold it: JSON texts, kept as they were written.
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::command_line::failure::Usage;
 
-/// What stands before the digits of binary in a line for people.
+/// The mark before the digits of binary in a line for people.
 const HEX: &str = "hex:";
 
 /// Arguments and keyword arguments. A binary value is WAMP's JSON string of NUL and Base64.
@@ -22,7 +22,7 @@ pub struct Body {
 }
 
 impl Body {
-    /// What was typed: each text an argument, JSON if it parses, else text (an error if `strict`). One empty text is the
+    /// The body that was typed: each text an argument, JSON if it parses, else text (an error if `strict`). One empty text is the
     /// empty value. `kwargs` is one JSON object.
     pub fn typed(texts: &[String], kwargs: Option<&str>, strict: bool) -> Result<Self, Usage> {
         let kwargs = kwargs.map(object).transpose()?.and_then(unless_empty);
@@ -40,7 +40,7 @@ impl Body {
         Ok(Body { args: texts.iter().map(argument).collect::<Result<_, _>>()?, kwargs })
     }
 
-    /// One message of these bytes: JSON if they parse, else text, else binary; nothing is the empty value. `kwargs` go with it.
+    /// One message of these bytes: JSON if they parse, else text, else binary. No bytes are the empty value. `kwargs` go with it.
     pub fn of_bytes(bytes: Bytes, kwargs: Option<&str>) -> Result<Self, Usage> {
         let kwargs = kwargs.map(object).transpose()?.and_then(unless_empty);
         let body = Body::of_message(bytes, None, None);
@@ -52,7 +52,7 @@ impl Body {
         Body::of_message(bytes, Some(payload::BINARY_TYPE), None)
     }
 
-    /// One argument: JSON if it parses, else text; an empty text is the empty value.
+    /// One argument: JSON if it parses, else text. An empty text is the empty value.
     pub fn of_text(text: &str) -> Self {
         match json(text) {
             Some(value) => Body { args: vec![value], kwargs: None },
@@ -66,18 +66,18 @@ impl Body {
         Body { args: vec![quoted(text)], ..Body::default() }
     }
 
-    /// What an MQTT message says (MAPPING: Payloads), and its properties say about it.
+    /// The body of an MQTT message (MAPPING: Payloads) with these properties.
     pub fn of_message(bytes: Bytes, content_type: Option<&str>, payload_format: Option<bool>) -> Self {
         let properties = Properties { content_type: content_type.map(Into::into), payload_format, ..Properties::default() };
         Body::of_args(&payload::to_args(&Payload::Bytes(bytes), Some(&properties), Encoding::Json))
     }
 
-    /// What a WAMP message says, however it is encoded.
+    /// The body of a WAMP message, however it is encoded.
     pub fn of_payload(payload: &Payload) -> Self {
         Body::of_args(&payload::to_args(payload, None, Encoding::Json))
     }
 
-    /// What an event of the history says.
+    /// The body of an event of the history.
     pub fn of_parts(args: Vec<Box<RawValue>>, kwargs: Box<RawValue>) -> Self {
         Body { args, kwargs: unless_empty(kwargs) }
     }
@@ -96,7 +96,7 @@ impl Body {
         Payload::Args { encoding: Encoding::Json, args, kwargs }
     }
 
-    /// As MQTT carries a publication (MAPPING: Payloads): what a router makes of it that got it by WAMP.
+    /// As MQTT carries a publication (MAPPING: Payloads), as a router would make it from WAMP.
     pub fn to_message(&self) -> model::payload::Body {
         payload::to_bytes(&self.to_payload(), None)
     }
@@ -112,7 +112,7 @@ impl Body {
         model::payload::Body { bytes: json.into(), content_type: Some(payload::JSON_TYPE), is_utf8: true }
     }
 
-    /// One line of JSON: the argument, if it is the only one; else the list, or an object of both kinds. `null` if there is none.
+    /// One line of JSON: the argument, if it is the only one, else the list, or an object of both kinds. `null` if there is none.
     pub fn json(&self) -> String {
         match (self.lone(), &self.kwargs) {
             (Some(value), _) => compact(value.get()),
@@ -122,8 +122,8 @@ impl Body {
         }
     }
 
-    /// One line of JSON in a form that does not depend on how many arguments there are: the list; or an object of `args` and
-    /// `kwargs`, if there are keyword arguments.
+    /// One line of JSON in a form that does not depend on the number of arguments: the list, or an object of `args` and `kwargs`
+    /// if there are keyword arguments.
     pub fn arguments_json(&self) -> String {
         if self.kwargs.is_some() { self.both_json() } else { self.args_json() }
     }

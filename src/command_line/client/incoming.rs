@@ -1,4 +1,4 @@
-//! What a router says to a WAMP client, as owned values.
+//! The messages of a router to a WAMP client, as owned values.
 use corsac::model::EventId;
 use corsac::wire::wamp::Message;
 use corsac::wire::wamp::options::EventDetails;
@@ -25,7 +25,7 @@ pub enum Incoming {
     Other,
 }
 
-/// How a request ended, or goes on.
+/// The answer to a request, which may go on.
 pub enum Answer {
     /// Done; the id of what came of it, 0 if there is none.
     Done(u64),
@@ -39,7 +39,7 @@ pub enum Answer {
 pub struct Event {
     /// Where it was published, if the subscription does not say it.
     pub topic: Option<String>,
-    /// What it says.
+    /// The body.
     pub body: Body,
     /// The topic's value, not a new message.
     pub is_retained: bool,

@@ -63,7 +63,7 @@ pub enum Client {
     Mqtt(Box<MqttClient>),
 }
 
-/// How to publish.
+/// The options of a publication.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Publishing {
     /// Above 0 the router acknowledges.
@@ -72,7 +72,7 @@ pub struct Publishing {
     pub retain: bool,
 }
 
-/// How to subscribe.
+/// The options of a subscription.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Subscribing {
     /// The values of the topics first.
@@ -81,7 +81,7 @@ pub struct Subscribing {
     pub after: Option<u64>,
 }
 
-/// How to call.
+/// The options of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Calling {
     /// The router gives up after this long.
@@ -90,7 +90,7 @@ pub struct Calling {
     pub with_progress: bool,
 }
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Debug)]
 pub enum Outcome {
     /// With this result.
@@ -99,7 +99,7 @@ pub enum Outcome {
     Error(String, Body),
 }
 
-/// What a callee is told.
+/// Something that a callee is told.
 #[derive(Debug)]
 pub enum Work {
     /// To serve the call of this number with these arguments.
@@ -108,14 +108,14 @@ pub enum Work {
     Cancel(u64),
 }
 
-/// What a subscriber is told.
+/// An event for a subscriber.
 #[derive(Debug)]
 pub struct Event {
     /// By which subscription, where the protocol tells it, else 0.
     pub subscription: u64,
     /// Where it was published.
     pub topic: Topic,
-    /// What it says.
+    /// The body.
     pub body: Body,
     /// The bytes that it came as, if they were MQTT's.
     pub message: Option<Bytes>,
@@ -164,7 +164,7 @@ impl Client {
         }
     }
 
-    /// How this protocol spells topics.
+    /// The spelling of topics in this protocol.
     pub fn spelling(&self) -> Spelling {
         match self {
             Client::Wamp(_) => Spelling::Wamp,
@@ -249,12 +249,12 @@ pub fn refusal(uri: &str, body: &Body) -> String {
     }
 }
 
-/// What happened, of a message that goes on with what to do about it.
+/// The event, of a message that goes on with the advice.
 pub fn what_happened(message: &str) -> &str {
     message.split_once("; ").map_or(message, |(what, _)| what)
 }
 
-/// What to do about the error of this URI; empty where only its own words can say.
+/// Advice on the error of this URI; empty where only its own words can give it.
 fn advice(uri: &str) -> &'static str {
     match uri {
         "wamp.error.no_such_realm" => "; name a realm that the router has with --realm",

@@ -20,7 +20,7 @@ use crate::command_line::failure::Usage;
 
 /// Under this topic answers come to this session alone.
 const REPLIES: &str = "$reply/corsac";
-/// How calls and answers are published.
+/// The options with which calls and answers are published.
 const ADDRESSED: Publishing = Publishing { qos: Qos::AtLeastOnce, retain: false };
 
 /// An open connection.
@@ -230,7 +230,7 @@ impl MqttClient {
         let Some(correlation_data) = self.correlations.remove(&invocation) else { return Ok(()) };
         let user = |pairs: &[(&str, &str)]| pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let (user_properties, body) = match outcome {
-            // Who canceled does not wait for the answer.
+            // A caller who canceled does not wait for the answer.
             Outcome::Error(uri, _) if uri == CANCELED => return Ok(()),
             Outcome::Error(uri, body) => (user(&[("corsac-status", "error"), ("corsac-error", &uri)]), body),
             Outcome::Result(body) => (user(&[("corsac-status", "result")]), body),

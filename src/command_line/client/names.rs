@@ -4,7 +4,7 @@ use corsac::model::{Filter, MatchPolicy, Topic};
 
 use crate::command_line::failure::Usage;
 
-/// How a name is spelled; `--spell`.
+/// The spelling of a name; `--spell`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Spelling {
     // No documentation for these words: clap would lay out the help of the whole command in another way.
@@ -14,8 +14,8 @@ pub enum Spelling {
     Wamp,
 }
 
-/// `--match`: the name itself, in which `+`, `*` and `#` are nothing special; all names that begin with this text; a filter in which an
-/// empty level stands for any one level.
+/// `--match`: the name itself, in which `+`, `*` and `#` are nothing special, or all names that begin with this text, or a filter
+/// in which an empty level stands for any one level.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 #[allow(missing_docs)] // for the same reason
 pub enum Match {
@@ -34,7 +34,7 @@ pub fn spelling(text: &str) -> Option<Spelling> {
     }
 }
 
-/// How the topics of these filters are printed, all in one way: as `asked`, else MQTT's unless a filter is in WAMP's.
+/// The spelling in which all topics of these filters are printed: as `asked`, else MQTT's unless a filter is in WAMP's.
 pub fn printed_as<'a>(asked: Option<Spelling>, mut filters: impl Iterator<Item = &'a str>) -> Spelling {
     let is_wamp = filters.any(|text| spelling(text) == Some(Spelling::Wamp));
     asked.unwrap_or(if is_wamp { Spelling::Wamp } else { Spelling::Mqtt })
@@ -77,7 +77,8 @@ fn why_no_topic(text: &str, is_mqtt: bool) -> String {
     }
 }
 
-/// What to subscribe to. What would match nothing that anybody means is refused, unless a policy says how it is meant.
+/// The filter to subscribe to. A filter that would match nothing that anybody means is refused, unless a policy gives it a
+/// meaning.
 pub fn filter(text: &str, policy: Option<Match>) -> Result<Filter, Usage> {
     let is_mqtt = spelling(text) == Some(Spelling::Mqtt) || text == "+";
     let refuse = |why: Option<String>| Usage(why.unwrap_or_else(|| refusal(text)));
@@ -112,7 +113,7 @@ fn itself(text: &str, sign: &str, instead: &str) -> Option<String> {
     Some(format!("{text:?} holds a {sign}, which stands for itself here; {instead}, or say --match exact if it is meant so"))
 }
 
-/// What is wrong with a filter in MQTT's spelling.
+/// The fault of a filter in MQTT's spelling.
 fn why_no_mqtt_filter(text: &str) -> Option<String> {
     let levels: Vec<&str> = text.split('/').collect();
     let (last, before) = levels.split_last()?;
@@ -146,7 +147,7 @@ fn why_no_mqtt_filter(text: &str) -> Option<String> {
     last.chars().any(char::is_control).then(|| format!("{text:?} holds a control character, which names cannot"))
 }
 
-/// What is wrong with a filter in WAMP's spelling.
+/// The fault of a filter in WAMP's spelling.
 fn why_no_wamp_filter(text: &str) -> Option<String> {
     let levels: Vec<&str> = text.split('.').collect();
     let (_, before) = levels.split_last().filter(|_| !text.is_empty())?;
@@ -189,7 +190,7 @@ fn why_no_wamp_filter(text: &str) -> Option<String> {
     None
 }
 
-/// How to ask for all names that begin as `text` does before `sign`.
+/// The way to ask for all names that begin as `text` does before `sign`.
 fn prefix(text: &str, sign: char) -> String {
     let before = text.split(sign).next().unwrap_or_default();
     let before = if before.is_empty() { "demo.temp" } else { before };

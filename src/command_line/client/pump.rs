@@ -22,9 +22,9 @@ pub const WINDOW: u16 = 256;
 const MAX_PACKET_BYTES: u32 = 16 << 20;
 /// Long, since a reader that stops reading our output stops us from pinging too.
 const KEEP_ALIVE: Duration = Duration::from_secs(300);
-/// How long the router has to forget a session.
+/// The time that the router has to forget a session.
 const FORGET: Duration = Duration::from_secs(2);
-/// How long the router keeps a session that lasts, in seconds.
+/// The time for which the router keeps a session that lasts, in seconds.
 const LASTING_S: u32 = 3_600;
 
 /// A session that outlives its connections, so that nothing is missed between two of them.
@@ -42,7 +42,7 @@ impl Lasting {
         Lasting { client_id: client_id(), has_begun: false, unreleased: Arc::default() }
     }
 
-    /// Has the router forget the session. It would do so by itself, later.
+    /// Has the router forget the session. The router would do so by itself, later.
     pub async fn end(&self, target: &Target) {
         let Ok(url) = target.url() else { return };
         let options = options(target, &url, self.client_id.clone());
@@ -60,7 +60,7 @@ impl Lasting {
     }
 }
 
-/// What comes from a connection: its packets, and last why it has ended.
+/// The input from a connection: its packets, and last why it has ended.
 pub type Packets = mpsc::Receiver<Result<Packet, Trouble>>;
 
 /// Begins a connection, in a session of its own or in one that lasts; its first packet is CONNACK, unless it is refused.
@@ -112,7 +112,7 @@ impl Pump {
     fn restore(&mut self) {
         for id in self.unreleased.lock().iter() {
             let publish = Publish { pkid: *id, ..Publish::new("taken", QoS::ExactlyOnce, Bytes::new(), None) };
-            // It only notes the id: what it would answer or report was answered and reported before.
+            // The state only notes the id: its answer and its report came before.
             self.events.state.handle_incoming_packet(Packet::Publish(publish)).ok();
         }
         self.events.state.events.clear();
@@ -135,7 +135,7 @@ fn client_id() -> String {
     format!("corsac-{}", Uuid::new_v4().simple())
 }
 
-/// How to connect: without a session that lasts, unless it is changed.
+/// The options of a connection: without a session that lasts, unless it is changed.
 fn options(target: &Target, url: &Url, client_id: String) -> MqttOptions {
     let mut options = MqttOptions::new(client_id, url.host.as_str(), url.port);
     options.set_keep_alive(KEEP_ALIVE).set_max_packet_size(Some(MAX_PACKET_BYTES));

@@ -22,7 +22,7 @@ pub struct Target {
     /// Realm [default: realm1]; over MQTT it is sent as the user property corsac-realm
     #[arg(long, help_heading = "Connection")]
     pub realm: Option<String>,
-    /// How WAMP messages are encoded
+    /// Encoding of WAMP messages
     #[arg(long, value_enum, value_name = "NAME", default_value = "json", help_heading = "Connection")]
     pub serializer: Serializer,
 }
@@ -59,7 +59,7 @@ impl Serializer {
     }
 }
 
-/// What is spoken at a URL.
+/// The protocol of a URL.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scheme {
     /// WAMP over WebSocket, `ws://`.
@@ -73,7 +73,7 @@ pub enum Scheme {
 /// A URL, taken apart.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Url {
-    /// What is spoken there.
+    /// The protocol that is spoken there.
     pub scheme: Scheme,
     /// Name or address; an IPv6 address in its brackets.
     pub host: String,

@@ -20,10 +20,10 @@ use super::Trouble;
 use super::target::{Scheme, Url};
 use crate::command_line::output::grouped;
 
-/// How long the router may take to answer while a connection is made.
+/// The time that the router may take to answer while a connection is made.
 pub const CONNECT: Duration = Duration::from_secs(10);
 
-/// How long the router may take to say why it closes.
+/// The time that the router may take to say why it closes.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A message of this size may be the reason why a connection ends.
 const LARGE_BYTES: usize = 256 * 1024;
@@ -124,7 +124,7 @@ impl Transport {
     }
 }
 
-/// What a close frame says of a message that was too long; nothing else needs words.
+/// The words for a close frame about a message that was too long; nothing else needs words.
 fn why_closed(frame: &CloseFrame, longest_bytes: usize) -> Option<String> {
     if frame.code != CloseCode::Size {
         return None;
@@ -246,7 +246,7 @@ impl RawSocket {
     }
 }
 
-/// What to do when nobody listens at `url`.
+/// The advice when nobody listens at `url`.
 pub fn unreachable(url: &Url, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => {

@@ -19,7 +19,7 @@ use crate::command_line::failure::Usage;
 
 /// Publications that may wait for their acknowledgement.
 const WINDOW: u64 = 256;
-/// How a router says that it stops.
+/// The reason by which a router says that it stops.
 const SHUTDOWN: &str = "wamp.close.system_shutdown";
 
 /// An open session.
@@ -32,7 +32,7 @@ pub struct WampClient {
     unacknowledged: u64,
     /// The topics of exact subscriptions: their events do not say it.
     topics: HashMap<u64, Topic>,
-    /// What came while an answer was awaited.
+    /// The messages that came while an answer was awaited.
     arrived: VecDeque<Incoming>,
 }
 
@@ -304,7 +304,7 @@ impl WampClient {
     }
 }
 
-/// How the router ended the session.
+/// The words for the end of the session by the router.
 fn ended(uri: &str, message: Option<String>) -> String {
     let message = message.map_or(String::new(), |message| format!(" ({message})"));
     format!("the router ended the session: {uri}{message}{}", super::advice(uri))
@@ -337,7 +337,8 @@ fn uri(topic: &Topic) -> Result<&str, Usage> {
     Ok(uri)
 }
 
-/// How WAMP asks for a filter: a pattern that has no `match` of its own is an exact URI with `*` and `#` (MAPPING: Topics).
+/// The way in which WAMP asks for a filter: a pattern that has no `match` of its own is an exact URI with `*` and `#` (MAPPING:
+/// Topics).
 pub fn wamp_filter(filter: &Filter) -> Result<(String, MatchPolicy), Usage> {
     let uri = filter.to_uri().into_owned();
     for policy in [filter.policy(), MatchPolicy::Exact] {
