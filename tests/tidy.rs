@@ -126,6 +126,24 @@ const IMPURE_STD: &[&str] = &["fs", "env", "process", "thread", "os"];
 const TOP_LEVEL: &[&str] =
     &["Cargo.toml", "Cargo.lock", "README.md", "LICENSE", "src", "tests", "demo", "supervisord", "target", "corsac-data"];
 
+/// Folders and files whose comments name their subjects.
+const PLAIN: &[&str] = &[
+    "src/cluster/",
+    "src/command_line/",
+    "src/gate/",
+    "src/lib.rs",
+    "src/main.rs",
+    "src/model/",
+    "src/net/",
+    "src/store/",
+    "src/wire/",
+    "tests/",
+    "demo/",
+];
+
+/// Words that hide the subject of a sentence which begins with them.
+const HIDING: &[&str] = &["What", "Whatever", "Who", "Whoever", "Whose", "How", "It"];
+
 const MAX_FUNCTION_LINES: usize = 70;
 const MAX_FILE_LINES: usize = 800;
 
@@ -184,8 +202,8 @@ fn set_tests_aside(sources: &mut [Source]) {
 
 /// Every rule that one file can break.
 fn violations(source: &Source) -> Vec<String> {
-    let rules: [fn(&Source) -> Vec<String>; 10] =
-        [first_line, floor, imports, inner_floors, open_fields, purity, sizes, names, panics, unsafe_code];
+    let rules: [fn(&Source) -> Vec<String>; 11] =
+        [first_line, floor, imports, inner_floors, open_fields, purity, sizes, names, panics, unsafe_code, subjects];
     rules.iter().flat_map(|rule| rule(source)).collect()
 }
 
@@ -281,6 +299,24 @@ fn panics(source: &Source) -> Vec<String> {
 fn unsafe_code(source: &Source) -> Vec<String> {
     let wrong = scan::words(&source.code).filter(|(_, word)| matches!(*word, "unsafe" | "extern"));
     wrong.map(|(at, word)| source.complain(at, &format!("`{word}`"))).collect()
+}
+
+/// A comment names its subject.
+fn subjects(source: &Source) -> Vec<String> {
+    if !PLAIN.iter().any(|place| source.path.starts_with(place)) {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for (line, text) in scan::paragraphs(&source.text) {
+        for sentence in text.replace(['(', ')'], "").replace(['!', '?'], ".").split(". ") {
+            let first =
+                sentence.trim_start_matches(['-', '*', ' ']).split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+            if HIDING.contains(&first) {
+                found.push(format!("{}:{line}: a sentence begins with {first}: name its subject", source.path));
+            }
+        }
+    }
+    found
 }
 
 /// Files below `src` that no `mod` names: they are not compiled, so nothing holds them true.
@@ -447,6 +483,7 @@ fn the_pages_lead_to_files_that_are_there() {
 fn the_house_is_tidy() {
     let sources = sources();
     assert!(sources.len() > 50, "only {} files found", sources.len());
+    PLAIN.iter().for_each(|place| assert!(root().join(place).exists(), "PLAIN: there is no {place}"));
     let mut found: Vec<String> = sources.iter().flat_map(violations).collect();
     found.extend(orphans(&sources));
     found.extend(twins(&sources));
@@ -462,8 +499,10 @@ fn said_about(path: &str, text: &str) -> String {
 #[test]
 fn a_sound_file_is_left_alone() {
     let text = "use crate::model::Topic;\n// unwrap() in words, std::time::Instant too\nfn a<'a>(b: &'a str) -> &'a str { \"panic!\" }\n\
+                // - `What` is a word, \"Who\" too.\n//\n// \"How\" as well, however\nconst WHO: &str = \"// What is it?\";\n\
                 #[cfg(test)]\nmod tests { use std::time::Instant; use crate::net; fn f() { x.unwrap() } }\n";
     assert_eq!(said_about("src/router/flow/due.rs", text), "");
+    assert_eq!(said_about("src/gate/mqtt/a.rs", text), "");
 }
 
 #[test]
@@ -498,6 +537,11 @@ fn each_rule_can_be_broken() {
         ("src/net/a.rs", "fn f() { todo!() }", "`todo!` outside tests"),
         ("src/net/a.rs", "unsafe fn f() {}", "`unsafe`"),
         ("src/net/a.rs", "extern \"C\" fn f() {}", "`extern`"),
+        ("src/net/a.rs", "/// What a connection says.\nfn f() {}", "a.rs:2: a sentence begins with What"),
+        ("src/net/a.rs", "fn f() {} // Whoever calls waits.", "a.rs:2: a sentence begins with Whoever"),
+        ("tests/a.rs", "// - (What a test sees.)\n", "a.rs:2: a sentence begins with What"),
+        ("src/net/a.rs", "// A rule (of `a`.) It goes on.\n", "a.rs:2: a sentence begins with It"),
+        ("src/net/a.rs", "\n// A rule, of `a`. Is it so? How\n// far is open.", "a.rs:3: a sentence begins with How"),
     ] {
         let said = said_about(path, text);
         assert!(said.contains(expected), "{path} {text:?}: {said:?}");

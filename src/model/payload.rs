@@ -35,8 +35,8 @@ pub enum Payload {
         /// One encoded dictionary, or no bytes.
         kwargs: Bytes,
     },
-    /// An answer of the router's own, which has no place in the history. It is one list of dictionaries, each with a payload as
-    /// it arrived.
+    /// An answer of the router's own, which has no place in the history: one list of dictionaries, each with a payload as it
+    /// arrived.
     List(Arc<[Part]>),
 }
 

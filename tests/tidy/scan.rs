@@ -97,6 +97,34 @@ fn raw_string_end(chars: &[char], at: usize) -> Option<usize> {
     Some(chars.len())
 }
 
+/// The paragraphs of the comments, each with the number of its first line; code in backticks is left out.
+pub fn paragraphs(source: &str) -> Vec<(usize, String)> {
+    let chars: Vec<char> = source.chars().collect();
+    let (mut found, mut at, mut line): (Vec<(usize, String)>, _, _) = (Vec::new(), 0, 1);
+    // The line and the marker of the comment line that a next one may continue.
+    let mut before = (0, String::new());
+    while at < chars.len() {
+        let end = literal_end(&chars, at).unwrap_or(at + 1);
+        if chars[at..].starts_with(&['/', '/']) {
+            let comment: String = chars[at..end].iter().collect();
+            let text = comment.trim_start_matches(['/', '!']);
+            let marker = comment[..comment.len() - text.len()].to_owned();
+            let text = text.trim();
+            let is_whole_line = chars[..at].iter().rev().take_while(|c| **c != '\n').all(|c| c.is_whitespace());
+            let goes_on = is_whole_line && before == (line - 1, marker.clone()) && !text.starts_with(['-', '*', '|', '#']);
+            match found.last_mut().filter(|_| goes_on && !text.is_empty()) {
+                Some((_, paragraph)) => *paragraph = format!("{paragraph} {text}"),
+                None => found.push((line, text.to_owned())),
+            }
+            before = if is_whole_line && !text.is_empty() { (line, marker) } else { (0, String::new()) };
+        }
+        line += chars[at..end].iter().filter(|c| **c == '\n').count();
+        at = end;
+    }
+    let without_code = |text: &str| text.split('`').step_by(2).collect::<Vec<_>>().join("`");
+    found.iter().map(|(line, text)| (*line, without_code(text))).collect()
+}
+
 /// Code without what is compiled for tests only: every item behind `#[cfg(test)]` blanked out.
 pub fn production_of(code: &str) -> String {
     const MARK: &str = "#[cfg(test)]";
@@ -327,6 +355,15 @@ mod tests {
         assert!(production.contains("fn a") && production.contains("fn c"));
         assert!(!production.contains("fn b") && !production.contains("more"));
         assert_eq!(line_count(&production_of("fn a() {}\n\n#[cfg(test)]\nmod tests {\n\n}\n")), 1);
+    }
+
+    #[test]
+    fn paragraphs_are_joined_from_comments_of_one_kind() {
+        let source = "//! a\n// b `c` d\n// e\n//\n// f\nlet g = \"// h\"; // i\n// j\n// - k\n\n// l";
+        let found = paragraphs(source);
+        let found: Vec<_> =
+            found.iter().filter(|(_, text)| !text.is_empty()).map(|(line, text)| (*line, text.as_str())).collect();
+        assert_eq!(found, [(1, "a"), (2, "b ` d e"), (5, "f"), (6, "i"), (7, "j"), (8, "- k"), (10, "l")]);
     }
 
     #[test]

@@ -19,9 +19,9 @@ const NAMES: [&str; 4] = ["topic", "args", "kwargs", "options"];
 /// A publication asked for by a call.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PublishCall {
-    /// Where, in either spelling; nobody has looked at it yet.
+    /// The topic in either spelling; nobody has looked at it yet.
     pub topic: Box<str>,
-    /// What: slices of the call's own arguments.
+    /// The arguments, as slices of the call's own.
     pub payload: Payload,
     /// Its options.
     pub options: PublishOptions,
