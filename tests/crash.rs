@@ -7,6 +7,8 @@ mod support;
 
 #[path = "crash/ledger.rs"]
 mod ledger;
+#[path = "crash/mortal.rs"]
+mod mortal;
 #[path = "crash/publisher.rs"]
 mod publisher;
 #[path = "sim/random.rs"]
@@ -19,6 +21,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ledger::Ledger;
+use mortal::Mortal;
 use publisher::{Publisher, Way};
 use random::Random;
 use subscriber::Subscriber;
@@ -68,10 +71,11 @@ fn number(name: &str) -> Option<u64> {
 struct Clients {
     publishers: Vec<Publisher>,
     subscribers: Vec<Subscriber>,
+    mortal: Mortal,
 }
 
 impl Clients {
-    fn new() -> Self {
+    fn new(seed: u64) -> Self {
         let publishers = [
             ("w1", Way::Wamp, 1),
             ("w2", Way::Wamp, 16),
@@ -81,9 +85,15 @@ impl Clients {
             ("b1", Way::Mqtt { version: 5, qos: 2 }, 8),
             ("b2", Way::Mqtt { version: 4, qos: 2 }, 2),
         ];
-        let publishers = publishers.map(|(name, way, window)| Publisher::new(name, way, window));
+        let mut publishers = Vec::from(publishers.map(|(name, way, window)| Publisher::new(name, way, window)));
+        publishers.extend([Publisher::mortal("e1", 5, 4, seed), Publisher::mortal("e2", 4, 2, seed + 1)]);
         let subscribers = vec![Subscriber::new("s1", 1), Subscriber::new("s2", 2)];
-        Clients { publishers: publishers.into(), subscribers }
+        Clients { publishers, subscribers, mortal: Mortal::new("s3", seed + 2) }
+    }
+
+    /// Sessions that have ended and begun again under their names.
+    fn lives(&self) -> u64 {
+        self.publishers.iter().map(Publisher::lives).sum::<u64>() + self.mortal.lives.len() as u64
     }
 
     /// Lets everybody go until the router is gone; true if it went by itself.
@@ -96,6 +106,8 @@ impl Clients {
             for subscriber in &mut self.subscribers {
                 scope.spawn(move || subscriber.run(mqtt, None).unwrap_err());
             }
+            let mortal = &mut self.mortal;
+            scope.spawn(move || mortal.run(mqtt, "crash/log/#"));
             match crash {
                 Crash::Kill(after) | Crash::Twice(_, after) => std::thread::sleep(*after),
                 Crash::Stop(after) => {
@@ -137,6 +149,7 @@ impl Clients {
         for subscriber in &self.subscribers {
             ledger.check_subscriber(subscriber, "crash.log.", is_whole);
         }
+        ledger.check_mortal(&self.mortal, "crash.log.");
         ledger.check_retained(router.mqtt);
     }
 }
@@ -156,10 +169,11 @@ fn start(data: &Data) -> Router {
     Router::start_in(&data.0, "[[history]]\nfilter = \"nothing\"\nmax_bytes = 1\n")
 }
 
-/// Crashes one history so often; how many of the crashes were at failpoints, how many events there are, how many acknowledged.
-fn crash_one_history(random: &mut Random, cycles: usize) -> [usize; 3] {
+/// Crashes one history so often; how many of the crashes were at failpoints, how many events there are, how many acknowledged, and how
+/// many sessions have ended and begun again.
+fn crash_one_history(random: &mut Random, cycles: usize) -> [usize; 4] {
     let data = Data::new();
-    let (mut clients, mut ledger) = (Clients::new(), Ledger::default());
+    let (mut clients, mut ledger) = (Clients::new(random.number()), Ledger::default());
     let router = data.start();
     for subscriber in &clients.subscribers {
         subscriber.subscribe(router.mqtt, "crash/log/#");
@@ -191,7 +205,7 @@ fn crash_one_history(random: &mut Random, cycles: usize) -> [usize; 3] {
     clients.check(&router, &ledger, true);
     let acknowledged = clients.publishers.iter().map(|publisher| publisher.acknowledged.len()).sum();
     assert!(acknowledged > cycles, "there was no load");
-    [aborted, ledger.entries.len(), acknowledged]
+    [aborted, ledger.entries.len(), acknowledged, clients.lives() as usize]
 }
 
 /// A publication that was written and not answered is there afterwards.
@@ -218,11 +232,13 @@ fn nothing_acknowledged_is_lost_however_often_the_process_is_killed() {
         .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 % 1_000_000);
     let cycles = number("CORSAC_CRASH_CYCLES").map_or(CYCLES, |cycles| cycles as usize);
     println!("CORSAC_CRASH_SEED={seed} CORSAC_CRASH_CYCLES={cycles}");
-    let (mut random, started) = (Random(seed), Instant::now());
+    let (mut random, started, mut lives) = (Random(seed), Instant::now(), 0);
     for first in (0..cycles).step_by(CYCLES) {
         let count = CYCLES.min(cycles - first);
-        let [aborted, events, acknowledged] = crash_one_history(&mut random, count);
-        println!("{count} crashes, {aborted} of them at failpoints: {events} events, {acknowledged} acknowledged");
+        let [aborted, events, acknowledged, ended] = crash_one_history(&mut random, count);
+        lives += ended;
+        println!("{count} crashes, {aborted} of them at failpoints: {events} events, {acknowledged} acknowledged, {ended} lives");
     }
-    println!("{cycles} crashes in {:?}", started.elapsed());
+    println!("{cycles} crashes, {lives} lives in {:?}", started.elapsed());
+    assert!(lives > cycles, "sessions ended and began again");
 }

@@ -24,7 +24,7 @@ const FLOORS: &[(&str, &[&str], bool)] = &[
 const INNER_FLOORS: &[&[&str]] = &[
     &["base", "matcher"],
     // The closed parts.
-    &["session", "broker", "dealer", "lock", "queue", "retained", "will"],
+    &["session", "broker", "dealer", "lock", "queue", "retained", "waits", "will"],
     &["waiting", "realm"],
     &["flow"],
     &["procedure"],

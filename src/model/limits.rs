@@ -15,6 +15,11 @@ pub const MAX_NOTES: usize = 16;
 /// connection is not read until nothing of it waits any more. The excess is at most one read.
 pub const MAX_HELD_BYTES: usize = 256 * 1024;
 
+/// Topics with changes of their value on the way that are looked at for one SUBSCRIBE with a pattern.
+pub const MAX_CHANGES_LOOKED_AT: usize = 1_000;
+/// Clients whose invocations are remembered when their sessions have ended.
+pub const MAX_CALLEES_REMEMBERED: usize = 10_000;
+
 /// Bounds of one router process; units at the end of names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {

@@ -157,6 +157,13 @@ impl fmt::Display for MustBe {
     }
 }
 
+impl Reason {
+    /// True for want of room. MQTT before 5.0 has no word for a refusal: its publishers are cut off then, and send the message again.
+    pub fn is_want_of_room(self) -> bool {
+        matches!(self, Reason::QuotaExceeded | Reason::NoSpace | Reason::StorageFailed)
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

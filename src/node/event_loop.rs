@@ -120,7 +120,7 @@ impl EventLoop {
             line,
             kept,
             reading,
-            unwritten: Unwritten::default(),
+            unwritten: Unwritten::start(now_ms()),
         };
         EventLoop {
             mailbox: Mutex::new(Vec::new()),

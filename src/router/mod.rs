@@ -17,6 +17,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod waiting;
+mod waits;
 mod will;
 
 use std::sync::Arc;
@@ -73,6 +74,7 @@ impl Router {
             self.realm.cx.tell(connection, Delivery::Pong);
             return self.finish();
         }
+        order::hold_for_values(&mut self.realm, key, &command);
         if let Some(command) = order::admit(&mut self.realm, key, connection, command) {
             self.handle_command(key, connection, command);
         }
@@ -136,6 +138,7 @@ impl Router {
                         self.realm.cx.then(Consequence::Continue(key));
                     }
                 }
+                Consequence::Arrive(key, connection) => sessions::arrive_behind(&mut self.realm, key, connection),
                 Consequence::Advance(topic) => locks::advance(&mut self.realm, &topic),
             }
             self.realm.cx.take_consequences(&mut line);

@@ -24,6 +24,7 @@ use crate::router::queue::Queues;
 use crate::router::retained::Retained;
 use crate::router::session::Sessions;
 use crate::router::waiting::Waiting;
+use crate::router::waits::Waits;
 use crate::router::will::Wills;
 
 /// All parts of a realm side by side. It has no methods: whatever joins two parts is a flow.
@@ -55,6 +56,8 @@ pub struct Realm {
     pub tickets: Tickets<Waiting>,
     /// What of it will change the value of a topic.
     pub on_the_way: OnTheWay,
+    /// Clients and commands that wait for the places of others.
+    pub waits: Waits,
     /// Pages of the history that somebody waits for.
     pub reads: Reads,
     /// What is stored can be read.
@@ -89,6 +92,7 @@ pub fn empty(limits: Limits, seed: u64) -> Realm {
         wills: Wills::default(),
         tickets: Tickets::default(),
         on_the_way: OnTheWay::default(),
+        waits: Waits::default(),
         reads: Reads::default(),
         has_history: false,
         store_rules: Vec::new(),

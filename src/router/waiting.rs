@@ -4,8 +4,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::model::command::{Acknowledge, PublishOptions};
-use crate::model::record::Kind;
-use crate::model::{Command, ConnectionId, Delivery, Publication, SessionId};
+use crate::model::record::{DedupKey, Kind};
+use crate::model::{Command, ConnectionId, Delivery, Item, Publication, SessionId};
 use crate::router::base::context::Follower;
 use crate::router::base::key::SessionKey;
 use crate::router::base::reply::Caller;
@@ -23,6 +23,8 @@ pub enum Waiting {
     Change(WaitingChange),
     /// It is judged.
     Condition(Box<Request>),
+    /// It is the will of this session from now on, or the end of that.
+    Will(SessionId, Option<Box<Item>>),
     /// It is carried out.
     Command(WaitingCommand),
     /// It is said.
@@ -110,6 +112,8 @@ pub struct Published {
     pub followers: Vec<Follower>,
     /// What it does to whoever holds or waits for its topic.
     pub role: Role,
+    /// The key that recognizes it, where its publisher has none to give.
+    pub key: Option<Box<DedupKey>>,
 }
 
 impl Published {
@@ -126,6 +130,7 @@ impl Published {
             options: None,
             followers: Vec::new(),
             role,
+            key: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
+use super::mortal::Mortal;
 use super::publisher::{Message, Publisher, Way};
 use super::subscriber::Subscriber;
 use super::support::mqtt::Mqtt;
@@ -122,6 +123,18 @@ impl Ledger {
             }
             assert!(found.len() <= expected.len(), "{:?} is in no history", found[expected.len()]);
             assert!(!is_whole || found.len() == expected.len(), "{} of {} came", found.len(), expected.len());
+        }
+    }
+
+    /// The messages of each session of a subscriber are a part of the history, whole and in order.
+    pub fn check_mortal(&self, mortal: &Mortal, topic: &str) {
+        let expected = self.texts(topic, |qos| qos == 2);
+        for (number, life) in mortal.lives.iter().enumerate() {
+            let Some(first) = life.first() else { continue };
+            let from = expected.iter().position(|text| text == first);
+            let from = from.unwrap_or_else(|| panic!("{}: {first} is in no history", mortal.name));
+            let part = &expected[from..expected.len().min(from + life.len())];
+            assert!(life == part, "{}: its session {number} took {life:?} of {part:?}", mortal.name);
         }
     }
 

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 
 use serde_json::json;
 
+use super::random::Random;
 use super::support::mqtt::{Mqtt, Words};
 use super::support::wamp::Wamp;
-use super::support::wire::Ended;
+use super::support::wire::{Ended, PATIENCE};
 
 /// The router stops.
 const GOODBYE: u64 = 6;
@@ -53,8 +54,18 @@ pub struct Publisher {
     unanswered: VecDeque<u64>,
     /// MQTT: the same, in the order of sending.
     flights: VecDeque<Flight>,
-    /// The router has answered to something that comes after the record of the session.
+    /// CONNACK has told of the session, and nothing was done to end it.
     must_be_present: bool,
+    /// The ends of its sessions, if they end.
+    mortality: Option<Mortality>,
+}
+
+/// A publisher that ends its session after some publications, when nothing is on its way.
+struct Mortality {
+    random: Random,
+    /// Publications of this session that are left.
+    left: usize,
+    lives: u64,
 }
 
 impl Publisher {
@@ -68,7 +79,19 @@ impl Publisher {
             unanswered: VecDeque::new(),
             flights: VecDeque::new(),
             must_be_present: false,
+            mortality: None,
         }
+    }
+
+    /// The same; its sessions end, in every way that there is.
+    pub fn mortal(name: &str, version: u8, window: usize, seed: u64) -> Self {
+        let mortality = Some(Mortality { random: Random(seed), left: 5, lives: 0 });
+        Publisher { mortality, ..Publisher::new(name, Way::Mqtt { version, qos: 2 }, window) }
+    }
+
+    /// Sessions that it has begun in place of others.
+    pub fn lives(&self) -> u64 {
+        self.mortality.as_ref().map_or(0, |mortality| mortality.lives)
     }
 
     /// The publication with this number. Every fourth is retained, on topics that publishers share.
@@ -126,18 +149,19 @@ impl Publisher {
     }
 
     fn run_mqtt(&mut self, address: SocketAddr, version: u8, qos: u8, more: bool) -> Result<(), Ended> {
-        let expiry = if version == 5 { " session_expiry=1000" } else { "" };
-        let (mut link, is_present) = Mqtt::try_connect(address, &format!("CONNECT v{version} id={}{expiry}", self.name))?;
-        assert!(is_present || !self.must_be_present, "{}: the session is lost", self.name);
-        self.send_again(&mut link, qos, is_present)?;
+        let mut link = self.connect(address, version, qos)?;
         loop {
-            while more && self.flights.len() < self.window {
+            while more && self.flights.len() < self.window && self.may_go_on() {
                 let number = self.take_number();
                 // The lowest that is free: ids come back as soon as they may.
                 let is_free = |id: &u16| self.flights.iter().all(|flight| flight.packet_id != *id);
                 let packet_id = (1..).find(is_free).unwrap();
                 self.flights.push_back(Flight { packet_id, number, is_received: false });
                 link.try_send(&self.line(number, packet_id, qos, ""))?;
+            }
+            if self.flights.is_empty() && more {
+                link = self.begin_anew(address, version, qos, link)?;
+                continue;
             }
             if self.flights.is_empty() {
                 return Ok(());
@@ -147,6 +171,56 @@ impl Publisher {
                 return Err(Ended);
             }
             self.handle_answer(&mut link, &answer)?;
+        }
+    }
+
+    fn connect(&mut self, address: SocketAddr, version: u8, qos: u8) -> Result<Mqtt, Ended> {
+        let expiry = if version == 5 { " session_expiry=1000" } else { "" };
+        let (mut link, is_present) = Mqtt::try_connect(address, &format!("CONNECT v{version} id={}{expiry}", self.name))?;
+        assert!(is_present || !self.must_be_present, "{}: the session is lost", self.name);
+        self.must_be_present = true;
+        self.send_again(&mut link, qos, is_present)?;
+        Ok(link)
+    }
+
+    fn may_go_on(&mut self) -> bool {
+        let Some(mortality) = &mut self.mortality else { return true };
+        let may_go_on = mortality.left > 0;
+        mortality.left -= usize::from(may_go_on);
+        may_go_on
+    }
+
+    /// Ends the session, on which nothing is on its way, and begins another.
+    fn begin_anew(&mut self, address: SocketAddr, version: u8, qos: u8, mut link: Mqtt) -> Result<Mqtt, Ended> {
+        let mortality = self.mortality.as_mut().unwrap();
+        mortality.left = 1 + mortality.random.below(30);
+        mortality.lives += 1;
+        let way = mortality.random.below(3);
+        self.must_be_present = false;
+        let expiry = if version == 5 { " session_expiry=1000" } else { "" };
+        let clean = format!("CONNECT v{version} clean id={}{expiry}", self.name);
+        match way {
+            0 if version == 5 => {
+                link.try_send("DISCONNECT session_expiry=0")?;
+                link.wire.await_end(PATIENCE);
+                self.connect(address, version, qos)
+            }
+            // The router ends the connection that is still there.
+            1 if version == 5 => {
+                let (next, is_present) = Mqtt::try_connect(address, &clean)?;
+                assert!(!is_present, "{}: a clean start finds a session", self.name);
+                self.must_be_present = true;
+                Ok(next)
+            }
+            1 => {
+                let _between = Mqtt::try_connect(address, &clean)?;
+                self.connect(address, version, qos)
+            }
+            _ => {
+                drop(link);
+                drop(Mqtt::try_connect(address, &format!("CONNECT v4 clean id={}", self.name))?);
+                self.connect(address, version, qos)
+            }
         }
     }
 
@@ -190,7 +264,6 @@ impl Publisher {
             }
             other => panic!("{}: {other} out of turn: {answer:?}", self.name),
         }
-        self.must_be_present = true;
         Ok(())
     }
 }

@@ -8,6 +8,7 @@
 #[path = "../../src/cluster/mod.rs"]
 mod cluster;
 mod ledger;
+mod lives;
 mod pipeline;
 mod random;
 #[allow(dead_code)]
@@ -15,8 +16,8 @@ mod random;
 mod simulated_disk;
 mod solo;
 
-// The modules that the machines and the disk name by `crate`.
-use corsac::{model, store};
+// The machines, the disk and the lives name these by `crate`.
+use corsac::{model, router, store};
 
 use std::collections::BTreeMap;
 

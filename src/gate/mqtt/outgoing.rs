@@ -210,7 +210,7 @@ impl MqttGate {
             }
             Ok(Taken { has_receivers: true, .. }) => ReasonCode::Success,
             Ok(Taken { has_receivers: false, .. }) => ReasonCode::NoMatchingSubscribers,
-            Err(reason @ (Reason::QuotaExceeded | Reason::NoSpace | Reason::StorageFailed)) if self.version != Version::V5 => {
+            Err(reason) if reason.is_want_of_room() && self.version != Version::V5 => {
                 return self.end(ReasonCode::QuotaExceeded, reason, output);
             }
             Err(reason) => names::code_of(reason, packet),

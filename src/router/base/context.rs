@@ -47,6 +47,8 @@ pub enum Consequence {
     Follow(Option<SessionKey>, Vec<Follower>),
     /// Commands of a session that waited go on, as far as they need not wait again.
     Continue(SessionKey),
+    /// A client that waited to be let in has what it waited for.
+    Arrive(SessionKey, ConnectionId),
     /// Whoever waits for a topic is looked at again.
     Advance(Topic),
 }

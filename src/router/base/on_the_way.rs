@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use crate::model::limits::MAX_CHANGES_LOOKED_AT;
 use crate::model::record::Ticket;
-use crate::model::{ConnectionId, Publication, SessionId, Topic};
+use crate::model::{ConnectionId, Filter, Publication, SessionId, Topic};
 
 /// A retained publication that has no place yet.
 #[derive(Debug)]
@@ -22,25 +23,41 @@ pub struct NextValue {
 
 /// All retained publications that have no place yet.
 #[derive(Debug, Default)]
-pub struct OnTheWay(HashMap<Topic, VecDeque<NextValue>, RandomState>);
+pub struct OnTheWay {
+    by_topic: HashMap<Topic, VecDeque<NextValue>, RandomState>,
+    last: Ticket,
+}
 
 impl OnTheWay {
     /// One more, behind all others.
     pub fn push(&mut self, next: NextValue) {
-        self.0.entry(next.publication.topic.clone()).or_default().push_back(next);
+        self.last = next.ticket;
+        self.by_topic.entry(next.publication.topic.clone()).or_default().push_back(next);
     }
 
     /// The oldest of a topic has come back.
     pub fn pop(&mut self, topic: &Topic) {
-        let Some(line) = self.0.get_mut(topic) else { return };
+        let Some(line) = self.by_topic.get_mut(topic) else { return };
         line.pop_front();
         if line.is_empty() {
-            self.0.remove(topic);
+            self.by_topic.remove(topic);
         }
     }
 
     /// The next values of a topic, in their order.
     pub fn of(&self, topic: &Topic) -> impl Iterator<Item = &NextValue> {
-        self.0.get(topic).into_iter().flatten()
+        self.by_topic.get(topic).into_iter().flatten()
+    }
+
+    /// The ticket of the last change of a value under `filter`. Where very many are on their way, it may be one of another value.
+    pub fn last_under(&self, filter: &Filter) -> Option<Ticket> {
+        if let Filter::Exact(topic) = filter {
+            return self.of(topic).last().map(|next| next.ticket);
+        }
+        if self.by_topic.len() > MAX_CHANGES_LOOKED_AT {
+            return Some(self.last);
+        }
+        let under = self.by_topic.iter().filter(|(topic, _)| filter.covers(topic));
+        under.filter_map(|(_, line)| line.back()).map(|next| next.ticket).max()
     }
 }

@@ -27,6 +27,12 @@ impl<W> Tickets<W> {
         Ticket(self.first.0 + self.waiting.len() as u64)
     }
 
+    /// The last that has not come back.
+    pub fn last(&self) -> Option<Ticket> {
+        let before = self.waiting.len().checked_sub(1)?;
+        Some(Ticket(self.first.0 + before as u64))
+    }
+
     /// Sends one more on its way.
     pub fn push(&mut self, waiting: W) -> Ticket {
         let ticket = self.next();
@@ -63,8 +69,10 @@ mod tests {
     #[test]
     fn tickets_come_back_in_their_order() {
         let mut tickets = Tickets::default();
+        assert_eq!(tickets.last(), None);
         let (first, second) = (tickets.push('a'), tickets.push('b'));
         assert_eq!((tickets.take(second), tickets.at_mut(second).copied()), (None, Some('b')));
+        assert_eq!(tickets.last(), Some(second));
         assert_eq!((tickets.take(first), tickets.has(first), tickets.has(second)), (Some('a'), false, true));
         assert_eq!(tickets.at_mut(first), None);
         assert_eq!((tickets.take(second), tickets.is_empty()), (Some('b'), true));

@@ -11,6 +11,7 @@ use crate::router::base::due::Due;
 use crate::router::base::key::SessionKey;
 use crate::router::base::reply::{Caller, request_of};
 use crate::router::base::timers::TimerKey;
+use crate::router::dealer::remembered::Remembered;
 
 /// A call that a callee has and its caller waits for.
 #[derive(Debug)]
@@ -53,6 +54,7 @@ struct Side {
 pub struct Calls {
     pending: Slab<Pending>,
     sides: HashMap<SessionKey, Side, FixedState>,
+    remembered: Remembered,
 }
 
 impl Calls {
@@ -209,9 +211,25 @@ impl Calls {
         }
     }
 
-    /// A session has ended.
-    pub fn forget(&mut self, session: SessionKey) {
-        self.sides.remove(&session);
+    /// A session of an MQTT client begins: its invocations go on counting behind those of the session before.
+    pub fn begin(&mut self, session: SessionKey, client: &str) {
+        let last_invocation = self.remembered.last_of(client);
+        if last_invocation > 0 {
+            self.sides.insert(session, Side { last_invocation, ..Side::default() });
+        }
+    }
+
+    /// A session has ended, of this client if it was MQTT's.
+    pub fn forget(&mut self, session: SessionKey, client: Option<&str>) {
+        let last = self.sides.remove(&session).map_or(0, |side| side.last_invocation);
+        if let Some(client) = client {
+            self.remembered.note(client, last);
+        }
+    }
+
+    /// There was a process before this one, whose invocations are on no record; `chance`: all of its bits are random.
+    pub fn skip_earlier(&mut self, chance: u64) {
+        self.remembered.base = 1 + (chance >> 16);
     }
 
     /// Calls on their way, of the whole realm.
@@ -262,7 +280,7 @@ mod tests {
         calls.note_abandoned(b, InvocationId(1), 1);
         calls.note_abandoned(b, InvocationId(2), 1);
         assert!(!calls.is_abandoned(b, InvocationId(1)) && calls.is_abandoned(b, InvocationId(2)));
-        calls.forget(b);
+        calls.forget(b, None);
         assert!(!calls.was_invoked(b, InvocationId(1)));
     }
 }

@@ -1,5 +1,6 @@
 //! Registrations: who serves a procedure, and which of several callees takes the next call.
 pub mod calls;
+pub mod remembered;
 
 use std::collections::HashMap;
 

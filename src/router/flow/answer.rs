@@ -77,9 +77,10 @@ pub fn acknowledge(
         Acknowledge::None => {}
         Acknowledge::AtLeastOnce(id) => realm.cx.tell(connection, Delivery::Acknowledged(id, taken)),
         Acknowledge::ExactlyOnce(id) | Acknowledge::ExactlyOnceAgain(id) => {
-            if let (Err(_), Some(session)) = (&taken, realm.sessions.at_mut(key)) {
-                // PUBREC with an error ends the use of the id [MQTT-4.3.3-9]; 3.1.1 has no such answer and releases it.
-                if session.protocol == Protocol::Mqtt5 {
+            if let (Err(reason), Some(session)) = (&taken, realm.sessions.at_mut(key)) {
+                // PUBREC with an error ends the use of the id [MQTT-4.3.3-9]. 3.1.1 has no such answer and releases the id. For
+                // want of room its client has no answer at all, and sends the message again.
+                if session.protocol == Protocol::Mqtt5 || reason.is_want_of_room() {
                     session.inbound.release(id);
                 }
             }

@@ -9,7 +9,7 @@ use crate::model::command::{Acknowledge, PublishOptions};
 use crate::model::publication::Publisher;
 use crate::model::query::{Query, ReadTicket};
 use crate::model::record::{DedupKey, Flags, Kind, StoreRule, Stored, Ticket};
-use crate::model::{Command, ConnectionId, Delivery, PacketId, Publication, Qos, Reason};
+use crate::model::{Command, ConnectionId, Delivery, Item, PacketId, Publication, Qos, Reason, SessionId};
 use crate::router::base::effect::{Draft, Effect, ReadForm};
 use crate::router::base::key::SessionKey;
 use crate::router::base::reads::{Purpose, Reader};
@@ -85,6 +85,14 @@ pub fn append(
     append_published(realm, from, waiting);
 }
 
+/// Publishes a will. All that is asked for under one key is published once.
+pub fn append_last(realm: &mut Realm, from: Option<SessionKey>, publication: Arc<Publication>, key: Option<Box<DedupKey>>) {
+    if let Some(session) = from.and_then(|key| realm.sessions.at_mut(key)) {
+        session.inbound.note_owed();
+    }
+    append_published(realm, from, Published { key, ..Published::own(publication, Role::Plain) });
+}
+
 /// The same, counted as owed already.
 pub fn append_published(realm: &mut Realm, from: Option<SessionKey>, mut waiting: Published) {
     let is_disclosed = waiting.options.as_deref().is_some_and(|options| options.disclose_me);
@@ -95,7 +103,7 @@ pub fn append_published(realm: &mut Realm, from: Option<SessionKey>, mut waiting
     waiting.origin = author.as_ref().map(|author| author.session);
     waiting.by = from.filter(|_| waiting.publication.retain).and_then(|key| author_of(realm, key));
     let flags = flags_of(realm, from, &waiting);
-    let dedup = dedup_key(realm, from, &waiting);
+    let dedup = waiting.key.take().map(|key| *key).or_else(|| dedup_key(realm, from, &waiting));
     // What is put into a queue is no event for readers of history.
     let kind = if is_put(&waiting.publication) { Kind::QUEUE } else { Kind::PUBLICATION };
     let draft = Draft { flags, dedup, ..Draft::publication(kind, waiting.publication.clone(), author) };
@@ -185,9 +193,9 @@ pub fn append_request(realm: &mut Realm, key: SessionKey, body: Bytes, request: 
     }
 }
 
-/// Sends a record of the router's own on its way into the history, from which nothing follows in this process.
-pub fn append_drafted(realm: &mut Realm, kind: Kind, draft: Draft) {
-    send(realm, Waiting::Change(WaitingChange { from: None, kind, body: Bytes::new(), caller: None }), draft);
+/// Sends a change of a session's will on its way into the history; `None`: there is no will any more.
+pub fn append_will(realm: &mut Realm, session: SessionId, item: Option<Item>, draft: Draft) {
+    send(realm, Waiting::Will(session, item.map(Box::new)), draft);
 }
 
 /// Sends a change of state on its way into the history: applied when it has its place. It does not hold up
@@ -254,8 +262,8 @@ pub fn dedup_key(realm: &mut Realm, from: Option<SessionKey>, waiting: &Publishe
     }
 }
 
-/// What recognizes a QoS 2 publication after a restart: client, packet id, which use of an id this is in its session, and the
-/// session. Uses are counted anew in each session, and keys outlive sessions.
+/// The key that recognizes a QoS 2 publication after a restart: client, packet id, number of the use in its session, and session.
+/// Keys outlive sessions, and each session counts its uses anew.
 pub fn handshake_key(realm: &mut Realm, key: SessionKey, packet_id: PacketId) -> Option<DedupKey> {
     let session = realm.sessions.at_mut(key).filter(|session| session.is_durable())?;
     let uses = session.inbound.count_use();

@@ -5,9 +5,9 @@
 use crate::router::waiting::Waiting;
 use bytes::Bytes;
 
-use crate::model::command::{Acknowledge, PublishOptions};
+use crate::model::command::{Acknowledge, PublishOptions, SubscribeEntry};
 use crate::model::record::Kind;
-use crate::model::{Command, ConnectionId, Publication};
+use crate::model::{Command, ConnectionId, Filter, Publication};
 use crate::router::base::codec::encode_record;
 use crate::router::base::context::Follower;
 use crate::router::base::key::SessionKey;
@@ -16,6 +16,7 @@ use crate::router::queue::is_put;
 use crate::router::realm::Realm;
 use crate::router::session::inbound::Turn;
 use crate::router::session::record::{Entry, Handshake, SubscriptionChange};
+use crate::router::waits::Waiter;
 
 /// True for what is judged as a condition.
 pub fn is_conditional(options: &Option<Box<PublishOptions>>) -> bool {
@@ -57,6 +58,26 @@ pub fn admit(realm: &mut Realm, key: SessionKey, connection: ConnectionId, comma
     }
 }
 
+/// Has a SUBSCRIBE, and all that its session sends after it, wait for the changes of retained values that are on their way. The
+/// SUBSCRIBE of a session that stays is on record behind them anyway.
+pub fn hold_for_values(realm: &mut Realm, key: SessionKey, command: &Command) {
+    let Command::Subscribe { entries, .. } = command else { return };
+    let last = entries.iter().filter_map(filter_of).filter_map(|filter| realm.on_the_way.last_under(filter)).max();
+    let session = realm.sessions.at_mut(key).filter(|session| !session.is_durable());
+    if let (Some(ticket), Some(session)) = (last, session) {
+        session.inbound.note_owed();
+        realm.waits.push(ticket, Waiter::Session(key));
+    }
+}
+
+/// The topics whose retained values an entry may ask for.
+fn filter_of(entry: &SubscribeEntry) -> Option<&Filter> {
+    match entry {
+        SubscribeEntry::Topic { filter, .. } | SubscribeEntry::Selected { filter, .. } => Some(filter),
+        SubscribeEntry::Procedure { .. } | SubscribeEntry::Refused(_) => None,
+    }
+}
+
 /// True for a publication that will be stored, without anything to be said about it before.
 fn can_be_stored(realm: &Realm, key: SessionKey, publication: &Publication, acknowledge: Acknowledge) -> bool {
     let is_repetition = realm.sessions.at(key).is_some_and(|session| session.inbound.is_repetition(acknowledge));
@@ -95,7 +116,7 @@ pub fn next_deferred(realm: &mut Realm, key: SessionKey) -> Option<(ConnectionId
     let session = realm.sessions.at_mut(key)?;
     while let Some((connection, command)) = session.inbound.next_deferred() {
         // Whoever has taken the session over, or ended it, has put an end to these as well.
-        if session.connection == Some(connection) {
+        if session.is_of(connection) {
             return Some((connection, command));
         }
     }

@@ -153,8 +153,8 @@ pub fn piece(realm: &mut Realm, key: &PieceKey) -> Option<Piece> {
         }
         PieceKey::Queues | PieceKey::QueueItem(..) => realm.queues.piece(key),
         PieceKey::Will(session) => {
-            let item = realm.wills.of(SessionId(*session))?.clone();
-            Some(of_record(Record { id: EventId::FIRST, item }))
+            let record = realm.wills.of(SessionId(*session))?.clone();
+            Some(of_record(record))
         }
     }
 }
@@ -232,7 +232,8 @@ fn shared_of(realm: &Realm, session: &Session) -> Vec<SharedState> {
         .collect();
     let state = |(packet_id, owed): (Option<PacketId>, &Outgoing)| {
         let Source::Shared(group) = owed.source else { return None };
-        let (filter, share) = names.get(&group)?.clone();
+        // A member that has given its subscription up keeps what it was sent.
+        let (filter, share) = names.get(&group).cloned().unwrap_or_default();
         Some(SharedState {
             event: owed.publication.id.event()?.value(),
             filter,
@@ -270,7 +271,7 @@ pub fn restore(realm: &mut Realm, key: &PieceKey, piece: &Piece) -> Option<()> {
         PieceKey::Session(client) => restore_session(realm, client, decode(head)?)?,
         PieceKey::Queues | PieceKey::QueueItem(..) => realm.queues.restore(key, piece)?,
         PieceKey::Will(session) => {
-            realm.wills.set(SessionId(*session), record.as_ref()?.item.clone());
+            realm.wills.set(SessionId(*session), Some(record.clone()?));
         }
     }
     Some(())
@@ -331,7 +332,10 @@ fn restore_session(realm: &mut Realm, client: &str, state: SessionState) -> Opti
 
 fn restore_shared(realm: &Realm, state: SharedState) -> Option<(Option<PacketId>, Outgoing)> {
     let publication = realm.restoring.get(&EventId::new(state.event)?)?.clone();
-    let group = realm.broker.group_of(&Filter::from_mqtt(&state.filter).ok()?, &state.share)?;
+    let group = match state.share.is_empty() {
+        true => u32::MAX,
+        false => realm.broker.group_of(&Filter::from_mqtt(&state.filter).ok()?, &state.share)?,
+    };
     let owed = Outgoing {
         publication,
         qos: Qos::from_bits(state.qos)?,

@@ -9,11 +9,13 @@ use crate::router::base::context::Follower;
 use crate::router::base::key::SessionKey;
 use crate::router::base::place::Place;
 use crate::router::base::reply::{Caller, Reply};
-use crate::router::flow::{answer, append, deliver, holders, locks, queues, route};
+use crate::router::flow::{answer, append, deliver, holders, locks, queues, route, session, wills};
 use crate::router::lock::request::{By, Role};
 use crate::router::queue::is_put;
 use crate::router::realm::Realm;
+use crate::router::session::record::opens_session;
 use crate::router::waiting::{Published, Waiting, WaitingChange, WaitingCommand, WaitingDelivery, WaitingItem};
+use crate::router::waits::Waiter;
 
 /// What was asked for under this ticket is in the history as `id`, at `time_ms` (milliseconds since the Unix epoch). A
 /// duplicate was there before, under this id: it is acknowledged and goes to nobody. Tickets come back in their order.
@@ -27,9 +29,22 @@ pub fn handle_appended(realm: &mut Realm, ticket: Ticket, id: EventId, time_ms: 
         Some(Waiting::Item(put)) => place_put(realm, place, &put),
         Some(Waiting::Change(asked)) => place_change(realm, place, asked),
         Some(Waiting::Condition(request)) => locks::take_request(realm, place, request),
+        Some(Waiting::Will(session, item)) => wills::place_will(realm, id, session, item),
         Some(Waiting::Command(held)) => release_command(realm, held, Ok(())),
         Some(Waiting::Delivery(said)) => say(realm, said),
         None => {}
+    }
+    go_on_behind(realm, ticket);
+}
+
+/// A ticket has come back. Those who waited for it go on behind all that follows from it.
+fn go_on_behind(realm: &mut Realm, ticket: Ticket) {
+    for waiter in realm.waits.take(ticket) {
+        match waiter {
+            Waiter::Client(key, connection) => realm.cx.then(Consequence::Arrive(key, connection)),
+            Waiter::Session(key) => answer::owe_less(realm, key),
+            Waiter::Left(_) => {}
+        }
     }
 }
 
@@ -97,14 +112,19 @@ pub fn handle_append_refused(realm: &mut Realm, ticket: Ticket, reason: Reason) 
         Some(Waiting::Item(WaitingItem { from, caller, .. })) => refuse_asked(realm, from, Some(caller), reason),
         Some(Waiting::Change(WaitingChange { from, kind, body, caller })) => {
             change_refused(realm, kind, &body, caller.is_some());
+            if opens_session(kind, &body) {
+                session::refuse_opening(realm, from, reason);
+            }
             refuse_asked(realm, from, caller, reason);
         }
         Some(Waiting::Condition(request)) => locks::refuse_untaken(realm, request, reason),
+        Some(Waiting::Will(session, _)) => wills::refuse_will(realm, session),
         Some(Waiting::Command(held)) => release_command(realm, held, Err(reason)),
         // A disk that takes nothing is no reason to withhold what others have published; a crash may repeat it.
         Some(Waiting::Delivery(said)) => say(realm, said),
         None => {}
     }
+    go_on_behind(realm, ticket);
 }
 
 fn refuse_publication(realm: &mut Realm, waiting: Published, reason: Reason) {
@@ -163,7 +183,8 @@ fn refuse_command(realm: &mut Realm, key: SessionKey, connection: ConnectionId, 
             let results = entries.iter().map(|_| Err(reason)).collect();
             realm.cx.tell(connection, Delivery::Unsubscribed(request, results));
         }
-        // PUBREL cannot be refused: the id is free in this life.
+        // PUBREL has no refusal, and PUBCOMP would be untrue: a restart would take the next use of the id for this one.
+        Command::Release(_) => realm.cx.then(Consequence::End(key, reason)),
         command => realm.cx.then(Consequence::Carry(key, connection, command)),
     }
 }

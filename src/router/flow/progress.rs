@@ -43,9 +43,9 @@ fn cursor_of(realm: &Realm, key: SessionKey) -> Option<u64> {
     Some(reading.into_iter().chain(selected).chain(unfinished).fold(last, u64::min))
 }
 
-/// A session that stays has been opened.
+/// A session that stays, or was to stay until now, has been opened.
 pub fn record_opened(realm: &mut Realm, key: SessionKey) {
-    let Some(session) = realm.sessions.at(key).filter(|session| session.is_durable()) else { return };
+    let Some(session) = realm.sessions.at(key).filter(|session| session.is_recorded) else { return };
     let Some(client) = session.client_id.clone() else { return };
     let change = SessionChange::Opened {
         client,

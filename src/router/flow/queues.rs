@@ -157,7 +157,8 @@ pub fn queue_change_refused(realm: &mut Realm, body: &[u8], is_asked: bool) {
 }
 
 /// A record of queues from the life of an earlier process.
-pub fn replay_queue_record(realm: &mut Realm, record: &Record) -> Result<(), Unreadable> {
+pub fn replay_queue_record(realm: &mut Realm, record: &Record) -> Result<bool, Unreadable> {
+    let mut is_taken = true;
     let place = Place { id: record.id, time_ms: record.item.time_ms };
     match (record.item.kind, &record.item.topic, &record.item.payload) {
         (Kind::GONE, ..) => drop(realm.queues.state.end_all(place)),
@@ -165,7 +166,7 @@ pub fn replay_queue_record(realm: &mut Realm, record: &Record) -> Result<(), Unr
             let properties = record.item.properties.as_deref();
             let body = ItemBody { payload: payload.clone(), properties: properties.cloned().map(Arc::new) };
             let delay_ms = delay_of(properties).unwrap_or(0);
-            drop(realm.queues.state.put(place, queue, body, delay_ms, record.item.expires_at_ms));
+            is_taken = realm.queues.state.put(place, queue, body, delay_ms, record.item.expires_at_ms).0.is_ok();
         }
         (Kind::QUEUE, None, crate::model::Payload::Bytes(body)) => {
             let change = Change::decode(body).ok_or(Unreadable)?;
@@ -174,7 +175,7 @@ pub fn replay_queue_record(realm: &mut Realm, record: &Record) -> Result<(), Unr
         _ => return Err(Unreadable),
     }
     set_queue_timer(realm);
-    Ok(())
+    Ok(is_taken)
 }
 
 /// The process before this one has ended, and this is the place of its end.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::command::{Features, Open, Protocol, SubscribeEntry, Transport};
 use crate::model::record::{DedupKey, Flags, Kind};
-use crate::model::{ConnectionId, EventId, Item, PacketId, Payload, Principal, PublicationId, Qos, Record, SessionId};
+use crate::model::{EventId, Item, PacketId, Payload, Principal, PublicationId, Qos, Record, SessionId};
 use crate::router::base::codec::decode_record;
 use crate::router::base::key::SessionKey;
 use crate::router::base::passage::Source;
@@ -36,7 +36,11 @@ pub fn handle_replayed(realm: &mut Realm, record: &Record) -> Result<(), Unreada
             wills::replay_will(realm, record);
             return Ok(());
         }
-        (Kind::QUEUE, _) => queues::replay_queue_record(realm, record)?,
+        (Kind::QUEUE, _) => {
+            if !queues::replay_queue_record(realm, record)? {
+                replay_refused(realm, record);
+            }
+        }
         (Kind::GONE, _) => {
             queues::replay_queue_record(realm, record)?;
             locks::replay_process_end(realm, record.id);
@@ -87,7 +91,7 @@ fn replay_checkpoint(realm: &mut Realm, checkpoint: Checkpoint) {
     deliver::note_session_changed(realm, key);
     let Some(session) = realm.sessions.at_mut(key) else { return };
     let Some(backlog) = &mut session.backlog else { return };
-    backlog.restore(Position { cursor, over, done });
+    backlog.restore_said(Position { cursor, over, done });
     let is_over = |id: PublicationId| id.event().is_none_or(|id| backlog.is_over(id));
     session.inflight.restore_finished(|id, source| source.is_history() && is_over(id));
     if shared.is_empty() {
@@ -146,13 +150,7 @@ fn replay_handshake(realm: &mut Realm, step: Handshake) {
 
 fn replay_session(realm: &mut Realm, place: Place, change: SessionChange) {
     match change {
-        SessionChange::Ended { client } => {
-            if let Some(key) = realm.sessions.of_client_id(&client) {
-                let removed = session::remove_session(realm, key);
-                realm.changes.note(|| PieceKey::Session(client));
-                removed.into_iter().for_each(|session| deliver::redistribute(realm, session.inflight));
-            }
-        }
+        SessionChange::Ended { client } => replay_ended(realm, &client),
         SessionChange::Left { client, expiry_s, sent } => {
             if let Some(session) = session_of(realm, &client) {
                 session.expiry_s = expiry_s;
@@ -163,6 +161,11 @@ fn replay_session(realm: &mut Realm, place: Place, change: SessionChange) {
         }
         SessionChange::Opened { client, session, authid, authrole, protocol, expiry_s, will_delay_s } => {
             let principal = Principal::of_record(authid, authrole);
+            // A full disk may have refused the end of the session before.
+            let earlier = realm.sessions.of_client_id(&client).and_then(|key| realm.sessions.at(key));
+            if earlier.is_some_and(|earlier| earlier.id.0 != session) {
+                replay_ended(realm, &client);
+            }
             let key = realm
                 .sessions
                 .of_client_id(&client)
@@ -184,6 +187,13 @@ fn replay_session(realm: &mut Realm, place: Place, change: SessionChange) {
     }
 }
 
+fn replay_ended(realm: &mut Realm, client: &str) {
+    let Some(key) = realm.sessions.of_client_id(client) else { return };
+    let removed = session::remove_session(realm, key);
+    realm.changes.note(|| PieceKey::Session(client.into()));
+    removed.into_iter().for_each(|session| deliver::redistribute(realm, session.inflight));
+}
+
 pub fn replay_opened(realm: &mut Realm, place: Place, client: &str, session: SessionId, expiry_s: u32) -> Option<SessionKey> {
     if realm.sessions.of_id(session).is_some() {
         return None;
@@ -200,8 +210,7 @@ pub fn replay_opened(realm: &mut Realm, place: Place, client: &str, session: Ses
         will: None,
         features: Features::default(),
     };
-    let mut session = Session::new(&mut open, ConnectionId(0), 1);
-    session.connection = None;
+    let mut session = Session::new(&mut open, 1);
     session.is_recorded = true;
     session.is_replayed = true;
     session.backlog = Some(Box::new(Backlog::restored(Some(place.id))));
@@ -252,6 +261,14 @@ pub fn replay_packet_id(realm: &mut Realm, record: &Record) {
     }
 }
 
+/// An item that its queue had no room for. That ended the use of its packet id [MQTT-4.3.3-9].
+fn replay_refused(realm: &mut Realm, record: &Record) {
+    let Some((key, (id, _))) = record.item.dedup.as_ref().and_then(|key| read_handshake_key(realm, key)) else { return };
+    if let Some(session) = realm.sessions.at_mut(key) {
+        session.inbound.release(id);
+    }
+}
+
 /// A publication of an earlier process: its subscribers are owed one more.
 pub fn replay_publication(realm: &mut Realm, record: &Record) {
     if realm.sessions.is_empty() || !is_readable(record) || record.item.qos == Qos::AtMostOnce {
@@ -291,11 +308,17 @@ pub fn finish_replay(realm: &mut Realm) {
     // Nobody is connected: what was said to anybody is void.
     realm.cx.effects.clear();
     let last = realm.reads.last_id();
+    if last.is_some() {
+        realm.calls.skip_earlier(realm.cx.random.bits());
+    }
     let sessions: Vec<SessionKey> = realm.sessions.iter().map(|(key, _)| key).collect();
     for key in sessions {
         let Some(session) = realm.sessions.at_mut(key) else { continue };
         session.inflight.trim_to(&realm.cx.limits);
         session.is_replayed = false;
+        if let Some(client) = &session.client_id {
+            realm.calls.begin(key, client);
+        }
         let left_ms = session.left_ms.unwrap_or(realm.cx.now_ms);
         if session.left_ms.is_none() {
             session.note_left(left_ms, last);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::model::command::{Acknowledge, Will};
-use crate::model::record::{Flags, Kind, Origin};
-use crate::model::{Item, Payload, Publication, Record, SessionId};
+use crate::model::record::{DedupKey, Flags, Kind, Origin};
+use crate::model::{EventId, Item, Payload, Publication, Record, SessionId};
 use crate::router::base::effect::{Draft, DraftBody};
 use crate::router::base::key::SessionKey;
 use crate::router::base::piece::{ITS_REALM, PieceKey};
@@ -44,26 +44,37 @@ pub fn record_will(realm: &mut Realm, key: SessionKey) {
     let id = session.id;
     let origin = Origin::of(id, &session.principal);
     match session.will.as_ref().map(|will| item_of(will, origin)) {
-        Some(item) => {
-            realm.changes.note(|| PieceKey::Will(id.0));
-            realm.wills.set(id, item.clone());
-            append_item(realm, item);
-        }
+        Some(item) => change_will(realm, id, item),
         None => void_will(realm, id),
     }
 }
 
 /// The will of a session comes to nothing any more.
 pub fn void_will(realm: &mut Realm, session: SessionId) {
-    if let Some(Item { origin, .. }) = realm.wills.void(session) {
-        realm.changes.note(|| PieceKey::Will(session.0));
-        append_item(realm, Item { origin, ..Item::of_kind(Kind::WILL, ITS_REALM.into(), 0, Payload::empty()) });
+    if realm.wills.is_expected(session) {
+        // Of an origin a will's end needs the session alone.
+        let origin = Some(Origin { session, authid: "".into(), authrole: "".into() });
+        change_will(realm, session, Item { origin, ..Item::of_kind(Kind::WILL, ITS_REALM.into(), 0, Payload::empty()) });
     }
 }
 
-fn append_item(realm: &mut Realm, item: Item) {
+fn change_will(realm: &mut Realm, session: SessionId, item: Item) {
+    let will = item.topic.is_some().then(|| item.clone());
+    realm.wills.note_sent(session, will.is_some());
     let draft = Draft { body: DraftBody::Item(Box::new(item)), ..Draft::change(Kind::WILL, Bytes::new(), None) };
-    append::append_drafted(realm, Kind::WILL, draft);
+    append::append_will(realm, session, will, draft);
+}
+
+/// A change of a session's will has its place; a crash before would not know of the change.
+pub fn place_will(realm: &mut Realm, id: EventId, session: SessionId, item: Option<Box<Item>>) {
+    realm.wills.note_back(session);
+    realm.changes.note(|| PieceKey::Will(session.0));
+    realm.wills.set(session, item.map(|item| Record { id, item: *item }));
+}
+
+/// A change of a session's will could not be stored.
+pub fn refuse_will(realm: &mut Realm, session: SessionId) {
+    realm.wills.note_back(session);
 }
 
 /// Publishes the will [MQTT-3.1.2-8], retained or not as it says [MQTT-3.1.2-14], [MQTT-3.1.2-15]; it is gone with that
@@ -71,11 +82,12 @@ fn append_item(realm: &mut Realm, item: Item) {
 pub fn publish_will(realm: &mut Realm, key: SessionKey) {
     let Some(session) = realm.sessions.at_mut(key) else { return };
     let (id, Some(will)) = (session.id, session.will.take()) else { return };
-    publish_last(realm, Some(key), will);
+    let recognized = realm.wills.key_of(id);
+    publish_last(realm, Some(key), will, recognized);
     void_will(realm, id);
 }
 
-fn publish_last(realm: &mut Realm, from: Option<SessionKey>, will: Will) {
+fn publish_last(realm: &mut Realm, from: Option<SessionKey>, will: Will, key: Option<Box<DedupKey>>) {
     let mut publication = will.publication;
     if let Some(seconds) = will.expiry_s {
         Arc::make_mut(&mut publication).expires_at_ms = Some(realm.cx.now_ms + u64::from(seconds) * 1_000);
@@ -84,7 +96,7 @@ fn publish_last(realm: &mut Realm, from: Option<SessionKey>, will: Will) {
         route::publish(realm, from, publication, None);
     } else if append::make_room_for(realm, &publication).is_ok() {
         // A will over the quota of retained messages has nobody left to be told.
-        append::append(realm, from, None, publication, Acknowledge::None, None);
+        append::append_last(realm, from, publication, key);
     }
 }
 
@@ -92,16 +104,14 @@ fn publish_last(realm: &mut Realm, from: Option<SessionKey>, will: Will) {
 pub fn replay_will(realm: &mut Realm, record: &Record) {
     let Some(session) = record.item.origin.as_ref().map(|origin| origin.session) else { return };
     realm.changes.note(|| PieceKey::Will(session.0));
-    match record.item.topic {
-        Some(_) => realm.wills.set(session, record.item.clone()),
-        None => drop(realm.wills.void(session)),
-    }
+    realm.wills.set(session, record.item.topic.is_some().then(|| record.clone()));
 }
 
 /// Gives a session that an earlier process had its will back.
 pub fn restore_will(realm: &mut Realm, key: SessionKey) {
     let Some(session) = realm.sessions.at_mut(key) else { return };
-    session.will = realm.wills.of(session.id).and_then(|item| will_of(item, session.will_delay_s));
+    let record = realm.wills.of(session.id);
+    session.will = record.and_then(|record| will_of(&record.item, session.will_delay_s));
 }
 
 /// The end of the process before this one has its place: wills of sessions that ended with it are due.
@@ -109,10 +119,12 @@ pub fn publish_earlier_wills(realm: &mut Realm) {
     for key in realm.wills.take_due() {
         publish_will(realm, key);
     }
-    let orphans: Vec<SessionId> = realm.wills.sessions().filter(|id| realm.sessions.of_id(*id).is_none()).collect();
+    let is_orphan = |id: &SessionId| realm.sessions.of_id(*id).is_none() && realm.wills.is_expected(*id);
+    let orphans: Vec<SessionId> = realm.wills.sessions().filter(is_orphan).collect();
     for session in orphans {
-        if let Some(will) = realm.wills.of(session).and_then(|item| will_of(item, 0)) {
-            publish_last(realm, None, will);
+        if let Some(will) = realm.wills.of(session).and_then(|record| will_of(&record.item, 0)) {
+            let recognized = realm.wills.key_of(session);
+            publish_last(realm, None, will, recognized);
         }
         void_will(realm, session);
     }

@@ -199,6 +199,15 @@ impl Backlog {
         self.over.forget_until(standing.cursor);
     }
 
+    /// Takes in the position that a record tells of. The record may be older than the state: a piece knows of acknowledgements before
+    /// their record has its place.
+    pub fn restore_said(&mut self, said: Position) {
+        let known = self.catching.as_ref().and_then(Catching::cursor).map_or(0, EventId::value);
+        self.over.add(&said.over);
+        let (over, done) = (std::mem::take(&mut self.over).0, said.done.max(self.done));
+        self.restore(Position { cursor: said.cursor.max(known), over, done });
+    }
+
     /// True if this event was over in an earlier process.
     pub fn is_over(&self, id: EventId) -> bool {
         self.catching.as_ref().is_some_and(|catching| Some(id) <= catching.cursor()) || self.over.has(id.value())

@@ -15,7 +15,7 @@ use slab::Slab;
 use crate::model::command::{CalleeForm, Features, Open, Protocol, RegisterOptions, SubscribeOptions, Transport, Will};
 use crate::model::query::ReadTicket;
 use crate::model::record::Ticket;
-use crate::model::{ConnectionId, Filter, Principal, SessionId, Topic};
+use crate::model::{ConnectionId, Filter, Principal, Reason, SessionId, Topic};
 use crate::router::base::key::{SelectionKey, SessionKey, SubscriptionName};
 use crate::router::base::timers::TimerKey;
 use crate::router::session::backlog::{Backlog, Finished};
@@ -58,6 +58,17 @@ impl Saying {
     }
 }
 
+/// A connection that is joined to its session when the record of the session has its place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arriving {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The session was there before.
+    pub is_present: bool,
+    /// Why it cannot begin.
+    pub refused: Option<Reason>,
+}
+
 /// One session.
 #[derive(Debug)]
 pub struct Session {
@@ -65,6 +76,10 @@ pub struct Session {
     pub id: SessionId,
     /// Its connection, while it has one.
     pub connection: Option<ConnectionId>,
+    /// The one that it will have.
+    pub arriving: Option<Arriving>,
+    /// The next ticket by the time that its last connection ended.
+    pub left_at: Option<Ticket>,
     /// What its client speaks.
     pub protocol: Protocol,
     /// How its client is (or was last) connected.
@@ -126,11 +141,23 @@ pub struct Session {
 }
 
 impl Session {
-    /// The session that `open` asks for.
-    pub fn new(open: &mut Open, connection: ConnectionId, window: u16) -> Self {
+    /// True if this connection is the session's, or will be.
+    pub fn is_of(&self, connection: ConnectionId) -> bool {
+        self.connection == Some(connection) || self.arriving.is_some_and(|arriving| arriving.connection == connection)
+    }
+
+    /// True if it has a connection, or will have one.
+    pub fn is_attended(&self) -> bool {
+        self.connection.is_some() || self.arriving.is_some()
+    }
+
+    /// The session that `open` asks for, without a connection.
+    pub fn new(open: &mut Open, window: u16) -> Self {
         Session {
             id: open.session,
-            connection: Some(connection),
+            connection: None,
+            arriving: None,
+            left_at: None,
             protocol: open.protocol,
             transport: std::mem::take(&mut open.transport),
             principal: open.principal.clone(),
@@ -176,15 +203,12 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Adds a session whose connection and client id are not in use.
+    /// Adds a session without a connection, whose client id is not in use.
     pub fn insert(&mut self, session: Session) -> SessionKey {
-        let (id, connection, client_id) = (session.id, session.connection, session.client_id.clone());
+        let (id, client_id) = (session.id, session.client_id.clone());
         self.last_age = self.last_age.wrapping_add(1);
         let key = SessionKey::new(self.slab.insert((self.last_age, session)) as u32, self.last_age);
         self.by_id.insert(id, key);
-        if let Some(connection) = connection {
-            self.by_connection.insert(connection, key);
-        }
         if let Some(client_id) = client_id {
             self.by_client_id.insert(client_id, key);
         }
@@ -194,23 +218,30 @@ impl Sessions {
     /// Takes a session out.
     pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
         self.at(key)?;
+        self.connect(key, None);
         let (_, session) = self.slab.try_remove(key.place())?;
         self.by_id.remove(&session.id);
-        if let Some(connection) = session.connection {
-            self.by_connection.remove(&connection);
-        }
         if let Some(client_id) = &session.client_id {
             self.by_client_id.remove(client_id);
         }
         Some(session)
     }
 
-    /// Joins a connection to a session, or parts them; returns the connection it had.
+    /// Notes the connection that a session will have. Commands of that connection are the session's from now on.
+    pub fn note_arriving(&mut self, key: SessionKey, arriving: Arriving) {
+        if let Some(session) = self.at_mut(key) {
+            session.arriving = Some(arriving);
+            self.by_connection.insert(arriving.connection, key);
+        }
+    }
+
+    /// Joins a connection to a session, or parts them; returns the connection it had. None is expected any more.
     pub fn connect(&mut self, key: SessionKey, connection: Option<ConnectionId>) -> Option<ConnectionId> {
         let session = self.at_mut(key)?;
         let before = std::mem::replace(&mut session.connection, connection);
-        if let Some(before) = before {
-            self.by_connection.remove(&before);
+        let expected = session.arriving.take().map(|arriving| arriving.connection);
+        for parted in before.into_iter().chain(expected) {
+            self.by_connection.remove(&parted);
         }
         if let Some(connection) = connection {
             self.by_connection.insert(connection, key);
@@ -253,7 +284,7 @@ impl Sessions {
         self.slab.is_empty()
     }
 
-    /// Sessions with a connection.
+    /// Sessions with a connection, or with one that they wait for.
     pub fn connected(&self) -> usize {
         self.by_connection.len()
     }

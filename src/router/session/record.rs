@@ -12,14 +12,16 @@ use crate::model::command::{
     CalleeForm, InvokePolicy, Protocol, RegisterOptions, RetainHandling, Selection, SubscribeEntry, SubscribeOptions,
     UnsubscribeEntry,
 };
+use crate::model::record::Kind;
 use crate::model::{Filter, Qos};
+use crate::router::base::codec::decode_record;
 use crate::router::session::Session;
 use crate::router::session::window::Begun;
 
 /// How long what was acknowledged may wait for its record.
 pub const CHECKPOINT_MS: u64 = 200;
 
-/// What the owners of the keys of QoS 2 handshakes are called, before their client ids.
+/// The owner of the keys of a client's QoS 2 handshakes is this and the client id.
 pub const HANDSHAKES: &str = "mqtt:";
 
 /// [`Kind::SESSION`]
@@ -94,6 +96,11 @@ pub struct Checkpoint {
     /// What came through shared subscriptions and was over since the checkpoint before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shared: Vec<(u64, u64)>,
+}
+
+/// True for the record of a session's opening.
+pub fn opens_session(kind: Kind, body: &[u8]) -> bool {
+    kind == Kind::SESSION && matches!(decode_record(body), Some(SessionChange::Opened { .. }))
 }
 
 pub fn level_of(protocol: Protocol) -> u8 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Realm, mqtt_open, open};
+use super::{Realm, mqtt_open, open, persistent_open};
 use crate::model::command::{
     Acknowledge, AcknowledgeStep, Acknowledgement, Condition, Past, Protocol, PublishOptions, Selection, SubscribeEntry,
     SubscribeOptions,
@@ -191,6 +191,18 @@ fn nobody_joins_a_realm_that_stops() {
     }
 }
 
+/// The client `s` comes, and is told nothing before everything has its place.
+fn let_in(realm: &mut Realm) -> ConnectionId {
+    let connection = realm.knock(persistent_open("s"));
+    assert!(realm.on_their_way() > 1);
+    while realm.on_their_way() > 0 {
+        realm.nothing(connection);
+        realm.append();
+    }
+    assert!(matches!(realm.next(connection), Delivery::Opened { session_present: true, .. }));
+    connection
+}
+
 /// Else another process would give the event another id, and the client would have it twice.
 #[test]
 fn a_client_that_comes_back_waits_for_the_records_of_qos_2_too() {
@@ -202,17 +214,13 @@ fn a_client_that_comes_back_waits_for_the_records_of_qos_2_too() {
     realm.append_all();
     realm.send(publisher, publish("t", "a", Acknowledge::ExactlyOnce(id(1)), false));
     realm.append();
-    let subscriber = realm.persistent("s");
-    assert!(texts(&mut realm, subscriber).is_empty());
-    realm.append_all();
+    let subscriber = let_in(&mut realm);
     let told = realm.inbox(subscriber);
     assert!(matches!(&told[..], [Delivery::Event(event)] if event.duplicate), "{told:?}");
 
     let received = Acknowledgement { packet_id: id(1), step: AcknowledgeStep::Received };
     realm.send(subscriber, Command::Acknowledge(vec![received]));
-    let subscriber = realm.persistent("s");
-    assert!(texts(&mut realm, subscriber).is_empty());
-    realm.append_all();
+    let subscriber = let_in(&mut realm);
     let told = realm.inbox(subscriber);
     assert!(matches!(&told[..], [Delivery::Release(released, Ok(()))] if *released == id(1)), "{told:?}");
 }

@@ -6,14 +6,14 @@ use crate::model::record::DedupKey;
 use crate::model::{Command, ConnectionId, Delivery, PacketId, Payload, Publication, Qos, Topic};
 use crate::router::tests::{Realm, mqtt_open, packet};
 
-const HOUR_S: u32 = 3_600;
+pub const HOUR_S: u32 = 3_600;
 
 /// A CONNECT of client `p`.
-fn connect(realm: &mut Realm, protocol: Protocol, clean_start: bool, expiry_s: u32) -> ConnectionId {
+pub fn connect(realm: &mut Realm, protocol: Protocol, clean_start: bool, expiry_s: u32) -> ConnectionId {
     realm.open(Open { clean_start, expiry_s, ..mqtt_open(protocol, "p") })
 }
 
-fn publish(text: &str, acknowledge: Acknowledge) -> Command {
+pub fn publish(text: &str, acknowledge: Acknowledge) -> Command {
     let topic = Topic::from_mqtt("t").unwrap();
     let mut publication = Publication::new(topic, Payload::Bytes(text.to_owned().into()), Qos::ExactlyOnce);
     publication.retain = true;
@@ -21,13 +21,13 @@ fn publish(text: &str, acknowledge: Acknowledge) -> Command {
 }
 
 /// PUBLISH QoS 2, answered with success.
-fn send(realm: &mut Realm, connection: ConnectionId, id: u16, text: &str) {
+pub fn send(realm: &mut Realm, connection: ConnectionId, id: u16, text: &str) {
     realm.send(connection, publish(text, Acknowledge::ExactlyOnce(packet(id))));
     assert!(matches!(realm.next(connection), Delivery::Received(answered, Ok(_)) if answered == packet(id)));
 }
 
 /// PUBLISH QoS 2 and PUBREL, both answered.
-fn exchange(realm: &mut Realm, connection: ConnectionId, id: u16, text: &str) {
+pub fn exchange(realm: &mut Realm, connection: ConnectionId, id: u16, text: &str) {
     send(realm, connection, id, text);
     realm.send(connection, Command::Release(packet(id)));
     assert!(matches!(realm.next(connection), Delivery::Completed(answered, Ok(())) if answered == packet(id)));
@@ -44,14 +44,14 @@ fn text_of(payload: &Payload) -> String {
     }
 }
 
-/// What the history has on `t`.
-fn history(realm: &Realm) -> Vec<String> {
+/// The texts on `t` in the history.
+pub fn history(realm: &Realm) -> Vec<String> {
     let on_topic = realm.records.iter().filter(|record| record.item.indexed_topic().is_some());
     on_topic.map(|record| text_of(&record.item.payload)).collect()
 }
 
-/// What a subscriber to `t` was told since the last look.
-fn texts(realm: &mut Realm, connection: ConnectionId) -> Vec<String> {
+/// The texts that a subscriber to `t` was told since the last look.
+pub fn texts(realm: &mut Realm, connection: ConnectionId) -> Vec<String> {
     let events = realm.inbox(connection).into_iter().filter_map(|told| match told {
         Delivery::Event(event) => Some(text_of(&event.publication.payload)),
         _ => None,
@@ -67,7 +67,7 @@ fn assert_all_have(realm: &mut Realm, subscriber: ConnectionId, expected: &[&str
     assert_eq!(texts(realm, subscriber), expected);
 }
 
-fn subscriber(realm: &mut Realm) -> ConnectionId {
+pub fn subscriber(realm: &mut Realm) -> ConnectionId {
     let subscriber = realm.mqtt("s");
     realm.subscribe(subscriber, "t", Qos::AtMostOnce).unwrap();
     subscriber

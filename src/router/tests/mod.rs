@@ -5,6 +5,7 @@ mod calls;
 mod dedup;
 mod handshakes;
 mod history;
+mod lives;
 mod lock_histories;
 mod locks;
 mod past;
@@ -133,7 +134,7 @@ impl Realm {
 
     /// An MQTT session that stays for an hour, resumed if it is there.
     pub fn persistent(&mut self, client_id: &str) -> ConnectionId {
-        self.open(Open { clean_start: false, expiry_s: 3_600, ..mqtt_open(Protocol::Mqtt5, client_id) })
+        self.open(persistent_open(client_id))
     }
 
     /// A connection whose session was opened; its session id is random-looking, its authid `user`.
@@ -142,8 +143,21 @@ impl Realm {
         let connection = ConnectionId(self.connections);
         open.session = SessionId(1_000 + self.connections);
         self.send(connection, Command::Open(Box::new(open)));
+        // CONNACK waits for the records that CONNECT brings about.
+        while !self.inboxes.contains_key(&connection) && !self.tickets.is_empty() {
+            self.append();
+        }
         let opened = self.inboxes.get_mut(&connection).and_then(VecDeque::pop_front);
         assert!(matches!(opened, Some(Delivery::Opened { .. })), "{opened:?}");
+        connection
+    }
+
+    /// The same, but its answer is left in its inbox.
+    pub fn knock(&mut self, mut open: Open) -> ConnectionId {
+        self.connections += 1;
+        let connection = ConnectionId(self.connections);
+        open.session = SessionId(1_000 + self.connections);
+        self.send(connection, Command::Open(Box::new(open)));
         connection
     }
 
@@ -224,8 +238,20 @@ impl Realm {
         self.restart_behind(&BTreeMap::new(), 0);
     }
 
-    /// The same, but it reads these pieces instead of so many records.
+    /// The same, with something that happens before the end of the earlier process has its place.
+    pub fn restart_with(&mut self, before: impl FnOnce(&mut Self)) {
+        self.reread(&BTreeMap::new(), 0);
+        before(self);
+        self.place_gone();
+    }
+
+    /// The same as a restart, but it reads these pieces instead of so many records.
     pub fn restart_behind(&mut self, pieces: &BTreeMap<Vec<u8>, Piece>, kept: usize) {
+        self.reread(pieces, kept);
+        self.place_gone();
+    }
+
+    fn reread(&mut self, pieces: &BTreeMap<Vec<u8>, Piece>, kept: usize) {
         self.router = Router::new(self.router.realm.cx.limits.clone(), 1);
         self.router.keep_history();
         self.inboxes.clear();
@@ -242,6 +268,9 @@ impl Realm {
             self.router.handle_replayed(record).unwrap();
         }
         self.router.finish_replay(self.now_ms);
+    }
+
+    fn place_gone(&mut self) {
         let (id, time_ms) = (EventId::new(self.records.len() as u64 + 1).unwrap(), self.now_ms);
         let item = Item { time_ms, ..Item::of_kind(Kind::GONE, "realm1".into(), time_ms, Payload::empty()) };
         self.records.push(Record { id, item });
@@ -521,6 +550,11 @@ pub fn open(protocol: Protocol) -> Open {
 /// What opens an MQTT session that ends with its connection.
 pub fn mqtt_open(protocol: Protocol, client_id: &str) -> Open {
     Open { client_id: Some(client_id.into()), ..open(protocol) }
+}
+
+/// The CONNECT of an MQTT session that stays for an hour, or is resumed.
+pub fn persistent_open(client_id: &str) -> Open {
+    Open { clean_start: false, expiry_s: 3_600, ..mqtt_open(Protocol::Mqtt5, client_id) }
 }
 
 /// A call under a request id, without options.

@@ -350,6 +350,62 @@ fn what_has_no_place_yet_is_not_kept() {
     assert_eq!(world.realm.records.iter().filter(|record| record.item.indexed_topic().is_some()).count(), 1);
 }
 
+/// The record of earlier acknowledgements gets its place behind a piece that knows of later ones.
+#[test]
+fn what_is_over_stays_over_whatever_an_older_record_says() {
+    let mut world = World { is_exact: false, ..World::start() };
+    world.take(Step::Subscribe { client: 0, filter: 1, qos: 2 });
+    for _ in 0..3 {
+        world.take(Step::Publish { from: 1, topic: 2, qos: 2, retain: false, is_empty: false });
+    }
+    let client = world.client(0);
+    let steps = |id, step| Command::Acknowledge(vec![Acknowledgement { packet_id: packet(id), step }]);
+    for id in 1..=3 {
+        world.realm.send(client, steps(id, AcknowledgeStep::Received));
+    }
+    world.realm.send(client, steps(1, AcknowledgeStep::Completed));
+    world.realm.is_disk_slow = true;
+    world.realm.advance(300);
+    assert_eq!(world.realm.on_their_way(), 1, "the checkpoint");
+    world.realm.send(client, steps(2, AcknowledgeStep::Completed));
+    world.take(Step::Keep);
+    world.realm.append();
+    world.realm.is_disk_slow = false;
+    world.take(Step::Restart);
+    let client = world.client(0);
+    let told = world.realm.inbox(client);
+    assert!(matches!(&told[..], [Delivery::Release(id, Ok(()))] if *id == packet(3)), "{told:?}");
+}
+
+/// [MQTT-3.10.4-3]: a delivery of a shared subscription that has begun goes on to its end, also without the subscription.
+#[test]
+fn what_a_share_group_gave_outlives_the_group() {
+    let mut world = World::start();
+    world.take(Step::Subscribe { client: 0, filter: 3, qos: 2 });
+    world.take(Step::Publish { from: 1, topic: 3, qos: 2, retain: false, is_empty: false });
+    let client = world.client(0);
+    let told = world.realm.inbox(client);
+    let sent = |told: &[Delivery]| {
+        let mut events = told.iter().filter_map(|told| match told {
+            Delivery::Event(event) => Some((event.packet_id, event.publication.id)),
+            _ => None,
+        });
+        (events.next(), events.next())
+    };
+    let before = sent(&told);
+    assert!(before.0.is_some() && before.1.is_none());
+    let filter = Filter::from_mqtt("v").unwrap();
+    let entry = crate::model::command::UnsubscribeEntry::Topic { filter, share: Some("g".into()) };
+    world.realm.give_up(client, entry).unwrap();
+    for _ in 0..2 {
+        world.take(Step::Keep);
+        world.take(Step::Restart);
+        let client = world.client(0);
+        let told = world.realm.inbox(client);
+        assert_eq!(sent(&told), before, "{told:?}");
+    }
+}
+
 #[test]
 fn keys_come_back_as_they_were() {
     let topic = || Topic::from_mqtt("a/ä").unwrap();

@@ -1,4 +1,5 @@
 //! Wills, over restarts.
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::command::{Close, Open, Protocol, SubscribeOptions, Will};
@@ -63,4 +64,67 @@ fn who_comes_back_in_time_has_its_will_again() {
     realm.restart();
     assert_eq!(published(&mut realm, &mut seen), ["next"]);
     assert!(realm.inbox(subscriber).iter().all(|told| !matches!(told, Delivery::Event(_))));
+}
+
+/// The state that is kept is true after a crash: a will is there until it is published.
+#[test]
+fn a_will_that_has_no_place_yet_is_kept() {
+    let mut realm = Realm::new();
+    realm.router.track_changes();
+    let client = open(&mut realm, "c", 0, Some(will("gone", 0)));
+    let mut kept: BTreeMap<_, _> =
+        realm.router.take_changes().into_iter().filter_map(|(key, piece)| Some((key.to_bytes(), piece?))).collect();
+    realm.is_disk_slow = true;
+    realm.lose(client);
+    for (key, piece) in realm.router.take_changes() {
+        match piece {
+            Some(piece) => drop(kept.insert(key.to_bytes(), piece)),
+            None => drop(kept.remove(&key.to_bytes())),
+        }
+    }
+    let mut seen = realm.records.len();
+    realm.is_disk_slow = false;
+    realm.restart_behind(&kept, seen);
+    assert_eq!(published(&mut realm, &mut seen), ["gone"]);
+    realm.restart();
+    assert_eq!(published(&mut realm, &mut seen), Vec::<String>::new(), "once");
+}
+
+/// The crash comes between the publication of a will and the record that the will is void.
+#[test]
+fn a_will_whose_end_is_not_on_record_is_published_once() {
+    for is_kept in [false, true] {
+        let mut realm = Realm::new();
+        realm.router.track_changes();
+        let client = open(&mut realm, "c", 0, Some(will("gone", 0)));
+        let (kept, records) = match is_kept {
+            true => (realm.router.take_changes(), realm.records.len()),
+            false => (Vec::new(), 0),
+        };
+        let kept = kept.into_iter().filter_map(|(key, piece)| Some((key.to_bytes(), piece?))).collect();
+        let mut seen = realm.records.len();
+        realm.is_disk_slow = true;
+        realm.lose(client);
+        realm.append();
+        assert_eq!(published(&mut realm, &mut seen), ["gone"]);
+        realm.is_disk_slow = false;
+        realm.restart_behind(&kept, records);
+        realm.restart();
+        assert_eq!(published(&mut realm, &mut seen), Vec::<String>::new(), "{is_kept}");
+    }
+}
+
+/// Sessions of an earlier process that are over by its end, and whose places others may have by then.
+#[test]
+fn a_will_of_an_expired_session_is_published_once() {
+    let mut realm = Realm::new();
+    let client = open(&mut realm, "c", 60, Some(will("gone", 30)));
+    realm.lose(client);
+    realm.now_ms += 100_000;
+    let mut seen = realm.records.len();
+    realm.restart_with(|realm| {
+        realm.advance(0);
+        open(realm, "d", 60, Some(will("other", 0)));
+    });
+    assert_eq!(published(&mut realm, &mut seen), ["gone"]);
 }
