@@ -359,7 +359,7 @@ impl House {
             }
         }
         self.reread();
-        // Whoever comes is let in when the end of the process before has its place, and what follows from that.
+        // A client that comes is let in when the end of the process before has its place, and what follows from that.
         loop {
             if self.random.chance(3) {
                 return self.restart();
