@@ -156,7 +156,7 @@ pub enum NdbWrite {
     },
 }
 
-/// A wish or a statement of a machine.
+/// An effect that a machine asks for, or reports.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect {
     /// Send a message; it may be lost, doubled, late.

@@ -78,7 +78,7 @@ pub enum Refusal {
     Poisoned,
 }
 
-/// A wish or a statement of a solo.
+/// An effect that a solo asks for, or reports.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SoloEffect {
     /// Append this to the log: then see [`Write::has`], or say [`Solo::handle_disk_full`] or [`Solo::handle_failed`].

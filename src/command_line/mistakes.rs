@@ -6,7 +6,7 @@ use super::failure::{Failure, Usage};
 /// All commands, for suggestions.
 const COMMANDS: [&str; 11] = ["run", "check", "pub", "sub", "history", "call", "register", "queue", "lock", "bench", "demo"];
 
-/// The ways here instead of commands that other programs have.
+/// Advice on commands that other programs have.
 const INSTEAD: [(&[&str], &str); 5] = [
     (&["start", "serve", "server", "up", "daemon"], "`corsac` alone starts the router, as `corsac run` does"),
     (&["stop", "quit", "kill", "down", "restart", "shutdown"], "Ctrl-C stops the router, and so does `kill` with its process id"),
@@ -15,7 +15,7 @@ const INSTEAD: [(&[&str], &str); 5] = [
     (&["subscribe-all", "listen", "tail", "watch"], "`corsac sub '#'` prints everything that is published"),
 ];
 
-/// The ways here instead of flags that other programs have.
+/// Advice on flags that other programs have.
 const FLAGS: [(&[&str], &str); 11] = [
     (&["-v"], "the version is shown by `corsac --version`"),
     (&["--port", "-p"], "the router's ports are set by --http 127.0.0.1:8080 and --mqtt 127.0.0.1:1883, a client's by --url"),

@@ -12,7 +12,7 @@ const SHARED_BYTES: usize = 8 * 1024;
 /// Topics that are named at a time of those whose messages are withheld.
 const MAX_WITHHELD: usize = 16;
 
-/// The wishes of a gate after an input.
+/// The output of a gate after an input.
 #[derive(Debug, Default)]
 pub struct Output {
     /// To be written to the socket, in order.

@@ -19,7 +19,7 @@ pub fn past(after: Option<u64>, last: Option<u64>) -> Result<Option<Past>, Reaso
     }
 }
 
-/// The wishes in the user properties of an MQTT SUBSCRIBE, for all its filters.
+/// The selection in the user properties of an MQTT SUBSCRIBE, for all its filters.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Asked {
     /// The events that they select.

@@ -179,7 +179,7 @@ impl World {
         self.net.push((to, letter));
     }
 
-    // The wishes of machines.
+    // The effects that machines ask for.
 
     fn pump_sync(&mut self, n: usize) {
         loop {
