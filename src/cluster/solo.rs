@@ -54,6 +54,19 @@ impl Default for SoloLimits {
     }
 }
 
+impl SoloLimits {
+    /// For a log that takes this many bytes from the disk at a time: an item or a batch is never more than it can hold.
+    pub fn of_segment(segment_bytes: u64) -> Self {
+        let default = SoloLimits::default();
+        let (item_bytes, batch_bytes) = (segment_bytes / 8 * 5, segment_bytes / 8);
+        SoloLimits {
+            item_bytes: default.item_bytes.min(item_bytes),
+            batch_bytes: default.batch_bytes.min(batch_bytes),
+            ..default
+        }
+    }
+}
+
 /// The room that is left in the window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Room {

@@ -102,16 +102,29 @@ impl Drop for Log {
 
 /// Sends the log to standard error from now on, coloured where that is a terminal which shows colours; a panic is a line of it.
 pub fn start(log: &str) -> Result<Log, String> {
-    let filter = EnvFilter::try_new(log).map_err(|error| format!("--log {log}: {error}"))?;
+    let filter = EnvFilter::try_new(directives(log)).map_err(|error| format!("--log {log}: {error}"))?;
     let lines = Lines::start(io::stderr())
         .map_err(|error| format!("cannot start a thread: {error}; raise the limit of processes (ulimit -u)"))?;
     let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() && !is_dumb;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines.clone()).with_ansi(colour).init();
-    std::panic::set_hook(Box::new(
-        |panic| tracing::error!(target: "corsac", "a fault of the router's own: {panic}; please report it"),
-    ));
+    std::panic::set_hook(Box::new(|panic| {
+        // What sled makes of damaged files is caught where they are opened.
+        if panic.location().is_some_and(|place| place.file().contains("sled")) {
+            return tracing::debug!(target: "corsac", "{panic}");
+        }
+        tracing::error!(target: "corsac", "a fault of the router's own: {panic}; please report it");
+    }));
     Ok(Log(lines))
+}
+
+/// A level that stands alone is the router's: below info, what its libraries say of themselves would drown it.
+fn directives(log: &str) -> String {
+    let ours = |part: &str| match part.to_ascii_lowercase().as_str() {
+        level @ ("debug" | "trace") => format!("info,corsac={level}"),
+        part => part.to_owned(),
+    };
+    log.split(',').map(ours).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -175,6 +188,19 @@ mod tests {
         assert!(read.starts_with("line 0\nline 1\n"), "{read}");
         let lost: u64 = read.lines().find_map(|line| line.strip_prefix("WARN ")?.split(' ').next()?.parse().ok()).unwrap();
         assert_eq!(lost as usize + read.matches("line ").count(), MAX_LOG_WAITING + 100);
+    }
+
+    #[test]
+    fn a_level_alone_is_the_routers() {
+        for (log, expected) in [
+            ("INFO", "info"),
+            ("debug", "info,corsac=debug"),
+            ("TRACE,sled=off", "info,corsac=trace,sled=off"),
+            ("off,corsac::net=debug", "off,corsac::net=debug"),
+        ] {
+            assert_eq!(directives(log), expected);
+            assert!(EnvFilter::try_new(directives(log)).is_ok());
+        }
     }
 
     #[test]

@@ -95,6 +95,10 @@ pub struct Limits {
     pub max_queue_takers: usize,
     /// Realms created on first use.
     pub max_auto_realms: usize,
+    /// Bytes that stay free on the disk of the history.
+    pub disk_reserve_bytes: u64,
+    /// Bytes that the history takes from the disk at a time.
+    pub segment_bytes: u64,
 }
 
 impl Default for Limits {
@@ -136,6 +140,8 @@ impl Default for Limits {
             max_queued_bytes: 1024 * 1024 * 1024,
             max_queue_takers: 10_000,
             max_auto_realms: 1_000,
+            disk_reserve_bytes: 64 * 1024 * 1024,
+            segment_bytes: 64 * 1024 * 1024,
         }
     }
 }

@@ -5,39 +5,70 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::config::{Config, Listener, ListenerKind};
-use super::history::History;
 
-/// The lines to print once every listener is open: what listens where, and one line to try for each protocol. Put the
-/// addresses that were really bound into `config.listeners` first, so that no port reads 0.
-pub fn start_banner(config: &Config, version: &str) -> String {
+/// How much of the banner is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shown {
+    /// All of it: somebody is at a terminal.
+    Whole,
+    /// What listens where: a program reads it, or a file keeps it.
+    Short,
+    /// Nothing: a service manager keeps the log, whose first line says the same.
+    Nothing,
+}
+
+/// The lines to print once every listener is open: what listens where, what is kept where, and one line to try for each protocol,
+/// as `program` starts this program. Put the addresses that were really bound into `config.listeners` first, so that no port reads 0.
+pub fn start_banner(config: &Config, version: &str, history: &str, program: &str, shown: Shown) -> String {
+    if shown == Shown::Nothing {
+        return String::new();
+    }
     let mut text = format!("Corsac {version}\n\n");
     for listener in &config.listeners {
         for (url, what) in faces(listener) {
             let _ = writeln!(text, "  {url:<32} {what}"); // writing to a String cannot fail
         }
     }
-    let _ = writeln!(text, "\n  {}", realm_line(config));
+    let _ = writeln!(text, "\n  {}", history_line(history));
+    let _ = writeln!(text, "  {}", realm_line(config));
     for warning in config.warnings() {
         let _ = writeln!(text, "  Warning: {warning}.");
     }
-    let tries = tries(config);
-    if !tries.is_empty() {
+    let tries = tries(config, program);
+    if shown == Shown::Short {
+        // Whoever waits for the last line waits for this one.
+        tries.iter().filter(|line| line.starts_with("curl")).for_each(|line| text.push_str(&format!("  {line}\n")));
+    } else if !tries.is_empty() {
         let _ = writeln!(text, "\nTry, each in its own terminal:");
-        for line in tries {
-            let _ = writeln!(text, "  {line}");
-        }
+        tries.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
     }
     text
 }
 
+/// Begins a sentence with what is a part of one elsewhere.
+fn history_line(history: &str) -> String {
+    let mut chars = history.chars();
+    let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
+}
+
+/// How the person at the terminal has started this program, and can start it again.
+pub fn program() -> String {
+    let typed = std::env::args_os().next().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    match typed.as_str() {
+        "" => "corsac".to_owned(),
+        plain if plain.chars().all(|c| c.is_alphanumeric() || "/._-+".contains(c)) => typed,
+        _ => format!("'{}'", typed.replace('\'', "'\\''")),
+    }
+}
+
 /// The line of the log that says that everybody is welcome: where, and what the history holds.
-pub fn start_line(config: &Config, version: &str, history: Option<&History>, took: Duration) -> String {
+pub fn start_line(config: &Config, version: &str, history: &str, took: Duration) -> String {
     let listeners: Vec<String> =
         config.listeners.iter().map(|listener| format!("{} ({})", listener.address, listener.kind.name())).collect();
     format!(
-        "Corsac {version} listening on {}; {}; started in {} ms, process {}",
+        "Corsac {version} listening on {}; {history}; started in {} ms, process {}",
         listeners.join(" and "),
-        history.map_or_else(|| "no history: everything is in memory and ends with it".to_owned(), |history| history.describe()),
         took.as_millis(),
         std::process::id()
     )
@@ -73,21 +104,21 @@ fn realm_line(config: &Config) -> String {
     format!("{noun} {}{others}.", config.realms.join(", "))
 }
 
-fn tries(config: &Config) -> Vec<String> {
+fn tries(config: &Config, program: &str) -> Vec<String> {
     let first = |speaks: fn(ListenerKind) -> bool| config.listeners.iter().find(|listener| speaks(listener.kind));
     // A listener for MQTT alone has the port that MQTT clients expect.
     let mqtt = first(|kind| kind == ListenerKind::Mqtt).or_else(|| first(ListenerKind::speaks_mqtt));
     let mut lines = Vec::new();
     if let Some(listener) = first(ListenerKind::speaks_http) {
         let address = listener.local_address();
-        lines.push(format!("corsac sub --url ws://{address}{} 'demo/#'", listener.wamp_path));
+        lines.push(format!("{program} sub --url ws://{address}{} 'demo/#'", listener.wamp_path));
         if let Some(mqtt) = mqtt {
             lines.push(format!("mosquitto_pub{} -t demo/hello -m 'hello'", mosquitto_target(mqtt.local_address())));
         }
         lines.push(format!("curl http://{address}/healthz"));
     }
     if let Some(mqtt) = mqtt {
-        lines.insert(0, format!("mosquitto_sub{} -t 'demo/#'", mosquitto_target(mqtt.local_address())));
+        lines.insert(0, format!("mosquitto_sub{} -t 'demo/#' -v", mosquitto_target(mqtt.local_address())));
     }
     lines
 }
@@ -150,26 +181,42 @@ Corsac 1.2.3
   mqtt://127.0.0.1:8080            MQTT 3.1, 3.1.1 and 5
   mqtt://127.0.0.1:1883            MQTT 3.1, 3.1.1 and 5
 
+  History in /var/lib/corsac (format 2, empty).
   Realm realm1; others come into being when a client names them.
 
 Try, each in its own terminal:
-  mosquitto_sub -t 'demo/#'
-  corsac sub --url ws://127.0.0.1:8080/ws 'demo/#'
+  mosquitto_sub -t 'demo/#' -v
+  target/release/corsac sub --url ws://127.0.0.1:8080/ws 'demo/#'
   mosquitto_pub -t demo/hello -m 'hello'
   curl http://127.0.0.1:8080/healthz
 ";
-        assert_eq!(start_banner(&Config::load(&Flags::default(), []).unwrap(), "1.2.3"), expected);
+        let (config, history) = (Config::load(&Flags::default(), []).unwrap(), "history in /var/lib/corsac (format 2, empty)");
+        let banner = |shown| start_banner(&config, "1.2.3", history, "target/release/corsac", shown);
+        assert_eq!(banner(Shown::Whole), expected);
+        let (head, _) = expected.split_once("\nTry").unwrap();
+        assert_eq!(banner(Shown::Short), format!("{head}  curl http://127.0.0.1:8080/healthz\n"));
+        assert_eq!(banner(Shown::Nothing), "");
+        let line = start_line(&config, "1.2.3", history, Duration::from_millis(7));
+        let expected = format!(
+            "Corsac 1.2.3 listening on 127.0.0.1:8080 (auto) and 127.0.0.1:1883 (mqtt); {history}; started in 7 ms, process {}",
+            std::process::id()
+        );
+        assert_eq!(line, expected);
+    }
+
+    fn whole(config: &Config) -> String {
+        start_banner(config, "1", "no history", "corsac", Shown::Whole)
     }
 
     #[test]
     fn lines_to_try_follow_the_listeners() {
-        let text = start_banner(&config("0.0.0.0:9000", "[::1]:2883"), "1");
+        let text = whole(&config("0.0.0.0:9000", "[::1]:2883"));
         assert!(text.contains("mosquitto_sub -h ::1 -p 2883 -t"), "{text}");
         assert!(text.contains("curl http://127.0.0.1:9000/healthz"), "{text}");
         assert!(text.contains("Warning: anonymous clients of other machines"), "{text}");
-        let text = start_banner(&config("off", "1883"), "1");
+        let text = whole(&config("off", "1883"));
         assert!(text.contains("mosquitto_sub -t") && !text.contains("http") && !text.contains("corsac sub"), "{text}");
-        let text = start_banner(&config("9000", "off"), "1");
+        let text = whole(&config("9000", "off"));
         assert!(text.contains("mosquitto_sub -p 9000 -t"), "{text}");
     }
 

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::config::{Config, HistoryRule};
+use super::data_dir;
 use super::event_loop::EventLoop;
 use super::fold::{self, Entries};
 use super::keeper::Keeper;
@@ -16,7 +17,7 @@ use super::state::Rebuilt;
 pub use super::writer::Written;
 use super::writer::{Job, Writer};
 use crate::cluster::segment::SyncToken;
-use crate::cluster::solo::Write;
+use crate::cluster::solo::{SoloLimits, Write};
 use crate::model::{EventId, Limits};
 use crate::net::clock::now_ms;
 use crate::store::disk::{Disk, OsDisk};
@@ -44,6 +45,7 @@ pub struct History {
     snapshots: Snapshots<OsDisk>,
     reading: Mutex<Option<ReadSnapshot>>,
     path: PathBuf,
+    solo: SoloLimits,
     projections: Arc<Projections>,
     batches: Sender<Batch>,
     rules: Vec<HistoryRule>,
@@ -62,11 +64,12 @@ pub struct Opened {
 impl History {
     /// Opens the log that `config` names and reads it. Call it where tokio runs.
     pub fn open(config: &Config) -> Result<Opened, String> {
-        let path = &config.data_dir;
-        let describe = |error: Error| format!("cannot open the history in {}: {error}", path.display());
-        let log = open_log(path, config).map_err(describe)?;
+        let path = &data_dir::absolute(&config.data_dir);
+        let refusal = |error: Error| data_dir::refusal(config, &error);
+        data_dir::check(path)?;
+        let log = open_log(path, config).map_err(refusal)?;
         tell_of_recovery(&log, path);
-        let (projections, damaged) = Projections::open_at(path, &log.directory(), now_ms()).map_err(describe)?;
+        let (projections, damaged) = Projections::open_at(path, &log.directory(), now_ms()).map_err(refusal)?;
         if let Some(damaged) = damaged {
             let kept_as = damaged.kept_as.display();
             tracing::warn!(
@@ -90,14 +93,30 @@ impl History {
         tokio::spawn(tell(news));
         let reading = Mutex::new(None);
         let rules = config.history.clone();
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        let history = History { jobs, path, reader, snapshots, reading, projections, batches, rules, _keeper: keeper };
+        let path = path.clone();
+        let history = History {
+            jobs,
+            path,
+            solo: SoloLimits::of_segment(config.limits.segment_bytes),
+            reader,
+            snapshots,
+            reading,
+            projections,
+            batches,
+            rules,
+            _keeper: keeper,
+        };
         Ok(Opened { history: Arc::new(history), failure })
     }
 
     /// The realms that have a history.
     pub fn realms(&self) -> Vec<Arc<str>> {
         self.reader.realms()
+    }
+
+    /// What a realm may send on its way into it at a time.
+    pub fn solo_limits(&self) -> SoloLimits {
+        self.solo
     }
 
     /// Where it is and how much it holds, as a part of a sentence.
@@ -109,13 +128,13 @@ impl History {
             state.last.zip(state.oldest).map_or(0, |(last, oldest)| count(last, oldest))
         };
         let extent = self.reader.extent();
-        format!(
-            "history in {} ({}, {}, {})",
-            self.path.display(),
-            size(extent.bytes + extent.snapshot_bytes),
-            counted(realms.iter().map(events).sum(), "event"),
-            counted(realms.len() as u64, "realm")
-        )
+        let (path, format) = (self.path.display(), log::FORMAT);
+        let events: u64 = realms.iter().map(events).sum();
+        if events == 0 {
+            return format!("history in {path} (format {format}, empty)");
+        }
+        let (size, events) = (size(extent.bytes + extent.snapshot_bytes), counted(events, "event"));
+        format!("history in {path} (format {format}, {size}, {events}, {})", counted(realms.len() as u64, "realm"))
     }
 
     /// Puts a realm together: from what is kept of its state, else from the snapshot, and from the records since.
@@ -187,15 +206,28 @@ impl History {
     }
 }
 
-/// Bytes in the largest unit that leaves a number from 1 on, to a tenth.
-fn size(bytes: u64) -> String {
+/// Bytes in the largest unit that leaves a number from 1 on, to a tenth, cut off: there are never more than it says.
+pub(super) fn size(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
-    let fitting = units.into_iter().find(|(shift, _)| bytes >> shift > 0);
-    fitting.map_or_else(|| counted(bytes, "byte"), |(shift, unit)| format!("{:.1} {unit}", bytes as f64 / f64::from(1 << shift)))
+    let Some((shift, unit)) = units.into_iter().find(|(shift, _)| bytes >> shift > 0) else { return counted(bytes, "byte") };
+    let (whole, rest) = (bytes >> shift, bytes & ((1 << shift) - 1));
+    match (rest * 10) >> shift {
+        0 => format!("{whole} {unit}"),
+        tenth => format!("{whole}.{tenth} {unit}"),
+    }
 }
 
-fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+/// A count with its noun, thousands apart: `4,711 events`.
+pub(super) fn counted(count: u64, what: &str) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    format!("{text} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
@@ -206,7 +238,9 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> 
 fn open_log(path: &Path, config: &Config) -> Result<Log<OsDisk>, Error> {
     let default = log::Config::default();
     let (roll_bytes, roll_age_ms) = parts_of(&config.retention());
-    let log_config = log::Config { durability: config.durability, roll_bytes, roll_age_ms, ..default };
+    let Limits { segment_bytes, disk_reserve_bytes: reserve_bytes, .. } = config.limits;
+    let log_config =
+        log::Config { durability: config.durability, roll_bytes, roll_age_ms, segment_bytes, reserve_bytes, ..default };
     let options = Options { new_identity: *uuid::Uuid::new_v4().as_bytes(), ..Options::default() };
     Log::open_at(path, log_config, options)
 }
@@ -228,6 +262,13 @@ fn tell_of_recovery(log: &Log<OsDisk>, path: &Path) {
         let bytes = torn.bytes;
         tracing::warn!(file, bytes, kept_as, "cut an unfinished write off the history in {}", path.display());
     }
+    if let Some(older) = recovery.older_format {
+        let known = log::FORMAT;
+        tracing::info!(
+            "the history in {} had format {older} and has format {known} now; an older Corsac cannot read it any more",
+            path.display()
+        );
+    }
     for file in &recovery.rebuilt {
         tracing::warn!(file, "made a damaged index anew in {}", path.display());
     }
@@ -239,5 +280,31 @@ async fn tell(mut news: UnboundedReceiver<(Weak<EventLoop>, Written)>) {
         if let Some(realm) = realm.upgrade() {
             realm.tell_written(written);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_read_as_people_write_them() {
+        for (bytes, expected) in [
+            (0, "0 bytes"),
+            (1, "1 byte"),
+            (1_023, "1,023 bytes"),
+            (1_024, "1 KiB"),
+            (80 << 20, "80 MiB"),
+            ((80 << 20) - 1, "79.9 MiB"),
+            (3 << 29, "1.5 GiB"),
+            (5_000 << 30, "5000 GiB"),
+            (u64::MAX, "17179869183.9 GiB"),
+        ] {
+            assert_eq!(size(bytes), expected);
+        }
+        for (count, expected) in [(0, "0 events"), (1, "1 event"), (999, "999 events"), (4_711, "4,711 events")] {
+            assert_eq!(counted(count, "event"), expected);
+        }
+        assert_eq!(counted(1_234_567, "event"), "1,234,567 events");
     }
 }

@@ -60,7 +60,7 @@ impl Line {
         restored: Restored,
         owners: HashSet<Arc<str>>,
     ) -> Self {
-        let turns = Turns { owners, ..Turns::start(name, restored, SoloLimits::default()) };
+        let turns = Turns { owners, ..Turns::start(name, restored, history.solo_limits()) };
         Line { realm, history, turns }
     }
 

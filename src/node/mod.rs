@@ -2,6 +2,7 @@
 pub mod admin;
 pub mod banner;
 pub mod config;
+pub mod data_dir;
 pub mod event_loop;
 pub mod fold;
 pub mod history;
@@ -10,6 +11,7 @@ pub mod kept;
 pub mod line;
 pub mod reading;
 pub mod realms;
+pub mod service;
 pub mod state;
 pub mod sys;
 pub mod unwritten;
@@ -76,27 +78,39 @@ pub async fn run(config: Config) -> Result<(), String> {
     }
     tokio::spawn(sys::publish_figures(realms.clone(), doorway.clone()));
     tokio::spawn(journal::sum_up());
-    tracing::info!(target: "corsac::node", "{}", banner::start_line(&config, env!("CARGO_PKG_VERSION"), history.as_deref(), started.elapsed()));
-    for warning in config.warnings() {
-        tracing::warn!(target: "corsac::node", "{warning}");
-    }
-    // A closed standard output is no reason not to serve.
-    write!(std::io::stdout(), "{}", banner::start_banner(&config, env!("CARGO_PKG_VERSION"))).ok();
-    std::io::stdout().flush().ok();
+    announce(&config, history.as_deref(), started);
     tokio::select! {
         signal = stop_signal => tracing::info!(target: "corsac::node", "stopping: {signal}"),
         why = failed(failure) => {
             tracing::error!(target: "corsac::node", "stopping: the history cannot be written: {why}");
+            service::notify("STOPPING=1");
             doors.shutdown().await;
             stop(&realms).await;
-            return Err(format!("the history in {} cannot be written: {why}; see to the disk and start again", config.data_dir.display()));
+            let path = data_dir::absolute(&config.data_dir);
+            return Err(format!("the history in {} cannot be written: {why}; see to the disk and start again", path.display()));
         }
     }
+    service::notify("STOPPING=1");
     // Whoever comes back before the next start is told so by the system.
     doors.shutdown().await;
     stop(&realms).await;
     tracing::info!(target: "corsac::node", "stopped after {} s", started.elapsed().as_secs());
     Ok(())
+}
+
+/// Says that everybody is welcome: to the log, to the service manager, and to whoever looks at standard output.
+fn announce(config: &Config, history: Option<&History>, started: Instant) {
+    let version = env!("CARGO_PKG_VERSION");
+    let history = history.map_or_else(|| "no history: everything is in memory and ends with it".to_owned(), History::describe);
+    tracing::info!(target: "corsac::node", "{}", banner::start_line(config, version, &history, started.elapsed()));
+    for warning in config.warnings() {
+        tracing::warn!(target: "corsac::node", "{warning}");
+    }
+    service::notify("READY=1");
+    let text = banner::start_banner(config, version, &history, &banner::program(), service::shown());
+    // A closed standard output is no reason not to serve.
+    std::io::stdout().write_all(text.as_bytes()).ok();
+    std::io::stdout().flush().ok();
 }
 
 /// Waits for the history to fail, which it hardly ever does.

@@ -13,6 +13,10 @@ pub trait Disk: Clone + Send + Sync + 'static {
 
     /// Takes the directory for this process as long as any clone of this value lives; `false` if another one has it.
     fn lock(&self) -> io::Result<bool>;
+    /// The process that has taken the directory, if it says so.
+    fn holder(&self) -> Option<u32> {
+        None
+    }
     /// The names of its files.
     fn list(&self) -> io::Result<Vec<String>>;
     /// A file that exists, for reading and writing.
@@ -66,7 +70,7 @@ impl OsDisk {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             File::open(parent)?.sync_all()?;
         }
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK_FILE))?;
+        let lock = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path.join(LOCK_FILE))?;
         Ok(OsDisk { path: path.to_owned(), lock: Arc::new(lock) })
     }
 }
@@ -76,10 +80,19 @@ impl Disk for OsDisk {
 
     fn lock(&self) -> io::Result<bool> {
         match self.lock.try_lock() {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                // For whoever finds the directory taken; without it the lock is as good.
+                let pid = std::process::id().to_string();
+                self.lock.set_len(0).and_then(|()| self.lock.write_all_at(pid.as_bytes(), 0)).ok();
+                Ok(true)
+            }
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn holder(&self) -> Option<u32> {
+        fs::read_to_string(self.path.join(LOCK_FILE)).ok()?.trim().parse().ok()
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -118,9 +131,14 @@ impl Disk for OsDisk {
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        let found = rustix::fs::statvfs(&self.path)?;
-        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+        free_bytes_at(&self.path)
     }
+}
+
+/// Bytes that are left to this user on the disk of `path`.
+pub fn free_bytes_at(path: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(path)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 impl DiskFile for File {

@@ -26,8 +26,8 @@ pub enum Error {
         /// The fault in words.
         what: &'static str,
     },
-    /// Another process uses the directory.
-    Locked,
+    /// Another process uses the directory: which, if that is known.
+    Locked(Option<u32>),
     /// The directory belongs to another node.
     OtherDirectory {
         /// The identity it has.
@@ -43,6 +43,13 @@ pub enum Error {
         known: EventId,
         /// The last id that the directory holds; `None` if it holds none of the realm.
         found: Option<EventId>,
+    },
+    /// The directory was written by a later program.
+    NewerFormat {
+        /// The format that it has.
+        found: u32,
+        /// The latest format that this program knows.
+        known: u32,
     },
     /// The files are of a later version of this program.
     UnknownVersion {
@@ -97,7 +104,11 @@ impl fmt::Display for Error {
             }
             Error::TooOld { oldest } => write!(f, "older than what is kept; the oldest id is {oldest}"),
             Error::Corrupt { file, offset, what } => write!(f, "{file} is damaged at byte {offset}: {what}"),
-            Error::Locked => f.write_str("the data directory is in use by another process"),
+            Error::Locked(None) => f.write_str("the data directory is in use by another process"),
+            Error::Locked(Some(pid)) => write!(f, "the data directory is in use by process {pid}"),
+            Error::NewerFormat { found, known } => {
+                write!(f, "the data directory has format {found}, and this program knows formats up to {known}")
+            }
             Error::OtherDirectory { found, expected } => {
                 write!(f, "the data directory is that of node {}, not of {}", hex(found), hex(expected))
             }

@@ -62,7 +62,17 @@ impl Head {
 }
 
 fn failed(error: &sled::Error) -> Error {
-    Error::io(DIRECTORY, std::io::Error::other(error.to_string()))
+    Error::io(DIRECTORY, std::io::Error::other(plain(error)))
+}
+
+/// What sled says, for people.
+fn plain(error: &sled::Error) -> String {
+    match error {
+        sled::Error::Corruption { .. } => "its files are not what was written there".to_owned(),
+        sled::Error::Io(error) => error.to_string(),
+        sled::Error::Unsupported(why) | sled::Error::ReportableBug(why) => why.clone(),
+        sled::Error::CollectionNotFound(_) => "a part of it is missing".to_owned(),
+    }
 }
 
 /// The damage that stood in the way of opening.
@@ -94,9 +104,9 @@ impl Projections {
             // In its other mode sled holds gigabytes while a million pieces come in.
             let config = sled::Config::new().path(directory).mode(sled::Mode::LowSpace);
             let config = config.cache_capacity(CACHE_BYTES).flush_every_ms(None);
-            let db = config.open().map_err(|error| error.to_string())?;
-            match db.get(AS_OF).map_err(|error| error.to_string())? {
-                None => drop(db.insert(AS_OF, &identity[..]).map_err(|error| error.to_string())?),
+            let db = config.open().map_err(|error| plain(&error))?;
+            match db.get(AS_OF).map_err(|error| plain(&error))? {
+                None => drop(db.insert(AS_OF, &identity[..]).map_err(|error| plain(&error))?),
                 Some(found) if found == identity => {}
                 Some(_) => return Err("it belongs to another log".to_owned()),
             }

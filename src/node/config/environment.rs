@@ -15,6 +15,8 @@ const PREFIX: &str = "CORSAC_";
 pub(super) struct Variables {
     /// Those that are ours with their values, in the order of their names; `CORSAC_` taken off.
     pub known: Vec<(String, String)>,
+    /// The directory that `~` stands for.
+    pub home: Option<PathBuf>,
     /// One sentence about each that looks like one of ours and is none.
     pub unknown: Vec<String>,
 }
@@ -26,6 +28,9 @@ pub(super) fn variables(environment: impl IntoIterator<Item = (OsString, OsStrin
     let names = names();
     for (name, value) in environment {
         let name = name.to_string_lossy();
+        if name == "HOME" && !value.is_empty() {
+            variables.home = Some(PathBuf::from(&value));
+        }
         let Some(name) = name.strip_prefix(PREFIX).filter(|name| !is_foreign(name)) else { continue };
         if !names.iter().any(|(known, ..)| known == name) {
             variables.unknown.push(unknown(name, &names));
@@ -67,6 +72,7 @@ pub(super) fn config_path(variables: &Variables) -> Option<PathBuf> {
 /// Lays `variables` over `settings`.
 pub(super) fn apply(settings: &mut Settings, variables: &Variables) -> Result<(), ConfigError> {
     settings.unknown_variables = variables.unknown.clone();
+    settings.home = variables.home.clone();
     for (name, value) in &variables.known {
         set(settings, name, value)?;
     }

@@ -79,7 +79,7 @@ impl HistoryRule {
                 let seconds: u64 = value.number(1)?;
                 self.max_age_ms = Some(seconds.saturating_mul(1_000));
             }
-            "max_bytes" => self.max_bytes = Some(value.number(1)?),
+            "max_bytes" => self.max_bytes = Some(value.size(1)?),
             "max_count" => self.max_count = Some(value.number(1)?),
             "store" => self.store = parse_stored(&value.text()?)?,
             _ => return Ok(false),

@@ -11,7 +11,12 @@ macro_rules! limits {
         /// Sets the bound `name`; false if there is none of that name.
         pub(super) fn set(limits: &mut Limits, name: &str, value: Value) -> Result<bool, Problem> {
             match name {
-                $(stringify!($number) => limits.$number = value.number($least)?,)*
+                $(stringify!($number) => {
+                    limits.$number = match name.ends_with("_bytes") {
+                        true => value.size($least)?,
+                        false => value.number($least)?,
+                    };
+                })*
                 $(stringify!($switch) => limits.$switch = value.boolean()?,)*
                 _ => return Ok(false),
             }
@@ -70,6 +75,8 @@ limits! {
         max_queued_bytes >= 0,
         max_queue_takers >= 0,
         max_auto_realms >= 0,
+        disk_reserve_bytes >= 0,
+        segment_bytes >= 1_048_576,
     }
     switches {
         limit_loopback,
@@ -83,6 +90,18 @@ pub(super) fn contradiction(limits: &Limits) -> Option<String> {
             "limits.max_packet_before_auth_bytes ({}) is above limits.max_packet_bytes ({}): lower the first or raise the second",
             limits.max_packet_before_auth_bytes, limits.max_packet_bytes
         ));
+    }
+    let (segment, packet) = (limits.segment_bytes, limits.max_packet_bytes as u64);
+    if segment < Limits::default().segment_bytes && segment / 2 < packet {
+        return Some(format!(
+            "limits.segment_bytes ({segment}) is less than twice limits.max_packet_bytes ({packet}), so that not every message could be \
+             stored: set max_packet_bytes to at most {}, or segment_bytes to at least {}",
+            segment / 2,
+            packet * 2
+        ));
+    }
+    if segment > 1 << 30 {
+        return Some(format!("limits.segment_bytes ({segment}) is above {}: lower it", 1 << 30));
     }
     (limits.max_packet_bytes > MAX_PACKET_BYTES).then(|| {
         format!(
@@ -100,9 +119,10 @@ mod tests {
     fn every_bound_can_be_set_by_its_name() {
         for name in NAMES {
             let mut limits = Limits::default();
-            let value = if *name == "limit_loopback" { Value::Boolean(true) } else { Value::Integer(1_001) };
+            let number = if *name == "segment_bytes" { 2_000_000 } else { 1_001 };
+            let value = if *name == "limit_loopback" { Value::Boolean(true) } else { Value::Integer(number) };
             assert_eq!(set(&mut limits, name, value), Ok(true), "{name}");
-            let expected = if *name == "limit_loopback" { format!("{name} = true") } else { format!("{name} = 1001") };
+            let expected = if *name == "limit_loopback" { format!("{name} = true") } else { format!("{name} = {number}") };
             assert_eq!(changed(&limits), [expected]);
         }
         assert_eq!(set(&mut Limits::default(), "max_packets", Value::Integer(1)), Ok(false));
@@ -112,6 +132,9 @@ mod tests {
     #[test]
     fn bounds_fit_together() {
         assert_eq!(contradiction(&Limits::default()), None);
+        let board = Limits { segment_bytes: 4 << 20, ..Limits::default() };
+        assert!(contradiction(&board).is_some_and(|text| text.contains("max_packet_bytes to at most 2097152")));
+        assert_eq!(contradiction(&Limits { max_packet_bytes: 2 << 20, ..board }), None);
         let small = Limits { max_packet_bytes: 1_000, ..Limits::default() };
         assert!(contradiction(&small).is_some_and(|text| text.contains("max_packet_before_auth_bytes")));
         let large = Limits { max_packet_bytes: MAX_PACKET_BYTES + 1, ..Limits::default() };

@@ -14,6 +14,7 @@ mod value;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::data_dir;
 use crate::model::Limits;
 use crate::store::Retention;
 use crate::store::log::Durability;
@@ -115,7 +116,11 @@ impl Config {
         }
         lines.extend(self.server_reference.iter().map(|servers| format!("mqtt.server_reference = {servers}")));
         lines.extend(self.strict_request_ids.then(|| "wamp.strict_request_ids = true".to_owned()));
-        lines.push(if self.memory { "memory = true".to_owned() } else { format!("data_dir = {}", self.data_dir.display()) });
+        lines.push(if self.memory {
+            "memory = true".to_owned()
+        } else {
+            format!("data_dir = {}", data_dir::absolute(&self.data_dir).display())
+        });
         if !self.memory {
             lines.extend(history::lines(&self.history));
         }
@@ -141,6 +146,10 @@ impl Config {
         }
         if self.durability == Durability::Os && !self.memory {
             warnings.push("a power cut may lose what was acknowledged (`durability = \"os\"`)".to_owned());
+        }
+        if !self.memory && self.data_dir.to_string_lossy().contains('\\') {
+            let name = self.data_dir.display();
+            warnings.push(format!("data_dir is one directory called {name}: on this system / divides directories"));
         }
         if !self.memory {
             warnings.extend(history::warnings(&self.history));

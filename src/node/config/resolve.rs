@@ -1,5 +1,6 @@
 //! Turns settings into a configuration: defaults that depend on other keys, and what must hold between keys.
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use super::Config;
 use super::error::ConfigError;
@@ -15,6 +16,7 @@ pub(super) fn resolve(settings: Settings) -> Result<Config, ConfigError> {
     if let Some(text) = limits::contradiction(&settings.limits) {
         return Err(ConfigError::Contradiction(text));
     }
+    let data_dir = at_home(&settings.data_dir, settings.home.as_deref())?;
     let listeners = listeners(&settings)?;
     // Where somebody has to log in, what may be made is for whoever runs the router to say.
     let auto_create_realms = settings.auto_create_realms.unwrap_or(settings.anonymous);
@@ -46,7 +48,7 @@ pub(super) fn resolve(settings: Settings) -> Result<Config, ConfigError> {
         server_reference: settings.server_reference,
         strict_request_ids: settings.strict_request_ids,
         memory: settings.memory,
-        data_dir: settings.data_dir,
+        data_dir,
         durability: settings.durability,
         history: settings.history,
         threads: settings.threads,
@@ -54,6 +56,19 @@ pub(super) fn resolve(settings: Settings) -> Result<Config, ConfigError> {
         limits: settings.limits,
         unknown_variables: settings.unknown_variables,
     })
+}
+
+/// The path with the home directory in the place of `~`, which is the shell's to understand and reaches us where none has read it.
+fn at_home(path: &Path, home: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    let mut parts = path.components();
+    let first = parts.next().map(|part| part.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();
+    let wrong = |problem: &str| ConfigError::Contradiction(format!("data_dir (--data) begins with {first}: {problem}"));
+    match (first.strip_prefix('~'), home) {
+        (None, _) => Ok(path.to_owned()),
+        (Some(""), Some(home)) => Ok(home.components().chain(parts).collect()),
+        (Some(""), None) => Err(wrong("HOME is not set, so write the whole path")),
+        (Some(_), _) => Err(wrong("write the whole path of that home directory, or ./~… for a directory of this name")),
+    }
 }
 
 fn listeners(settings: &Settings) -> Result<Vec<Listener>, ConfigError> {

@@ -37,6 +37,8 @@ pub(super) const WAMP_KEYS: &[&str] = &["strict_request_ids"];
 pub(super) struct Settings {
     /// One sentence about each variable that looks like one of ours and is none.
     pub unknown_variables: Vec<String>,
+    /// The directory that `~` stands for.
+    pub home: Option<PathBuf>,
     /// `[[listeners]]` of the file.
     pub listeners: Option<Vec<Listener>>,
     /// Where `--http` or `CORSAC_HTTP` puts the listener that speaks HTTP.
@@ -68,6 +70,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             unknown_variables: Vec::new(),
+            home: None,
             listeners: None,
             http: None,
             mqtt: None,

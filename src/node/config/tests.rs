@@ -389,6 +389,46 @@ fn a_file_that_is_not_there() {
 }
 
 #[test]
+fn the_home_directory_is_where_the_shell_would_find_it() {
+    let data = |text: &str, home: &[(&str, &str)]| {
+        load(Some(&format!("data_dir = '{text}'")), home, Flags::default()).map(|config| config.data_dir.display().to_string())
+    };
+    let home = [("HOME", "/home/ann")];
+    for (text, expected) in [
+        ("~/corsac", "/home/ann/corsac"),
+        ("~", "/home/ann"),
+        ("~/", "/home/ann"),
+        ("./~/corsac", "./~/corsac"),
+        ("a/~/b", "a/~/b"),
+        ("/var/lib/corsac", "/var/lib/corsac"),
+        ("corsac-data", "corsac-data"),
+    ] {
+        assert_eq!(data(text, &home), Ok(expected.to_owned()), "{text}");
+    }
+    assert!(data("~/corsac", &[]).is_err_and(|error| error.contains("HOME is not set, so write the whole path")));
+    assert!(data("~bob/corsac", &home).is_err_and(|error| error.contains("begins with ~bob: write the whole path")));
+    let flags = Flags { data: Some("~/d".into()), ..Flags::default() };
+    assert_eq!(load(None, &home, flags).unwrap().data_dir.to_str(), Some("/home/ann/d"));
+    let warnings = from_file("data_dir = 'C:\\corsac\\data'").unwrap().warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("/ divides directories"), "{warnings:?}");
+}
+
+#[test]
+fn sizes_may_have_units() {
+    let config =
+        from_file("[limits]\nmax_packet_bytes = \"1MiB\"\nmax_connections = 5\n[[history]]\nmax_bytes = \"10GB\"").unwrap();
+    assert_eq!((config.limits.max_packet_bytes, config.history[0].max_bytes), (1 << 20, Some(10_000_000_000)));
+    let error = refusal("[limits]\nmax_connections = \"5k\"");
+    assert!(error.contains("`limits.max_connections` must be an integer"), "{error}");
+    let error = refusal("[[history]]\nmax_bytes = \"10 giga\"");
+    assert!(error.contains("`history.max_bytes` must be a number of bytes, or one with a unit, as \"500MB\""), "{error}");
+    assert_eq!(
+        load(None, &[("CORSAC_LIMITS_MAX_OUTBOX_BYTES", "8MiB")], Flags::default()).unwrap().limits.max_outbox_bytes,
+        8 << 20
+    );
+}
+
+#[test]
 fn the_summary_shows_what_is_in_effect() {
     let summary =
         from_file("[limits]\npace_ms = 7\n[mqtt]\nrefused_filters = [\"a/b\"]\nserver_reference = \"b:1\"").unwrap().summary();

@@ -55,6 +55,20 @@ impl Value {
         })
     }
 
+    /// As a number of bytes that is at least `least`: an integer, or a text with a unit as `10GiB` or `500MB`.
+    pub(super) fn size<T: TryFrom<u64>>(self, least: u64) -> Result<T, Problem> {
+        let text = match &self {
+            Value::Text(text) | Value::Untyped(text) if text.parse::<u64>().is_err() => text,
+            Value::Text(text) => return Value::Untyped(text.clone()).number(least),
+            _ => return self.number(least),
+        };
+        let bytes = parse_size(text).filter(|bytes| *bytes >= least).and_then(|bytes| T::try_from(bytes).ok());
+        bytes.ok_or_else(|| {
+            let advice = "a number of bytes, or one with a unit, as \"500MB\" or \"10GiB\"";
+            format!("must be {advice}, of at least {least} bytes, not {text:?}")
+        })
+    }
+
     /// As a list of texts; the environment separates them by commas.
     pub(super) fn texts(self) -> Result<Vec<String>, Problem> {
         match self {
@@ -77,6 +91,28 @@ impl Value {
     }
 }
 
+/// Units of sizes: those with an `i` count by 1024, the others by 1000.
+const SIZE_UNITS: &[(&str, u64)] = &[
+    ("b", 1),
+    ("kb", 1_000),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("tb", 1_000_000_000_000),
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("tib", 1 << 40),
+];
+
+/// `10GiB`, `500 MB`; the unit in capitals or not.
+fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at_checked(digits)?;
+    let unit = unit.trim_start_matches(' ').to_ascii_lowercase();
+    let (_, bytes) = SIZE_UNITS.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +126,29 @@ mod tests {
         assert_eq!(Value::Untyped("4294967295".into()).number::<u32>(0), Ok(u32::MAX));
         assert!(Value::Untyped("1e3".into()).number::<u64>(0).is_err());
         assert!(Value::Text("5".into()).number::<u64>(0).is_err());
+    }
+
+    #[test]
+    fn sizes_have_units_or_none() {
+        for (written, bytes) in [
+            ("10GiB", 10 << 30),
+            ("500MB", 500_000_000),
+            ("10 GB", 10_000_000_000_u64),
+            ("1kb", 1_000),
+            ("64KIB", 65_536),
+            ("2TiB", 2 << 40),
+            ("7B", 7),
+            ("7", 7),
+        ] {
+            assert_eq!(Value::Text(written.into()).size(0), Ok(bytes), "{written}");
+            assert_eq!(Value::Untyped(written.into()).size(0), Ok(bytes), "{written}");
+        }
+        assert_eq!(Value::Integer(7).size(0), Ok(7));
+        for wrong in ["", "GB", "1.5GB", "-1MB", "1G", "1 M B", "10GBs", "99999999999TiB", "1\u{e9}"] {
+            assert!(Value::Text(wrong.into()).size::<u64>(0).is_err_and(|problem| problem.contains("10GiB")), "{wrong:?}");
+        }
+        assert!(Value::Text("5GiB".into()).size::<u32>(0).is_err());
+        assert!(Value::Text("1kB".into()).size::<u64>(1_001).is_err_and(|problem| problem.contains("at least 1001 bytes")));
     }
 
     #[test]

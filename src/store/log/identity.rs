@@ -3,11 +3,17 @@ use crate::store::disk::{Disk, DiskFile, is_full};
 use crate::store::error::Error;
 use crate::store::input::Input;
 
-const IDENTITY_FILE: &str = "identity";
+/// The file that says whose directory it is; a directory with it is one of ours.
+pub const IDENTITY_FILE: &str = "identity";
 const SYNCED_FILE: &str = "synced";
 const MAGIC: &[u8; 8] = b"corsacI\x01";
-/// The version of everything in the directory.
+/// The version of segments and snapshots: how their bytes lie.
 pub const VERSION: u32 = 1;
+/// The format of the directory as a whole: it goes up with whatever a program before it would misread or take for damage. A directory
+/// of an older format is read, and has this one from then on.
+///
+/// 1: the first. 2: records may name their readers (`HAS_READERS` in `store/codec.rs`), which a program of format 1 takes for damage.
+pub const FORMAT: u32 = 2;
 
 /// The identity of a directory, and its oldest segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +22,8 @@ pub struct Identity {
     pub directory: [u8; 16],
     /// Segments before this one were trimmed.
     pub first_segment: u64,
+    /// The format that the directory says it has.
+    pub format: u32,
 }
 
 impl Identity {
@@ -29,13 +37,13 @@ impl Identity {
             let (signed, crc) = bytes.split_last_chunk::<4>()?;
             let mut input = Input::new(signed);
             let is_sound = input.array::<8>()? == *MAGIC && crc32c::crc32c(signed) == u32::from_le_bytes(*crc);
-            let version = input.u32()?;
-            let identity = Identity { directory: input.array()?, first_segment: input.u64()? };
-            (is_sound && input.is_empty()).then_some((version, identity))
+            let format = input.u32()?;
+            let identity = Identity { directory: input.array()?, first_segment: input.u64()?, format };
+            (is_sound && input.is_empty()).then_some(identity)
         };
         match decode(&bytes) {
-            Some((VERSION, identity)) => Ok(Some(identity)),
-            Some((version, _)) => Err(Error::UnknownVersion { file: IDENTITY_FILE.to_owned(), version }),
+            Some(identity) if (1..=FORMAT).contains(&identity.format) => Ok(Some(identity)),
+            Some(identity) => Err(Error::NewerFormat { found: identity.format, known: FORMAT }),
             None => Err(Error::corrupt(IDENTITY_FILE, 0, "not what was written there")),
         }
     }
@@ -43,7 +51,7 @@ impl Identity {
     /// Replaces what the directory says, atomically.
     pub fn write<D: Disk>(&self, disk: &D) -> Result<(), Error> {
         let mut bytes = MAGIC.to_vec();
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&self.format.to_le_bytes());
         bytes.extend_from_slice(&self.directory);
         bytes.extend_from_slice(&self.first_segment.to_le_bytes());
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());

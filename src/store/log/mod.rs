@@ -17,6 +17,7 @@ mod snapshot;
 mod snapshot_job;
 mod writer;
 
+pub use identity::{FORMAT, IDENTITY_FILE};
 pub use reader::{Extent, Reader};
 pub use recovery::{Options, Recovery, Torn};
 pub use retention::Plan;
@@ -32,6 +33,13 @@ use super::error::Error;
 use super::query::{Page, Query, RealmState, Retention};
 use super::{Snapshot, Store};
 use crate::model::{EventId, Item};
+
+/// True for the names of what a log, and the projections beside it, leave in their directory.
+pub fn is_own_name(name: &str) -> bool {
+    let plain = ["identity", "identity.new", "synced", "lock", "snapshot", "snapshot.new"];
+    let is_segment = name.strip_prefix("segment-").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    plain.contains(&name) || is_segment || name == "state" || name.starts_with("state-damaged-")
+}
 
 /// Whether an acknowledgement waits for the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -76,7 +84,7 @@ impl Default for Config {
 impl Log<OsDisk> {
     /// Opens, or makes, the log in the directory at `path`.
     pub fn open_at(path: &Path, config: Config, options: Options) -> Result<Self, Error> {
-        let disk = OsDisk::new(path).map_err(|error| Error::io(&path.to_string_lossy(), error))?;
+        let disk = OsDisk::new(path).map_err(|error| Error::io(".", error))?;
         Log::open(disk, config, options)
     }
 }

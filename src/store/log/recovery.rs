@@ -5,7 +5,7 @@ use super::Config;
 use super::footer::Sealed;
 use super::frame::Salt;
 use super::heads::Heads;
-use super::identity::{Identity, Mark};
+use super::identity::{FORMAT, Identity, Mark};
 use super::reader::{Ends, Reader};
 use super::segment::{self, DATA_START, Scanned, file_name, number_of, read_header, read_heads};
 use super::snapshot::{self, SNAPSHOT_FILE};
@@ -35,6 +35,8 @@ pub struct Recovery {
     pub rebuilt: Vec<String>,
     /// True if the directory was new.
     pub is_new: bool,
+    /// The format that the directory had, where that was an older one.
+    pub older_format: Option<u32>,
 }
 
 /// A torn tail.
@@ -55,11 +57,11 @@ impl<D: Disk> Log<D> {
     pub fn open(disk: D, config: Config, options: Options) -> Result<Self, Error> {
         let config = Config { segment_bytes: config.segment_bytes.clamp(1_024, 1 << 30), ..config };
         if !disk.lock().map_err(|error| Error::io(".", error))? {
-            return Err(Error::Locked);
+            return Err(Error::Locked(disk.holder()));
         }
         let names = disk.list().map_err(|error| Error::io(".", error))?;
         let mut recovery = Recovery::default();
-        let identity = identify(&disk, &names, &options, &mut recovery)?;
+        let mut identity = identify(&disk, &names, &options, &mut recovery)?;
         let numbers = segments(&disk, &names, &identity)?;
         let (mark, synced_to) = Mark::open(&disk, &names, identity.directory)?;
         let last = *numbers.last().unwrap_or(&0);
@@ -90,6 +92,12 @@ impl<D: Disk> Log<D> {
             None => Default::default(),
         };
         check_ends(&scanned.heads, &oldest, &snapshot_of, &options.known)?;
+        if identity.format < FORMAT {
+            // Before anything is written that a program of the older format would misread.
+            recovery.older_format = Some(identity.format);
+            identity.format = FORMAT;
+            identity.write(&disk)?;
+        }
         mark.move_to(tail.number, tail.synced)?;
         let ends = Ends { oldest, sealed: scanned.start, written: scanned.heads.clone() };
         let reader = Reader::new(disk.clone(), sealed, &tail, scanned.index, ends);
@@ -124,7 +132,8 @@ fn identify<D: Disk>(disk: &D, names: &[String], options: &Options, recovery: &m
     if names.iter().any(|name| number_of(name).is_some() || name == SNAPSHOT_FILE) {
         return Err(Error::corrupt("identity", 0, "missing from a directory that holds a log"));
     }
-    let identity = Identity { directory: options.expected.unwrap_or(options.new_identity), first_segment: 1 };
+    let directory = options.expected.unwrap_or(options.new_identity);
+    let identity = Identity { directory, first_segment: 1, format: FORMAT };
     identity.write(disk)?;
     recovery.is_new = true;
     Ok(identity)

@@ -28,10 +28,10 @@ fn said(disk: &SimulatedDisk) -> String {
 fn a_directory_is_used_by_one_process() {
     let disk = filled(1);
     let _log = simulated(&disk).unwrap();
-    assert!(matches!(simulated(&disk), Err(Error::Locked)));
+    assert!(matches!(simulated(&disk), Err(Error::Locked(_))));
     let directory = Directory::new();
     let log = directory.open(small()).unwrap();
-    assert!(matches!(directory.open(small()), Err(Error::Locked)));
+    assert!(matches!(directory.open(small()), Err(Error::Locked(_))));
     drop(log);
     directory.open(small()).unwrap();
 }
