@@ -104,7 +104,22 @@ fn assert_full(router: &Router, stored: &[String]) {
     }
     Mqtt::open(router, "other").send("PUBLISH live news");
     assert_eq!(mqtt.receive(), "PUBLISH live news q0");
-    assert_eq!(router.page("/healthz"), "ok");
+    assert_told(router);
+}
+
+/// `/healthz` fails, and says why to whoever knows a name of the router; the page says it too.
+fn assert_told(router: &Router) {
+    let (head, body) = router.ask("/healthz", "localhost");
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    let needed =
+        "128 MiB needed: a segment of 64 MiB (limits.segment_bytes) and 64 MiB that stay free (limits.disk_reserve_bytes)";
+    for part in ["not ok: nothing can be stored: ", " MiB free in ", needed] {
+        assert!(body.contains(part), "{body}");
+    }
+    let (head, body) = router.ask("/healthz", "elsewhere.example");
+    assert!(head.starts_with("HTTP/1.1 503 ") && body == "not ok", "{head} {body}");
+    let status: Value = serde_json::from_str(&router.page("/status.json")).unwrap();
+    assert!(status["trouble"].as_str().is_some_and(|trouble| trouble.contains(needed)), "{status}");
 }
 
 /// Waits until something is stored again.
@@ -126,6 +141,7 @@ fn a_full_disk_refuses_reads_go_on_and_writing_recovers_by_itself() {
     let router = disk.start();
     let mut client = Mqtt::open(&router, "filler");
     assert!(is_taken(&mut client, "PUBLISH kept value q1 id=1 retain"));
+    assert_eq!(router.page("/healthz"), "ok");
     let mut stored = fill(&mut client);
     assert!(stored.len() > 40, "{stored:?}");
     assert_full(&router, &stored);
@@ -140,6 +156,7 @@ fn a_full_disk_refuses_reads_go_on_and_writing_recovers_by_itself() {
     std::fs::remove_file(disk.ballast()).unwrap();
     await_room(&mut client);
     stored.push("again".to_owned());
+    assert_eq!(router.page("/healthz"), "ok");
     let mut wamp = Wamp::open(&router);
     wamp.publish("h.x", json!(["by wamp"]), json!({}));
     stored.push("by wamp".to_owned());

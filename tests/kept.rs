@@ -96,7 +96,10 @@ fn what_is_kept_of_the_state_may_be_deleted_cut_off_or_overwritten() {
         damage();
         let router = Router::start_saying(&data.0, "", &said_in);
         check(&router);
-        assert!(said().contains("made anew from the history"), "{number}: {}", said());
+        // Where there is nothing it is as behind a kill soon after the first start.
+        let is_damaged = number > 0;
+        assert_eq!(said().contains("made anew from"), is_damaged, "{number}: {}", said());
+        assert!(is_damaged || said().is_empty(), "{}", said());
         // From a kill what is kept is older than the log, or is not there yet.
         if number % 2 == 0 {
             stop(&router)

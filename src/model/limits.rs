@@ -2,6 +2,8 @@
 
 /// Topics that the log names, each once, as no MQTT client can be sent their messages; further ones are only counted.
 pub const MAX_NAMED_TOPICS: usize = 1_000;
+/// Records of a realm that the log names at a start, as they cannot be read; further ones are only counted.
+pub const MAX_NAMED_RECORDS: usize = 10;
 /// Lines of the log of one kind in a second; the rest is summed up in one.
 pub const MAX_LOG_LINES: u32 = 10;
 /// Characters of a client's name that a line of the log holds.

@@ -36,6 +36,23 @@ impl Kind {
     pub const GONE: Kind = Kind(9);
     /// The message that a session's connection leaves behind if it ends without goodbye; a record without a topic takes it back.
     pub const WILL: Kind = Kind(10);
+
+    /// The noun for people; of a number that this version does not know too.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Kind::PUBLICATION => "a publication",
+            Kind::SESSION => "a change of a session",
+            Kind::SUBSCRIPTION => "a change of a subscription",
+            Kind::HANDSHAKE => "a step of QoS 2",
+            Kind::CURSOR => "what a session has received",
+            Kind::LOCK => "a change of a lock",
+            Kind::QUEUE => "a change of a queue",
+            Kind::TIMER => "a timer",
+            Kind::GONE => "the end of a process",
+            Kind::WILL => "a will",
+            _ => "of a later version",
+        }
+    }
 }
 
 /// Which publications get a place in the history.

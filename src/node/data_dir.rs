@@ -3,11 +3,47 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::config::Config;
 use super::history::size;
 use crate::model::Limits;
 use crate::store::disk::free_bytes_at;
 use crate::store::{Error, log};
+
+/// Whether a start could use the directory at `path`, as far as that shows without reading the history: a sentence about it, or why
+/// not and what to do. Nothing is made there.
+pub fn probe(path: &Path, limits: &Limits) -> Result<String, String> {
+    check(path)?;
+    let shown = absolute(path);
+    let shown = shown.display();
+    if !path.exists() {
+        let parent = nearest(path);
+        is_writable(&parent).map_err(|error| no_directory(path, &error))?;
+        has_room(&parent, limits)?;
+        return Ok(format!("{shown} does not exist and can be made"));
+    }
+    is_writable(path).map_err(|error| no_directory(path, &error))?;
+    match log::probe(path).map_err(|error| refusal(path, limits, &error))? {
+        Some(format) => Ok(format!("{shown} has a history of format {format}, and nobody uses it")),
+        None => has_room(path, limits).map(|()| format!("{shown} is empty and can be used")),
+    }
+}
+
+/// The directory above that exists.
+fn nearest(path: &Path) -> PathBuf {
+    let path = absolute(path);
+    path.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/")).to_owned()
+}
+
+fn is_writable(path: &Path) -> io::Result<()> {
+    use rustix::fs::Access;
+    Ok(rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// Whether the first segment has room on the disk of `path`.
+fn has_room(path: &Path, limits: &Limits) -> Result<(), String> {
+    let needed = limits.segment_bytes.saturating_add(limits.disk_reserve_bytes);
+    let is_enough = free_bytes_at(path).is_ok_and(|free| free >= needed);
+    if is_enough { Ok(()) } else { Err(refusal(path, limits, &Error::NoSpace)) }
+}
 
 /// Names that file systems, desktops and version control leave where nobody asked them to.
 const NOBODYS: &[&str] = &["lost+found", ".snapshot", ".snapshots", ".zfs", ".DS_Store", ".gitkeep", ".gitignore", ".keep"];
@@ -71,9 +107,8 @@ pub fn no_directory(path: &Path, error: &io::Error) -> String {
     }
 }
 
-/// Why the history in the directory that `config` names cannot be opened, and what to do.
-pub fn refusal(config: &Config, error: &Error) -> String {
-    let path = &config.data_dir;
+/// Why the history in the directory at `path` cannot be opened or read, and what to do.
+pub fn refusal(path: &Path, limits: &Limits, error: &Error) -> String {
     let shown = absolute(path);
     let shown = shown.display();
     match error {
@@ -81,24 +116,20 @@ pub fn refusal(config: &Config, error: &Error) -> String {
             let holder = holder.map_or("another process".to_owned(), |pid| format!("process {pid}"));
             format!("{shown} is in use by {holder}: stop that one, or name another directory with --data")
         }
-        Error::NoSpace => no_room(config),
+        Error::NoSpace => {
+            format!("{}; free some space, lower these, or name a directory on another disk with --data", room(path, limits))
+        }
         Error::NewerFormat { found, known } => format!(
             "{shown} has format {found}, and this program knows formats up to {known}: start the newer Corsac that wrote it, or name \
              another directory with --data"
         ),
-        Error::Corrupt { .. } | Error::UnknownVersion { .. } => format!(
+        Error::Corrupt { .. } | Error::RecordMissing { .. } | Error::UnknownVersion { .. } => format!(
             "cannot open the history in {shown}: {error}. Nothing was changed. Restore a copy of the whole directory, or move it away \
              and start with an empty history"
         ),
         Error::Io { file, source } if file == "." => no_directory(path, source),
         error => format!("cannot open the history in {shown}: {error}; name another directory with --data"),
     }
-}
-
-/// How much room there is, and how much is needed, for the least that is written.
-fn no_room(config: &Config) -> String {
-    let room = room(&config.data_dir, &config.limits);
-    format!("{room}; free some space, lower these, or name a directory on another disk with --data")
 }
 
 /// How much room is left in the directory at `path`, and how much the history takes at a time, as a part of a sentence.
@@ -153,6 +184,20 @@ mod tests {
         assert!(refused.contains("(notes.txt and 1 more)") && refused.contains("--data"), "{refused}");
         fs::write(directory.0.join("identity"), "").unwrap();
         assert_eq!(check(&directory.0), Ok(()), "what is ours is judged where it is opened");
+    }
+
+    #[test]
+    fn a_probe_makes_nothing() {
+        let directory = Directory::new("probe");
+        let (new, limits) =
+            (directory.0.join("a/b"), Limits { segment_bytes: 1 << 20, disk_reserve_bytes: 0, ..Limits::default() });
+        assert!(probe(&new, &limits).is_ok_and(|line| line.ends_with("a/b does not exist and can be made")));
+        assert!(probe(&directory.0, &limits).is_ok_and(|line| line.ends_with("is empty and can be used")));
+        let greedy = Limits { disk_reserve_bytes: 1 << 62, ..limits.clone() };
+        assert!(probe(&new, &greedy).is_err_and(|problem| problem.contains("needed: a segment of 1 MiB (limits.segment_bytes)")));
+        assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 0);
+        fs::write(directory.0.join("identity"), "no identity").unwrap();
+        assert!(probe(&directory.0, &limits).is_err_and(|problem| problem.contains("identity is damaged")));
     }
 
     #[test]

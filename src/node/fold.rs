@@ -86,26 +86,27 @@ fn unreadable() -> Error {
     Error::Corrupt { file: "snapshot".to_owned(), offset: 0, what: "an entry that cannot be read" }
 }
 
-/// Reads the records of `realm` behind what `rebuilt` includes, up to `until`, or all.
+/// Reads the records of `realm` behind what `rebuilt` includes, up to `until`, or all; how many they were.
 pub fn replay<D: Disk>(
     reader: &Reader<D>,
     realm: &Arc<str>,
     rebuilt: &mut Rebuilt,
     until: Option<EventId>,
     mut progress: impl FnMut(EventId),
-) -> Result<(), Error> {
+) -> Result<u64, Error> {
     let before = until.and_then(EventId::next);
     let mut query = Query { after: rebuilt.router.as_of(), before, limit: MAX_PAGE_RECORDS, ..Query::new(realm.clone()) };
+    let mut count = 0;
     loop {
         let page = reader.read(&query)?;
+        count += page.records.len() as u64;
         for record in &page.records {
             if rebuilt.replay(record).is_none() {
-                let file = format!("realm {realm}");
-                return Err(Error::Corrupt { file, offset: record.id.value(), what: "a record is missing" });
+                return Err(Error::RecordMissing { realm: realm.to_string(), before: record.id });
             }
         }
         if page.is_end {
-            return Ok(());
+            return Ok(count);
         }
         page.cursor.into_iter().for_each(&mut progress);
         query = query.behind(&page);

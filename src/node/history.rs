@@ -1,5 +1,6 @@
 //! The history of this process: the log with its writer, what is kept of the realms' states, and how a start reads both.
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -45,7 +46,8 @@ pub struct History {
     snapshots: Snapshots<OsDisk>,
     reading: Mutex<Option<ReadSnapshot>>,
     path: PathBuf,
-    solo: SoloLimits,
+    limits: Limits,
+    is_full: Arc<AtomicBool>,
     projections: Arc<Projections>,
     batches: Sender<Batch>,
     rules: Vec<HistoryRule>,
@@ -65,7 +67,7 @@ impl History {
     /// Opens the log that `config` names and reads it. Call it where tokio runs.
     pub fn open(config: &Config) -> Result<Opened, String> {
         let path = &data_dir::absolute(&config.data_dir);
-        let refusal = |error: Error| data_dir::refusal(config, &error);
+        let refusal = |error: Error| data_dir::refusal(path, &config.limits, &error);
         data_dir::check(path)?;
         let log = open_log(path, config).map_err(refusal)?;
         tell_of_recovery(&log, path);
@@ -73,7 +75,8 @@ impl History {
         if let Some(damaged) = damaged {
             let kept_as = damaged.kept_as.display();
             tracing::warn!(
-                "what was kept of the realms' states is damaged ({}): it is made anew from the history, and kept as {kept_as}",
+                "what was kept of the realms' states is damaged ({}): it is made anew from the history, and nothing is lost; \
+                 {kept_as} has what was there, remove it at will",
                 damaged.why
             );
         }
@@ -81,7 +84,12 @@ impl History {
         let (jobs, waiting) = channel();
         let (told, news) = unbounded_channel();
         let (failed, failure) = tokio::sync::oneshot::channel();
-        let writer = Writer::new(log, told, failed);
+        let is_full = Arc::new(AtomicBool::new(false));
+        let room = {
+            let (path, limits) = (path.clone(), config.limits.clone());
+            move || data_dir::room(&path, &limits)
+        };
+        let writer = Writer::new(log, told, failed, is_full.clone(), room);
         spawn("history", move || writer.run(&waiting))?;
         let (batches, kept) = channel();
         let keeping = projections.clone();
@@ -91,19 +99,17 @@ impl History {
         let looking = Keeper { reader: reader.clone(), jobs: jobs.clone(), rules, limits };
         spawn("keeper", move || looking.run(&stop))?;
         tokio::spawn(tell(news));
-        let reading = Mutex::new(None);
-        let rules = config.history.clone();
-        let path = path.clone();
         let history = History {
             jobs,
-            path,
-            solo: SoloLimits::of_segment(config.limits.segment_bytes),
+            path: path.clone(),
+            limits: config.limits.clone(),
+            is_full,
             reader,
             snapshots,
-            reading,
+            reading: Mutex::new(None),
             projections,
             batches,
-            rules,
+            rules: config.history.clone(),
             _keeper: keeper,
         };
         Ok(Opened { history: Arc::new(history), failure })
@@ -116,7 +122,18 @@ impl History {
 
     /// What a realm may send on its way into it at a time.
     pub fn solo_limits(&self) -> SoloLimits {
-        self.solo
+        SoloLimits::of_segment(self.limits.segment_bytes)
+    }
+
+    /// Why nothing can be stored now, and what to do; `None` while everything can.
+    pub fn trouble(&self) -> Option<String> {
+        let is_full = self.is_full.load(Ordering::Relaxed);
+        is_full.then(|| format!("nothing can be stored: {}; free some space", data_dir::room(&self.path, &self.limits)))
+    }
+
+    /// Why it cannot be read, and what to do.
+    pub fn refusal(&self, error: &Error) -> String {
+        data_dir::refusal(&self.path, &self.limits, error)
     }
 
     /// Where it is and how much it holds, as a part of a sentence.
@@ -153,13 +170,19 @@ impl History {
         if kept.is_none() {
             rebuilt.note_all_changed();
         }
-        let mut told = Instant::now();
-        fold::replay(&self.reader, realm, &mut rebuilt, None, |at| {
+        let began = Instant::now();
+        let mut told = began;
+        let count = fold::replay(&self.reader, realm, &mut rebuilt, None, |at| {
             if told.elapsed() > PROGRESS {
                 told = Instant::now();
-                tracing::info!("reading the history of realm {realm}: {} records", at.value());
+                tracing::info!("reading the history of realm {realm}: at id {at}");
             }
         })?;
+        if count > 0 {
+            let (events, ms) = (counted(count, "event"), began.elapsed().as_millis());
+            tracing::info!("recovered realm {realm} from the history: {events} in {ms} ms");
+        }
+        rebuilt.unreadable.lines(realm).iter().for_each(|line| tracing::warn!("{line}"));
         Ok((rebuilt, Kept::start(realm.clone(), self.batches.clone(), kept, now_ms())))
     }
 
@@ -168,16 +191,16 @@ impl History {
         let state = self.reader.realm_state(realm);
         let last = state.last?;
         let first = state.oldest.or(last.next());
-        let Some(as_of) = self.projections.as_of(realm) else {
-            tracing::warn!("nothing is kept of the state of realm {realm}: it is made anew from the history");
-            return None;
-        };
+        // Whoever is killed soon after the first start has kept nothing.
+        let as_of = self.projections.as_of(realm)?;
         let is_followed = as_of <= last && as_of.next() >= first;
         let mut is_sound = || self.projections.read(realm, |key, value| rebuilt.take(key, value).is_some());
         if is_followed && is_sound() && rebuilt.finish(as_of).is_some() {
             return Some(as_of);
         }
-        tracing::warn!("what is kept of the state of realm {realm} is not usable: it is made anew from the history");
+        tracing::warn!(
+            "what is kept of the state of realm {realm} does not fit the history: it is made anew from that, nothing is lost"
+        );
         None
     }
 
@@ -258,9 +281,12 @@ fn parts_of(rules: &[Retention]) -> (u64, u64) {
 fn tell_of_recovery(log: &Log<OsDisk>, path: &Path) {
     let recovery = log.recovery();
     if let Some(torn) = &recovery.torn {
-        let (file, kept_as) = (&torn.file, &torn.kept_as);
-        let bytes = torn.bytes;
-        tracing::warn!(file, bytes, kept_as, "cut an unfinished write off the history in {}", path.display());
+        let (bytes, file, kept_as) = (counted(torn.bytes, "byte"), &torn.file, &torn.kept_as);
+        tracing::info!(
+            "the process before this one ended while it wrote: {bytes} at the end of {file} in {}, which nobody was told are stored, are \
+             kept aside as {kept_as}; remove that file at will",
+            path.display()
+        );
     }
     if let Some(older) = recovery.older_format {
         let known = log::FORMAT;
@@ -270,7 +296,10 @@ fn tell_of_recovery(log: &Log<OsDisk>, path: &Path) {
         );
     }
     for file in &recovery.rebuilt {
-        tracing::warn!(file, "made a damaged index anew in {}", path.display());
+        tracing::warn!(
+            "the index in {file} in {} was damaged and is made anew: nothing is lost, but look at the disk",
+            path.display()
+        );
     }
 }
 

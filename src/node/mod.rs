@@ -61,7 +61,7 @@ pub async fn run(config: Config) -> Result<(), String> {
     let realms = Realms::start(&config.realms, config.auto_create_realms, config.limits.clone(), history.clone())?;
     settle(&realms).await;
     let doorway = Arc::new(Doorway::default());
-    let status = status(&config, &realms, &doorway);
+    let status = status(&config, &realms, &doorway, history.clone());
     let mut doors = JoinSet::new();
     for (socket, listener) in sockets.into_iter().zip(&config.listeners) {
         let entrance = Entrance {
@@ -155,7 +155,7 @@ fn speaks(listener: &Listener) -> Speaks {
     Speaks { http: listener.kind.speaks_http(), mqtt: listener.kind.speaks_mqtt(), rawsocket: listener.kind.speaks_rawsocket() }
 }
 
-fn status(config: &Config, realms: &Arc<Realms>, doorway: &Arc<Doorway>) -> Status {
+fn status(config: &Config, realms: &Arc<Realms>, doorway: &Arc<Doorway>, history: Option<Arc<History>>) -> Status {
     let (realms, doorway, started) = (realms.clone(), doorway.clone(), Instant::now());
     let listeners: Vec<_> = config.listeners.iter().map(Into::into).collect();
     Status::new(move || {
@@ -164,6 +164,7 @@ fn status(config: &Config, realms: &Arc<Realms>, doorway: &Arc<Doorway>) -> Stat
             connections: doorway.open() as u64,
             listeners: listeners.clone(),
             refused: refused(&doorway),
+            trouble: history.as_ref().and_then(|history| history.trouble()),
             ..StatusSnapshot::default()
         };
         for (name, realm) in realms.all() {

@@ -9,6 +9,7 @@ use super::history::History;
 use crate::model::{ConnectionId, Limits, Reason, Topic};
 use crate::net;
 use crate::net::outbox::Outbox;
+use crate::store::Error;
 
 /// Longest name of a realm, in bytes.
 const MAX_NAME_BYTES: usize = 255;
@@ -30,7 +31,7 @@ impl Realms {
         for name in names.iter().map(String::as_str).chain(known.iter().map(|name| &**name)) {
             if !by_name.contains_key(name) {
                 let realm = EventLoop::start(limits.clone(), seed()?, name, history.as_ref())
-                    .map_err(|error| format!("cannot read the history of realm {name}: {error}"))?;
+                    .map_err(|error| refusal(history.as_ref(), name, &error))?;
                 by_name.insert(name.into(), realm);
             }
         }
@@ -57,7 +58,10 @@ impl Realms {
             return Err(Reason::QuotaExceeded);
         }
         let realm = EventLoop::start(self.limits.clone(), seed().map_err(|_| Reason::Internal)?, name, self.history.as_ref())
-            .map_err(|_| Reason::StorageFailed)?;
+            .map_err(|error| {
+                tracing::error!("{}", refusal(self.history.as_ref(), name, &error));
+                Reason::StorageFailed
+            })?;
         by_name.insert(name.into(), realm.clone());
         Ok(realm)
     }
@@ -69,6 +73,12 @@ impl net::Realms for Realms {
         realm.join(connection, outbox);
         Ok(realm)
     }
+}
+
+/// Why the realm called `name` cannot be put together.
+fn refusal(history: Option<&Arc<History>>, name: &str, error: &Error) -> String {
+    let why = history.map_or_else(|| error.to_string(), |history| history.refusal(error));
+    format!("cannot start realm {name}: {why}")
 }
 
 fn seed() -> Result<u64, String> {

@@ -9,6 +9,8 @@ use bytes::Bytes;
 
 use crate::cluster::segment::{DedupKey, Incarnation};
 use crate::cluster::solo::{Restored, SoloLimits, SoloState};
+use crate::model::limits::MAX_NAMED_RECORDS;
+use crate::model::record::Kind;
 use crate::model::{EventId, Limits, Record};
 use crate::router::Router;
 use crate::router::{Piece, PieceKey};
@@ -32,6 +34,37 @@ pub fn new_router(limits: Limits, seed: u64) -> Router {
     router
 }
 
+/// Records that could not be read.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct UnreadRecords {
+    /// The first of them, [`MAX_NAMED_RECORDS`] at most.
+    pub first: Vec<(EventId, Kind)>,
+    /// How many they are in all.
+    pub count: u64,
+}
+
+impl UnreadRecords {
+    fn note(&mut self, record: &Record) {
+        self.count += 1;
+        if self.first.len() < MAX_NAMED_RECORDS {
+            self.first.push((record.id, record.item.kind));
+        }
+    }
+
+    /// One line of the log about each that is named, and one about all others.
+    pub fn lines(&self, realm: &str) -> Vec<String> {
+        let advice = "what it changed is missing; if a later Corsac wrote it, start that one";
+        let line =
+            |(id, kind): &(EventId, Kind)| format!("record {id} of realm {realm} ({}) cannot be read: {advice}", kind.noun());
+        let mut lines: Vec<String> = self.first.iter().map(line).collect();
+        let others = self.count - self.first.len() as u64;
+        if others > 0 {
+            lines.push(format!("{others} more records of realm {realm} cannot be read; $SYS counts them all"));
+        }
+        lines
+    }
+}
+
 /// A realm that is put together again, first from entries, then from records.
 pub struct Rebuilt {
     /// What its clients see.
@@ -40,6 +73,8 @@ pub struct Rebuilt {
     pub restored: Restored,
     /// Owners of keys that were in records.
     pub owners: HashSet<Arc<str>>,
+    /// Records whose effect is missing.
+    pub unreadable: UnreadRecords,
     pipeline: Option<(EventId, u64, Incarnation)>,
     seen: Vec<(DedupKey, EventId)>,
 }
@@ -50,7 +85,8 @@ impl Rebuilt {
         let mut router = new_router(limits, seed);
         router.keep_history();
         let restored = Restored::new(SoloLimits::default().seen);
-        Rebuilt { router, restored, owners: HashSet::new(), pipeline: None, seen: Vec::new() }
+        let (owners, unreadable) = Default::default();
+        Rebuilt { router, restored, owners, unreadable, pipeline: None, seen: Vec::new() }
     }
 
     /// Takes an entry in; `None` if it cannot be one.
@@ -97,10 +133,7 @@ impl Rebuilt {
             self.owners.insert(key.owner.clone());
         }
         if self.router.handle_replayed(record).is_err() {
-            let (realm, id, kind) = (&record.item.realm, record.id.value(), record.item.kind.0);
-            tracing::warn!(
-                "record {id} (kind {kind}) of realm {realm} cannot be read: what it changed is missing; if a later version wrote it, start that one"
-            );
+            self.unreadable.note(record);
         }
         Some(())
     }
@@ -185,7 +218,7 @@ pub fn bytes_from(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::record::{Flags, Kind};
+    use crate::model::record::Flags;
     use crate::model::{Item, Payload, Topic};
 
     #[test]
@@ -217,6 +250,24 @@ mod tests {
         assert!(entries.iter().all(|(key, value)| again.take(key, value).is_some()));
         assert!(again.finish(id(4)).is_some() && again.restored.state() == state);
         assert_eq!((again.router.as_of(), again.entries().collect::<Vec<_>>()), (Some(id(4)), entries));
+    }
+
+    #[test]
+    fn records_that_cannot_be_read_are_named_or_counted() {
+        let mut rebuilt = Rebuilt::new(Limits::default(), 1);
+        let opened = Payload::Bytes(r#"{"Opened":{"client":7}}"#.into());
+        let kinds = [Kind::SESSION, Kind(200)].into_iter().cycle().take(MAX_NAMED_RECORDS + 3);
+        for (number, kind) in (1..).zip(kinds) {
+            let record =
+                Record { id: EventId::new(number).unwrap(), item: Item::of_kind(kind, "r".into(), number, opened.clone()) };
+            assert!(rebuilt.replay(&record).is_some());
+        }
+        let lines = rebuilt.unreadable.lines("r");
+        assert_eq!((rebuilt.unreadable.count, lines.len()), (MAX_NAMED_RECORDS as u64 + 3, MAX_NAMED_RECORDS + 1));
+        assert!(lines[0].starts_with("record 1 of realm r (a change of a session) cannot be read"), "{lines:?}");
+        assert!(lines[1].starts_with("record 2 of realm r (of a later version) cannot be read"), "{lines:?}");
+        assert!(lines[MAX_NAMED_RECORDS].starts_with("3 more records of realm r"), "{lines:?}");
+        assert_eq!(UnreadRecords::default().lines("r"), Vec::<String>::new());
     }
 
     #[test]

@@ -20,6 +20,8 @@ function fill(id, rows) {
 }
 
 function show(status) {
+  field("trouble").textContent = status.trouble ?? "";
+  field("trouble").hidden = !status.trouble;
   field("version").textContent = status.version;
   field("uptime").textContent = duration(status.uptime_s);
   for (const id of ["connections", "messages_in", "messages_out"]) field(id).textContent = number(status[id]);
@@ -40,8 +42,9 @@ async function refresh() {
     try {
       const answer = await fetch("/status.json", { signal: AbortSignal.timeout(5 * SECOND_MS) });
       if (!answer.ok) throw new Error(`status ${answer.status}`);
-      show(await answer.json());
-      state("running", false);
+      const status = await answer.json();
+      show(status);
+      state(status.trouble ? "in trouble" : "running", Boolean(status.trouble));
     } catch {
       state("no answer", true);
     }

@@ -1,6 +1,7 @@
 //! The one thread that writes the log, for all realms: it takes what waits, writes it, syncs once, and says so.
-use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -55,6 +56,10 @@ pub struct Writer {
     told: UnboundedSender<(Weak<EventLoop>, Written)>,
     /// Realms that wait for room.
     full: Vec<Weak<EventLoop>>,
+    /// The disk is full: true while any of them waits.
+    is_full: Arc<AtomicBool>,
+    /// Says how much room there is.
+    room: Box<dyn Fn() -> String + Send>,
     failed: Option<tokio::sync::oneshot::Sender<String>>,
     failpoint: Failpoint,
 }
@@ -83,13 +88,17 @@ impl Failpoint {
 type Unsynced = Vec<(Weak<EventLoop>, Written)>;
 
 impl Writer {
-    /// Of `log`: tells realms by `told`, and why the disk cannot be trusted any more by `failed`.
+    /// Of `log`: tells realms by `told`, and why the disk cannot be trusted any more by `failed`. While the disk is full `is_full` is
+    /// set, and the log has what `room` says.
     pub fn new(
         log: Log<OsDisk>,
         told: UnboundedSender<(Weak<EventLoop>, Written)>,
         failed: tokio::sync::oneshot::Sender<String>,
+        is_full: Arc<AtomicBool>,
+        room: impl Fn() -> String + Send + 'static,
     ) -> Self {
-        Writer { log, told, full: Vec::new(), failed: Some(failed), failpoint: Failpoint::named() }
+        let (full, failpoint) = (Vec::new(), Failpoint::named());
+        Writer { log, told, full, is_full, room: Box::new(room), failed: Some(failed), failpoint }
     }
 
     /// Works until nobody can ask for anything any more.
@@ -105,6 +114,8 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             if !self.full.is_empty() && self.log.has_room() {
+                self.is_full.store(false, Ordering::Relaxed);
+                tracing::info!("there is room on the disk of the history again: everything is stored");
                 for realm in std::mem::take(&mut self.full) {
                     self.told.send((realm, Written::Room)).ok();
                 }
@@ -134,7 +145,9 @@ impl Writer {
             Ok(ids) if write.has(&ids) => unsynced.push((realm, Written::Synced(token))),
             Ok(_) => self.fail(realm, "the log is not the one that was opened"),
             Err(Error::NoSpace) => {
-                tracing::error!("the disk is full: nothing is stored until there is room");
+                if !self.is_full.swap(true, Ordering::Relaxed) {
+                    tracing::error!("nothing can be stored until there is room: {}; free some space", (self.room)());
+                }
                 self.full.push(realm.clone());
                 self.told.send((realm, Written::DiskFull)).ok();
             }

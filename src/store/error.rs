@@ -26,6 +26,13 @@ pub enum Error {
         /// The fault in words.
         what: &'static str,
     },
+    /// The records of a realm do not follow one upon the other.
+    RecordMissing {
+        /// The realm.
+        realm: String,
+        /// The record before which one is missing.
+        before: EventId,
+    },
     /// Another process uses the directory: which, if that is known.
     Locked(Option<u32>),
     /// The directory belongs to another node.
@@ -104,6 +111,7 @@ impl fmt::Display for Error {
             }
             Error::TooOld { oldest } => write!(f, "older than what is kept; the oldest id is {oldest}"),
             Error::Corrupt { file, offset, what } => write!(f, "{file} is damaged at byte {offset}: {what}"),
+            Error::RecordMissing { realm, before } => write!(f, "a record of realm {realm} is missing before id {before}"),
             Error::Locked(None) => f.write_str("the data directory is in use by another process"),
             Error::Locked(Some(pid)) => write!(f, "the data directory is in use by process {pid}"),
             Error::NewerFormat { found, known } => {

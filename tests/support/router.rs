@@ -26,20 +26,25 @@ pub struct Router {
 impl Router {
     /// Starts it in memory with a configuration file of these lines; both listeners and realms on demand are added.
     pub fn start(config: &str) -> Self {
-        Self::start_with(config, &["--memory", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"], None, None)
+        Self::start_with(config, &["--memory", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"], None)
     }
 
     /// The same, with its history in this directory. Dropping it is SIGKILL.
     pub fn start_in(data: &Path, config: &str) -> Self {
         let data = data.to_str().unwrap();
-        Self::start_with(config, &["--data", data, "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"], None, None)
+        Self::start_with(config, &["--data", data, "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"], None)
     }
 
     /// The same; what it has to say goes to this file, warnings too.
     pub fn start_saying(data: &Path, config: &str, said: &Path) -> Self {
+        Self::start_telling(data, config, "warn", said)
+    }
+
+    /// The same; what it has to say from this level on goes to this file.
+    pub fn start_telling(data: &Path, config: &str, level: &str, said: &Path) -> Self {
         let data = data.to_str().unwrap();
         let said = std::fs::File::create(said).unwrap();
-        Self::start_with(config, &["--data", data, "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"], None, Some(said))
+        Self::start_at(config, &["--data", data, "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"], None, (level, Some(said)))
     }
 
     /// In memory, with this log level; what it has to say goes to this file.
@@ -52,18 +57,17 @@ impl Router {
     /// The same on these ports.
     pub fn start_on_disk(data: &Path, http: &str, mqtt: &str) -> Self {
         let data = data.to_str().unwrap();
-        Self::start_with("", &["--data", data, "--http", http, "--mqtt", mqtt], None, None)
+        Self::start_with("", &["--data", data, "--http", http, "--mqtt", mqtt], None)
     }
 
     /// The same; it aborts at the failpoint, as in `after_sync:7`, where it is a debug build.
     pub fn start_failing(data: &std::path::Path, failpoint: Option<&str>) -> Self {
         let data = data.to_str().unwrap();
-        Self::start_with("", &["--data", data, "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"], failpoint, None)
+        Self::start_with("", &["--data", data, "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"], failpoint)
     }
 
-    fn start_with(config: &str, flags: &[&str], failpoint: Option<&str>, said: Option<std::fs::File>) -> Self {
-        let level = if said.is_some() { "warn" } else { "error" };
-        Self::start_at(config, flags, failpoint, (level, said))
+    fn start_with(config: &str, flags: &[&str], failpoint: Option<&str>) -> Self {
+        Self::start_at(config, flags, failpoint, ("error", None))
     }
 
     fn start_at(config: &str, flags: &[&str], failpoint: Option<&str>, log: (&str, Option<std::fs::File>)) -> Self {
@@ -140,12 +144,18 @@ impl Router {
 
     /// The body of a page.
     pub fn page(&self, path: &str) -> String {
+        self.ask(path, &self.http.to_string()).1
+    }
+
+    /// Head and body of the answer to a request that names this host.
+    pub fn ask(&self, path: &str, host: &str) -> (String, String) {
         let mut socket = TcpStream::connect(self.http).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(socket, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.http).unwrap();
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).unwrap();
-        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        (head.to_owned(), body.to_owned())
     }
 
     /// A figure of the status page, of the router or summed over its realms.

@@ -17,6 +17,7 @@ mod snapshot;
 mod snapshot_job;
 mod writer;
 
+use identity::Identity;
 pub use identity::{FORMAT, IDENTITY_FILE};
 pub use reader::{Extent, Reader};
 pub use recovery::{Options, Recovery, Torn};
@@ -79,6 +80,20 @@ impl Default for Config {
             durability: Durability::Sync,
         }
     }
+}
+
+/// The format of the log in the directory at `path`, which exists; `None` if there is no log. Fails where somebody uses it, or where
+/// this program cannot read it.
+pub fn probe(path: &Path) -> Result<Option<u32>, Error> {
+    if !path.join(IDENTITY_FILE).exists() {
+        return Ok(None);
+    }
+    let disk = OsDisk::new(path).map_err(|error| Error::io(".", error))?;
+    if !disk.lock().map_err(|error| Error::io("lock", error))? {
+        return Err(Error::Locked(disk.holder()));
+    }
+    let names = disk.list().map_err(|error| Error::io(".", error))?;
+    Ok(Identity::read(&disk, &names)?.map(|identity| identity.format))
 }
 
 impl Log<OsDisk> {
