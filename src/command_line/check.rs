@@ -1,15 +1,29 @@
-//! `corsac check`: validates the configuration and prints what it comes to.
-use std::io::{self, Write};
-
+//! `corsac check`: validates the configuration and prints what it comes to; with `--ports` also whether a start would find its places.
 use corsac::node::config::Flags;
+use corsac::node::places;
+
+use super::output::print_bytes;
+use super::{Failure, load, runtime};
+
+/// The arguments of `corsac check`.
+#[derive(clap::Args)]
+pub struct Check {
+    #[command(flatten)]
+    flags: Flags,
+    /// Try the addresses and the data directory too, and leave them as they are
+    #[arg(long)]
+    ports: bool,
+}
 
 /// Prints the configuration in effect, or says what is wrong with it.
-pub fn check(flags: &Flags) -> Result<(), String> {
-    let config = super::load(flags)?;
-    let text = format!("OK\n{}", config.summary());
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        // A reader that closed the pipe has seen enough.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("cannot print: {error}")),
-        _ => Ok(()),
+pub fn check(command: &Check) -> Result<(), Failure> {
+    let config = load(&command.flags)?;
+    let mut text = format!("OK\n{}", config.summary());
+    if command.ports {
+        let found = runtime()?.block_on(async { places::check(&config) });
+        let lines = found.map_err(|problems| problems.join("\ncorsac: "))?;
+        lines.iter().for_each(|line| text.push_str(&format!("{line}\n")));
     }
+    print_bytes(text.as_bytes())?;
+    Ok(())
 }

@@ -4,7 +4,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::failure::{Failure, Usage};
 
 /// All commands, for suggestions.
-const COMMANDS: [&str; 11] = ["run", "check", "pub", "sub", "history", "call", "register", "queue", "lock", "bench", "demo"];
+const COMMANDS: [&str; 12] =
+    ["run", "check", "config", "pub", "sub", "history", "call", "register", "queue", "lock", "bench", "demo"];
 
 /// Advice on commands that other programs have.
 const INSTEAD: [(&[&str], &str); 5] = [
@@ -140,7 +141,7 @@ mod tests {
             ("status", "http://127.0.0.1:8080/"),
             ("ctl", "http://127.0.0.1:8080/"),
             ("version", "corsac --version"),
-            ("xyzzy", "commands are run, check, pub"),
+            ("xyzzy", "commands are run, check, config, pub"),
             ("-v", "corsac --version"),
             ("--port 9000", "--http 127.0.0.1:8080"),
             ("--port=9000", "--http 127.0.0.1:8080"),

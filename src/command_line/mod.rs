@@ -5,6 +5,7 @@ mod call;
 mod check;
 mod child;
 mod client;
+mod config;
 mod demo;
 mod device;
 mod failure;
@@ -25,6 +26,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use corsac::node::config::{Config, ConfigError, Flags};
+use failure::Usage;
+use tokio::runtime::Runtime;
 
 pub use failure::Failure;
 pub use output::say;
@@ -49,7 +52,9 @@ enum Command {
     Run(Flags),
     /// Validate the configuration that `run` would use, and print what it comes to
     #[command(after_help = help::ROUTER)]
-    Check(Flags),
+    Check(check::Check),
+    /// Print every key of the configuration file with its default
+    Config(config::Config),
     /// Publish messages: typed, or the lines of standard input
     #[command(name = "pub", alias = "publish", after_help = help::PUB)]
     Publish(publish::Publish),
@@ -90,8 +95,9 @@ impl CommandLine {
     /// Runs the command; a failure is one message that says what to do next.
     pub fn run(self) -> Result<ExitCode, Failure> {
         let done = match self.command.unwrap_or(Command::Run(self.flags)) {
-            Command::Run(flags) => run::run(&flags).map_err(Failure::from),
-            Command::Check(flags) => check::check(&flags).map_err(Failure::from),
+            Command::Run(flags) => run::run(&flags),
+            Command::Check(command) => check::check(&command),
+            Command::Config(command) => config::config(&command).map_err(Failure::from),
             Command::Publish(command) => run_client(publish::publish(&command)),
             Command::Subscribe(command) => run_client(subscribe::subscribe(&command)),
             Command::History(command) => run_client(history::history(&command)),
@@ -108,11 +114,19 @@ impl CommandLine {
 
 /// Runs a small client on this thread.
 fn run_client<T>(client: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    runtime()?.block_on(client)
+}
+
+/// What runs on this thread alone.
+fn runtime() -> Result<Runtime, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| format!("cannot start: {error}; raise the limit of open files (ulimit -n)"))?.block_on(client)
+    runtime.map_err(|error| format!("cannot start: {error}; raise the limit of open files (ulimit -n)"))
 }
 
 /// The configuration that these flags come to in the environment of this process.
-fn load(flags: &Flags) -> Result<Config, String> {
-    Config::load(flags, std::env::vars_os()).map_err(|error: ConfigError| error.to_string())
+fn load(flags: &Flags) -> Result<Config, Failure> {
+    Config::load(flags, std::env::vars_os()).map_err(|error: ConfigError| match error.is_of_command_line() {
+        true => Usage(error.to_string()).into(),
+        false => error.to_string().into(),
+    })
 }

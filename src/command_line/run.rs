@@ -2,15 +2,17 @@
 use std::io;
 
 use corsac::node::config::Flags;
+
+use super::Failure;
 use tokio::runtime::{Builder, Runtime};
 
 /// Runs the router until it is told to stop.
-pub fn run(flags: &Flags) -> Result<(), String> {
+pub fn run(flags: &Flags) -> Result<(), Failure> {
     let config = super::load(flags)?;
     let _log = super::log::start(&config.log)?;
     let runtime = runtime(config.threads)
         .map_err(|error| format!("cannot start threads: {error}; raise the limit of processes (ulimit -u)"))?;
-    runtime.block_on(corsac::node::run(config))
+    Ok(runtime.block_on(corsac::node::run(config))?)
 }
 
 /// One thread is the default, and not only on small machines, because its queue is first in, first out. So messages that two

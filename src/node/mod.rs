@@ -9,6 +9,7 @@ pub mod history;
 pub mod keeper;
 pub mod kept;
 pub mod line;
+pub mod places;
 pub mod reading;
 pub mod realms;
 pub mod service;
@@ -214,6 +215,7 @@ fn pass_over_hang_ups() -> Result<impl Future<Output = ()>, String> {
         while hang_up.recv().await.is_some() {
             let advice = "a changed configuration takes a restart";
             tracing::info!(target: "corsac::node", "SIGHUP: nothing is read again while the router runs; {advice}");
+            service::notify_reloaded();
         }
     })
 }

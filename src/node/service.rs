@@ -1,4 +1,4 @@
-//! What a service manager is told (sd_notify): that the router serves, and that it stops.
+//! What a service manager is told (sd_notify): that the router serves, that it has heard SIGHUP, and that it stops.
 use std::io::{self, IsTerminal};
 use std::os::unix::net::UnixDatagram;
 
@@ -11,6 +11,15 @@ pub fn notify(state: &str) {
     if let Err(error) = send(&address, state) {
         tracing::warn!(target: "corsac::node", "cannot tell the service manager {state:?} at {address:?}: {error}");
     }
+}
+
+/// Says that the router has heard SIGHUP and serves as before: a service manager that sends it waits for both
+/// (systemd's `Type=notify-reload`).
+pub fn notify_reloaded() {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let now_us = now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1_000);
+    notify(&format!("RELOADING=1\nMONOTONIC_USEC={now_us}"));
+    notify("READY=1");
 }
 
 /// `@` stands for the zero byte of a name that is no path.

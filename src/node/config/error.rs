@@ -74,6 +74,13 @@ pub enum ConfigError {
     RemoteWithoutUsers(SocketAddr),
 }
 
+impl ConfigError {
+    /// True if it is the command line that is to be written in another way.
+    pub fn is_of_command_line(&self) -> bool {
+        matches!(self, ConfigError::WrongValue { place: Place::Flag(_), .. })
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

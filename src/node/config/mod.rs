@@ -1,4 +1,5 @@
 //! The configuration: flags over environment over file over defaults, resolved into one plain [`Config`].
+mod defaults;
 mod environment;
 mod error;
 mod file;
@@ -19,6 +20,7 @@ use crate::model::Limits;
 use crate::store::Retention;
 use crate::store::log::Durability;
 
+pub use defaults::defaults;
 pub use error::{ConfigError, Place};
 pub use flags::Flags;
 pub use history::HistoryRule;
@@ -50,6 +52,8 @@ pub struct Config {
     pub refused_filters: Vec<String>,
     /// Where clients are sent when the router stops, as a Server Reference says it (MQTT 5, 4.11).
     pub server_reference: Option<String>,
+    /// How often the figures below `$SYS` are published, in seconds; 0 = never.
+    pub sys_interval_s: u64,
     /// Whether the request ids of a WAMP client must count by one (WAMP: Basic, Identifiers), as few client libraries let them.
     pub strict_request_ids: bool,
     /// Keep everything in memory and write nothing.
@@ -115,6 +119,9 @@ impl Config {
             lines.push("mqtt.realm_from_user = true".to_owned());
         }
         lines.extend(self.server_reference.iter().map(|servers| format!("mqtt.server_reference = {servers}")));
+        if self.sys_interval_s != settings::Settings::default().sys_interval_s {
+            lines.push(format!("mqtt.sys_interval_s = {}", self.sys_interval_s));
+        }
         lines.extend(self.strict_request_ids.then(|| "wamp.strict_request_ids = true".to_owned()));
         lines.push(if self.memory {
             "memory = true".to_owned()

@@ -46,6 +46,7 @@ pub(super) fn resolve(settings: Settings) -> Result<Config, ConfigError> {
         realm_from_user: settings.realm_from_user,
         refused_filters: settings.refused_filters,
         server_reference: settings.server_reference,
+        sys_interval_s: settings.sys_interval_s,
         strict_request_ids: settings.strict_request_ids,
         memory: settings.memory,
         data_dir,

@@ -27,7 +27,7 @@ pub(super) const KEYS: &[&str] = &[
 ];
 
 /// The keys of the table `[mqtt]`.
-pub(super) const MQTT_KEYS: &[&str] = &["realm_from_user", "refused_filters", "server_reference"];
+pub(super) const MQTT_KEYS: &[&str] = &["realm_from_user", "refused_filters", "server_reference", "sys_interval_s"];
 
 /// The keys of the table `[wamp]`.
 pub(super) const WAMP_KEYS: &[&str] = &["strict_request_ids"];
@@ -55,6 +55,7 @@ pub(super) struct Settings {
     pub realm_from_user: bool,
     pub refused_filters: Vec<String>,
     pub server_reference: Option<String>,
+    pub sys_interval_s: u64,
     pub strict_request_ids: bool,
     pub memory: bool,
     pub data_dir: PathBuf,
@@ -84,6 +85,7 @@ impl Default for Settings {
             realm_from_user: false,
             refused_filters: Vec::new(),
             server_reference: None,
+            sys_interval_s: 10,
             strict_request_ids: false,
             memory: false,
             data_dir: PathBuf::from("corsac-data"),
@@ -104,6 +106,7 @@ impl Settings {
             ("mqtt", "realm_from_user") => self.realm_from_user = value.boolean()?,
             ("mqtt", "refused_filters") => self.refused_filters = each(value, parse_filter)?,
             ("mqtt", "server_reference") => self.server_reference = Some(parse_server_reference(value.text()?)?),
+            ("mqtt", "sys_interval_s") => self.sys_interval_s = parse_interval(value)?,
             ("wamp", "strict_request_ids") => self.strict_request_ids = value.boolean()?,
             ("", "realms") => self.realms = each(value, parse_realm)?,
             ("", "default_realm") => self.default_realm = Some(parse_realm(value.text()?)?),
@@ -115,7 +118,7 @@ impl Settings {
             ("", "memory") => self.memory = value.boolean()?,
             ("", "data_dir") => self.data_dir = parse_directory(value.text()?)?,
             ("", "durability") => self.durability = parse_durability(&value.text()?)?,
-            ("", "threads") => self.threads = value.number(1)?,
+            ("", "threads") => self.threads = parse_threads(&value, processors())?,
             ("", "log") => self.log = parse_log(value.text()?)?,
             _ => return Ok(false),
         }
@@ -173,6 +176,15 @@ fn parse_server_reference(text: String) -> Result<String, Problem> {
     Ok(text)
 }
 
+/// A day at the most: what is rarer is nobody's to wait for.
+fn parse_interval(value: Value) -> Result<u64, Problem> {
+    let seconds = value.number(0)?;
+    if seconds > 86_400 {
+        return Err(format!("must be at most 86400 seconds, or 0 for never, not {seconds}"));
+    }
+    Ok(seconds)
+}
+
 fn parse_host(text: String) -> Result<String, Problem> {
     host::listed(&text).ok_or_else(|| {
         format!(
@@ -196,6 +208,20 @@ fn parse_directory(text: String) -> Result<PathBuf, Problem> {
     if text.is_empty() { Err("must be a directory, not an empty text".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// More threads than a machine can run only wait for one another, and far more are refused by the system.
+fn parse_threads(value: &Value, processors: usize) -> Result<usize, Problem> {
+    let most = THREADS_PER_PROCESSOR.saturating_mul(processors);
+    let threads = value.clone().number(1).ok().filter(|threads| *threads <= most);
+    threads.ok_or_else(|| {
+        let found = value.description();
+        format!("must be an integer from 1 to {most}, four for each processor of this machine, not {found}")
+    })
+}
+
 fn parse_durability(text: &str) -> Result<Durability, Problem> {
     match text {
         "fsync" => Ok(Durability::Sync),
@@ -203,6 +229,9 @@ fn parse_durability(text: &str) -> Result<Durability, Problem> {
         _ => Err(format!("must be \"fsync\" (acknowledged is on disk) or \"os\" (a power cut may lose it), not {text:?}")),
     }
 }
+
+/// Threads that serve connections, at most.
+const THREADS_PER_PROCESSOR: usize = 4;
 
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
@@ -270,6 +299,18 @@ mod tests {
         for text in ["", " ", "a  b", "a ", "a\n", "a\0"] {
             assert!(parse_server_reference(text.into()).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn threads_are_bounded_by_the_machine() {
+        let parse = |text: &str| parse_threads(&Value::Untyped(text.into()), 2);
+        assert_eq!((parse("1"), parse("8"), parse_threads(&Value::Integer(3), 1)), (Ok(1), Ok(8), Ok(3)));
+        for text in ["0", "9", "100000", "-1", "two", ""] {
+            let problem = parse(text).unwrap_err();
+            let expected = format!("must be an integer from 1 to 8, four for each processor of this machine, not {text:?}");
+            assert_eq!(problem, expected);
+        }
+        assert!(parse_threads(&Value::Integer(5), 1).is_err_and(|problem| problem.contains("from 1 to 4")));
     }
 
     #[test]

@@ -80,7 +80,8 @@ impl Value {
         }
     }
 
-    fn description(&self) -> String {
+    /// How it was written, for people.
+    pub(super) fn description(&self) -> String {
         match self {
             Value::Text(text) | Value::Untyped(text) => format!("{text:?}"),
             Value::Integer(number) => number.to_string(),
