@@ -6,10 +6,15 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use corsac::model::record::Kind;
+use corsac::model::{Item, Payload};
+use corsac::store::log::{self, Options};
+use corsac::store::{Log, Store};
 use support::data::Data;
 use support::mqtt::Mqtt;
-use support::router::Router;
+use support::router::{PATIENCE, Router};
 
 /// A copy of the directory that a program before this format wrote (tests/data/format-1).
 fn older() -> Data {
@@ -43,6 +48,19 @@ fn refused(data: &Path) -> String {
         .unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     String::from_utf8(output.stderr).unwrap()
+}
+
+/// The log, once this part of it is there.
+fn said(log: &Path, part: &str) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let text = fs::read_to_string(log).unwrap();
+        if text.contains(part) {
+            return text;
+        }
+        assert!(Instant::now() < deadline, "no {part:?} in {text}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
 }
 
 /// Topics and payloads that a session is owed, acknowledged to the end.
@@ -218,6 +236,60 @@ fn damage_says_where_and_what_to_do() {
     }
 }
 
+#[test]
+fn an_ordinary_crash_is_no_reason_to_warn() {
+    let data = Data::new();
+    let log = std::env::temp_dir().join(format!("corsac-crash-{}", std::process::id()));
+    let router = data.start();
+    assert!(Mqtt::open(&router, "a").ask("PUBLISH t/1 x q1 id=1").starts_with("PUBACK id=1"));
+    router.kill();
+    let router = Router::start_telling(&data.0, "", "info", &log);
+    let said = said(&log, "listening on");
+    let recovered = "recovered realm realm1 from the history: ";
+    let line = said.lines().find(|line| line.contains(recovered)).unwrap_or_else(|| panic!("{said}"));
+    assert!(line.contains("INFO") && line.contains(" 1 event in ") && line.ends_with(" ms"), "{line}");
+    assert!(!said.contains("WARN") && !said.contains("ERROR"), "{said}");
+    drop(router);
+    fs::remove_file(log).ok();
+}
+
+/// Records as a later version may write them.
+fn later(data: &Path, count: u64) {
+    let options = Options { new_identity: [7; 16], ..Options::default() };
+    let mut log = Log::open_at(data, log::Config::default(), options).unwrap();
+    let item = |n| Item::of_kind(Kind(200), "realm1".into(), n, Payload::Bytes("{}".into()));
+    log.write(&(1..=count).map(item).collect::<Vec<_>>()).unwrap();
+    log.sync().unwrap();
+}
+
+#[test]
+fn records_that_cannot_be_read_are_named_and_counted() {
+    let data = Data::new();
+    later(&data.0, 25);
+    let log = std::env::temp_dir().join(format!("corsac-later-{}", std::process::id()));
+    let router = Router::start_telling(&data.0, "[mqtt]\nsys_interval_s = 1\n", "warn", &log);
+    let said = said(&log, "more records of realm realm1");
+    for id in 1..=10 {
+        let line = format!("record {id} of realm realm1 (of a later version) cannot be read: what it changed is missing");
+        assert_eq!(said.matches(&line).count(), 1, "{said}");
+    }
+    assert!(said.contains("15 more records of realm realm1 cannot be read"), "{said}");
+    assert_eq!(said.lines().count(), 11, "{said}");
+    assert_eq!(router.figure("unreadable"), 25);
+    let mut reader = Mqtt::open(&router, "reader");
+    reader.send("SUBSCRIBE id=1 $SYS/broker/store/records/unreadable:0 $SYS/realm/realm1/store/records/unreadable:0");
+    let mut told = 0;
+    while told < 2 {
+        let words = reader.receive();
+        if words[0] == "PUBLISH" {
+            assert_eq!(words[2], "25", "{words:?}");
+            told += 1;
+        }
+    }
+    drop(router);
+    fs::remove_file(log).ok();
+}
+
 /// Killed where the test fails.
 struct Child(std::process::Child);
 
@@ -249,8 +321,8 @@ fn the_start_says_where_the_history_is_and_what_it_holds() {
     let start = format!("  History in {} (format 2, ", path.display());
     let line = banner.iter().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{banner:?}"));
     assert!(line.contains(" KiB, ") && line.ends_with(" events, 2 realms)."), "{line}");
-    let log = fs::read_to_string(log).unwrap();
-    let line = log.lines().find(|line| line.contains("listening on")).unwrap_or_else(|| panic!("{log}"));
+    let log = said(&log, "listening on");
+    let line = log.lines().find(|line| line.contains("listening on")).unwrap();
     assert!(line.contains("INFO") && line.contains(&start.trim().replace("History", "history")), "{line}");
     assert!(log.contains("had format 1 and has format 2 now"), "{log}");
 }

@@ -115,7 +115,7 @@ fn assert_nothing_retained(router: &Router) {
 
 /// Connections of others have gone: only the one that asks is open.
 fn assert_nobody_left(router: &Router) {
-    router.await_figure("connections", |open| open <= 1);
+    router.await_figure("sockets", |open| open <= 1);
 }
 
 /// Memory returns to within `margin_kib` of `baseline_kib` within 5 s.

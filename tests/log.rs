@@ -243,7 +243,7 @@ fn levels_and_targets_mean_something() {
     assert!(!target.text().contains("listening on"), "{}", target.text());
     let off = Logged::start("", "off");
     drop(Mqtt::open(&off.router, "a"));
-    off.router.await_figure("connections", |open| open <= 1);
+    off.router.await_figure("sockets", |open| open <= 1);
     assert_eq!(off.text(), "");
 }
 

@@ -398,6 +398,7 @@ impl<T: Transport> Connection<T> {
     fn note_report(&mut self) {
         if let Some(introduction) = self.output.report.introduction.take() {
             self.introduction = Some(introduction);
+            self.traffic.add(Totals { connects: 1, ..Totals::default() });
         }
         if !self.output.report.notes.is_empty() {
             let notes = std::mem::take(&mut self.output.report.notes);

@@ -2,7 +2,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -56,6 +56,7 @@ pub struct Doorway {
     /// Hosts and origins that were turned away.
     pub refused: Refused,
     open: AtomicUsize,
+    pages: AtomicUsize,
     accepted: AtomicU64,
     addresses: Mutex<HashMap<IpAddr, Address>>,
 }
@@ -68,9 +69,14 @@ struct Address {
 }
 
 impl Doorway {
-    /// Open connections.
+    /// Open sockets.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// Open connections of clients: sockets but for those over which pages are asked for.
+    pub fn clients(&self) -> usize {
+        self.open().saturating_sub(self.pages.load(Ordering::Relaxed))
     }
 
     /// Connections accepted since start.
@@ -89,7 +95,8 @@ impl Doorway {
         }
         self.open.fetch_add(1, Ordering::Relaxed);
         let number = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
-        Ok(Guest { doorway: self.clone(), peer: is_counted.then_some(peer), id: ConnectionId(number) })
+        let peer = is_counted.then_some(peer);
+        Ok(Guest { doorway: self.clone(), peer, is_at_pages: AtomicBool::new(false), id: ConnectionId(number) })
     }
 
     fn admit(&self, peer: IpAddr, limits: &Limits, now_ms: u64) -> Result<(), &'static str> {
@@ -115,12 +122,25 @@ impl Doorway {
 pub struct Guest {
     doorway: Arc<Doorway>,
     peer: Option<IpAddr>,
+    is_at_pages: AtomicBool,
     /// Its number in this process.
     pub id: ConnectionId,
 }
 
+impl Guest {
+    /// It asks for pages, or does so no more, as it goes on with a WebSocket.
+    pub fn set_at_pages(&self, is_at_pages: bool) {
+        if self.is_at_pages.swap(is_at_pages, Ordering::Relaxed) == is_at_pages {
+            return;
+        }
+        let pages = &self.doorway.pages;
+        let _ = if is_at_pages { pages.fetch_add(1, Ordering::Relaxed) } else { pages.fetch_sub(1, Ordering::Relaxed) };
+    }
+}
+
 impl Drop for Guest {
     fn drop(&mut self) {
+        self.set_at_pages(false);
         self.doorway.open.fetch_sub(1, Ordering::Relaxed);
         let Some(peer) = self.peer else { return };
         let mut addresses = self.doorway.addresses.lock();

@@ -35,6 +35,7 @@ enum Speech {
 
 /// Serves one HTTP connection.
 pub async fn serve(socket: TcpStream, peer: SocketAddr, guest: Guest, entrance: Arc<Entrance>) -> Result<(), hyper::Error> {
+    guest.set_at_pages(true);
     let guest = Arc::new(guest);
     let limits = &entrance.settings.limits;
     let pages = TowerToHyperService::new(entrance.pages.clone());
@@ -166,6 +167,7 @@ fn speech(offer: &str) -> Option<(&'static str, Speech)> {
 async fn go_on(upgrade: OnUpgrade, speech: Speech, origin: Origin, guest: Arc<Guest>, entrance: Arc<Entrance>) {
     let Ok(upgraded) = upgrade.await else { return };
     let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
+    guest.set_at_pages(false);
     let settings = entrance.settings.clone();
     let (gate, carries) = match speech {
         Speech::Mqtt => (Gate::mqtt(settings, origin, now_ms()), Carries::Stream),

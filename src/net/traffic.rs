@@ -15,6 +15,7 @@ pub struct Traffic {
     bytes_sent: AtomicU64,
     messages_received: AtomicU64,
     messages_sent: AtomicU64,
+    connects: AtomicU64,
     messages_withheld: AtomicU64,
     properties_left_out: AtomicU64,
     /// Topics that the log has named.
@@ -32,6 +33,8 @@ pub struct Totals {
     pub messages_received: u64,
     /// MQTT packets and WAMP messages that went.
     pub messages_sent: u64,
+    /// Those among what came that ask for a session: CONNECT and HELLO.
+    pub connects: u64,
     /// Messages of topics that no MQTT client can be sent.
     pub messages_withheld: u64,
     /// Properties that no MQTT client can be sent.
@@ -50,6 +53,7 @@ impl Traffic {
         add(&self.bytes_sent, moved.bytes_sent);
         add(&self.messages_received, moved.messages_received);
         add(&self.messages_sent, moved.messages_sent);
+        add(&self.connects, moved.connects);
         add(&self.messages_withheld, moved.messages_withheld);
         add(&self.properties_left_out, moved.properties_left_out);
     }
@@ -75,6 +79,7 @@ impl Traffic {
             bytes_sent: self.bytes_sent.load(Ordering::Relaxed),
             messages_received: self.messages_received.load(Ordering::Relaxed),
             messages_sent: self.messages_sent.load(Ordering::Relaxed),
+            connects: self.connects.load(Ordering::Relaxed),
             messages_withheld: self.messages_withheld.load(Ordering::Relaxed),
             properties_left_out: self.properties_left_out.load(Ordering::Relaxed),
         }

@@ -55,8 +55,10 @@ const SECURITY_HEADERS: [(header::HeaderName, &str); 5] = [
 pub struct StatusSnapshot {
     /// Seconds since start.
     pub uptime_s: u64,
-    /// Open connections.
+    /// Open connections of clients.
     pub connections: u64,
+    /// Open sockets: those connections, and the ones over which pages are asked for.
+    pub sockets: u64,
     /// Publications that came in since start.
     pub messages_in: u64,
     /// Events that went out since start.
@@ -111,6 +113,8 @@ pub struct RealmStatus {
     pub registrations: u64,
     /// Retained messages.
     pub retained: u64,
+    /// Records of its history that could not be read at the start: what they changed is missing.
+    pub unreadable: u64,
 }
 
 /// Where the pages get their figures from; cheap to clone.
@@ -224,6 +228,7 @@ mod tests {
         StatusSnapshot {
             uptime_s: 61,
             connections: 2,
+            sockets: 3,
             messages_in: 3,
             messages_out: 4,
             listeners: vec![(&Listener::new(ListenerKind::Auto, "127.0.0.1:8080".parse().unwrap())).into()],

@@ -3,6 +3,7 @@
 //! Inputs go into a mailbox; the one that finds the router free empties the mailbox in order, the others leave theirs and
 //! go on reading. So a realm has one order, and at low rates a message is routed on the thread that read it.
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::net::clock::{instant_of, now_ms};
 use crate::net::outbox::Outbox;
 use crate::net::{Input, Realm};
 use crate::router::Draft;
-use crate::router::{Counters, Effect, RealmSizes, Router};
+use crate::router::{Counters, Effect, Owed, RealmSizes, Router};
 use crate::store::Error;
 
 /// One thing for a realm to handle.
@@ -72,6 +73,8 @@ struct Core {
     reading: Option<Reading>,
     /// Without a line: where the ids come from.
     unwritten: Unwritten,
+    /// Records of the history whose effect is missing.
+    unreadable: u64,
 }
 
 struct Member {
@@ -85,13 +88,13 @@ impl EventLoop {
     /// The realm called `name` as `history` left it, or an empty one, with a task that brings its timeouts until it is dropped.
     pub fn start(limits: Limits, seed: u64, name: &str, history: Option<&Arc<History>>) -> Result<Arc<Self>, Error> {
         let name: Arc<str> = name.into();
-        let (router, restored) = match history {
+        let (router, restored, unreadable) = match history {
             Some(history) => {
-                let (Rebuilt { mut router, restored, owners, .. }, kept) = history.rebuild(&name, &limits, seed)?;
+                let (Rebuilt { mut router, restored, owners, unreadable, .. }, kept) = history.rebuild(&name, &limits, seed)?;
                 router.finish_replay(now_ms());
-                (router, Some((history, restored, owners, kept)))
+                (router, Some((history, restored, owners, kept)), unreadable.count)
             }
-            None => (new_router(limits, seed), None),
+            None => (new_router(limits, seed), None, 0),
         };
         let event_loop = Arc::new_cyclic(|this: &Weak<EventLoop>| {
             let reader = history.map(|history| history.reader().clone());
@@ -99,7 +102,7 @@ impl EventLoop {
             let line = restored.map(|(history, restored, owners, kept)| {
                 (Line::start(this.clone(), name, history.clone(), restored, owners), kept)
             });
-            EventLoop::of(router, line, reading)
+            EventLoop::of(router, line, reading, unreadable)
         });
         // What had to be made anew need not be made once more; later it would hold up whoever is served.
         event_loop.keep_if_new();
@@ -109,7 +112,7 @@ impl EventLoop {
         Ok(event_loop)
     }
 
-    fn of(router: Router, line: Option<(Line, Kept)>, reading: Option<Reading>) -> Self {
+    fn of(router: Router, line: Option<(Line, Kept)>, reading: Option<Reading>, unreadable: u64) -> Self {
         let (line, kept) = line.unzip();
         let core = Core {
             router,
@@ -121,6 +124,7 @@ impl EventLoop {
             kept,
             reading,
             unwritten: Unwritten::start(now_ms()),
+            unreadable,
         };
         EventLoop {
             mailbox: Mutex::new(Vec::new()),
@@ -182,6 +186,16 @@ impl EventLoop {
     /// Sizes and counters now.
     pub fn sizes(&self) -> (RealmSizes, Counters) {
         self.look(|core| (core.router.sizes(), core.router.counters()))
+    }
+
+    /// What the sessions at these places are owed; `None` behind the last place.
+    pub fn owed(&self, places: Range<usize>) -> Option<Owed> {
+        self.look(|core| core.router.owed(places))
+    }
+
+    /// Records of its history that could not be read at the start: what they changed is missing.
+    pub fn unreadable(&self) -> u64 {
+        self.look(|core| core.unreadable)
     }
 
     /// Connections that have joined and not left.

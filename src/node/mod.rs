@@ -77,7 +77,8 @@ pub async fn run(config: Config) -> Result<(), String> {
         };
         doors.spawn(listener::accept(socket, Arc::new(entrance)));
     }
-    tokio::spawn(sys::publish_figures(realms.clone(), doorway.clone()));
+    let every = Duration::from_secs(config.sys_interval_s);
+    tokio::spawn(sys::publish_figures(realms.clone(), doorway.clone(), every));
     tokio::spawn(journal::sum_up());
     announce(&config, history.as_deref(), started);
     tokio::select! {
@@ -162,7 +163,8 @@ fn status(config: &Config, realms: &Arc<Realms>, doorway: &Arc<Doorway>, history
     Status::new(move || {
         let mut snapshot = StatusSnapshot {
             uptime_s: started.elapsed().as_secs(),
-            connections: doorway.open() as u64,
+            connections: doorway.clients() as u64,
+            sockets: doorway.open() as u64,
             listeners: listeners.clone(),
             refused: refused(&doorway),
             trouble: history.as_ref().and_then(|history| history.trouble()),
@@ -178,6 +180,7 @@ fn status(config: &Config, realms: &Arc<Realms>, doorway: &Arc<Doorway>, history
                 subscriptions: sizes.subscriptions as u64,
                 registrations: sizes.registrations as u64,
                 retained: sizes.retained as u64,
+                unreadable: realm.unreadable(),
             });
         }
         snapshot

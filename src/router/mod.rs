@@ -20,6 +20,7 @@ mod waiting;
 mod waits;
 mod will;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,6 +31,7 @@ pub use base::effect::{Draft, DraftBody, Effect, ReadForm};
 pub use base::piece::{Piece, PieceKey};
 pub use lock::{MAX_VALUE_BYTES, ReadValue};
 pub use realm::RealmSizes;
+pub use session::Owed;
 
 use crate::model::names;
 use crate::model::payload::ToArgs;
@@ -206,7 +208,10 @@ impl Router {
     /// The next effect, in order.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         let effect = self.realm.cx.effects.pop_front()?;
-        self.realm.cx.counters.delivered += u64::from(matches!(effect, Effect::Deliver(_, Delivery::Event(_))));
+        if let Effect::Deliver(_, Delivery::Event(event)) = &effect {
+            self.realm.cx.counters.delivered += 1;
+            self.realm.cx.counters.delivered_bytes += event.publication.payload.len() as u64;
+        }
         Some(effect)
     }
 
@@ -351,9 +356,16 @@ impl Router {
         RealmSizes {
             sessions: self.realm.sessions.len(),
             connected: self.realm.sessions.connected(),
-            subscriptions: self.realm.broker.len(),
+            subscriptions: self.realm.broker.members(),
+            shared_subscriptions: self.realm.broker.shared_members(),
             registrations: self.realm.dealer.len(),
             retained: self.realm.retained.len(),
+            retained_bytes: self.realm.retained.payload_bytes(),
         }
+    }
+
+    /// What the sessions at these places are owed; `None` behind the last place. So all can be counted with others let in between.
+    pub fn owed(&self, places: Range<usize>) -> Option<Owed> {
+        self.realm.sessions.owed(places)
     }
 }

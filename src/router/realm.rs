@@ -111,12 +111,16 @@ pub struct RealmSizes {
     pub sessions: usize,
     /// Sessions with a connection.
     pub connected: usize,
-    /// Distinct subscriptions.
+    /// Subscriptions of all sessions, shared ones included.
     pub subscriptions: usize,
+    /// Those of them that are shared.
+    pub shared_subscriptions: usize,
     /// Distinct registrations.
     pub registrations: usize,
-    /// Retained messages.
+    /// Retained messages of clients.
     pub retained: usize,
+    /// Bytes of their payloads.
+    pub retained_bytes: usize,
 }
 
 impl RealmSizes {
@@ -125,7 +129,9 @@ impl RealmSizes {
         self.sessions += more.sessions;
         self.connected += more.connected;
         self.subscriptions += more.subscriptions;
+        self.shared_subscriptions += more.shared_subscriptions;
         self.registrations += more.registrations;
         self.retained += more.retained;
+        self.retained_bytes += more.retained_bytes;
     }
 }

@@ -74,7 +74,7 @@ fn sleepers_hold_up_nobody_and_cost_their_bound() {
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     assert!(router.is_alive());
     // 2 s without a byte taken: closed.
-    router.await_figure("connections", |open| open <= 3);
+    router.await_figure("sockets", |open| open <= 3);
     assert_memory(&router, baseline_kib, 16 * 1024);
     drop(sleepers);
     assert_serves(&router);

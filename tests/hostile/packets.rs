@@ -58,7 +58,7 @@ fn silent_sockets_are_closed() {
     let started = Instant::now();
     let addresses = [router.mqtt, router.http];
     let wires: Vec<_> = (0..1000).map(|n| Wire::tcp(addresses[n % 2])).collect();
-    router.await_figure("connections", |open| open > 900);
+    router.await_figure("sockets", |open| open > 900);
     assert_serves(&router);
     for mut wire in wires {
         assert!(wire.await_end(PATIENCE));

@@ -16,23 +16,32 @@ pub const RETRY_MS: u64 = 1_000;
 /// What a realm counts; read by the status page and `$SYS`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
-    /// Publications accepted.
+    /// Publications that clients have sent, those that are refused included.
     pub published: u64,
+    /// Bytes of their payloads.
+    pub published_bytes: u64,
     /// Events sent towards connections.
     pub delivered: u64,
+    /// Bytes of their payloads.
+    pub delivered_bytes: u64,
     /// Deliveries lost at the bound of a session's queue.
     pub dropped: u64,
     /// Errors of calls from MQTT that had nowhere to go.
     pub unheard: u64,
+    /// Sessions whose client has stayed away for longer than they wait.
+    pub expired: u64,
 }
 
 impl Counters {
     /// Adds those of another realm.
     pub fn add(&mut self, more: &Counters) {
         self.published += more.published;
+        self.published_bytes += more.published_bytes;
         self.delivered += more.delivered;
+        self.delivered_bytes += more.delivered_bytes;
         self.dropped += more.dropped;
         self.unheard += more.unheard;
+        self.expired += more.expired;
     }
 }
 

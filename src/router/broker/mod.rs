@@ -62,6 +62,8 @@ pub struct Broker {
     by_id: HashMap<SubscriptionId, u32, FixedState>,
     last_id: u64,
     wildcards: usize,
+    members: usize,
+    shared_members: usize,
 }
 
 impl Broker {
@@ -81,6 +83,7 @@ impl Broker {
         let Some(share) = share else {
             let is_new = subscription.members.insert(session, Member { options, is_mqtt, selection: None }).is_none();
             self.wildcards += usize::from(is_new && !matches!(filter, Filter::Exact(_)));
+            self.members += usize::from(is_new);
             return (id, is_new);
         };
         let group_key = *subscription.groups.entry(share.into()).or_insert_with(|| {
@@ -95,6 +98,8 @@ impl Broker {
             None => group.members.push((session, options)),
         }
         self.wildcards += usize::from(is_new && !matches!(filter, Filter::Exact(_)));
+        self.members += usize::from(is_new);
+        self.shared_members += usize::from(is_new);
         (id, is_new)
     }
 
@@ -138,6 +143,8 @@ impl Broker {
         if was_member {
             self.forget_plans(filter);
             self.wildcards -= usize::from(!matches!(filter, Filter::Exact(_)));
+            self.members -= 1;
+            self.shared_members -= usize::from(share.is_some());
         }
         was_member
     }
@@ -177,9 +184,14 @@ impl Broker {
         self.wildcards
     }
 
-    /// Distinct subscriptions of the realm.
-    pub fn len(&self) -> usize {
-        self.subscriptions.len()
+    /// Subscriptions of all sessions, shared ones included.
+    pub fn members(&self) -> usize {
+        self.members
+    }
+
+    /// Those of them that are shared.
+    pub fn shared_members(&self) -> usize {
+        self.shared_members
     }
 
     /// The share group with this number.

@@ -13,7 +13,10 @@ pub fn handle_due(realm: &mut Realm, due: Due) {
             wills::publish_will(realm, key);
         }
         // [MQTT-4.1.0-2]
-        Due::Expiry(key) => session::end(realm, key, Reason::ConnectionLost),
+        Due::Expiry(key) => {
+            realm.cx.counters.expired += 1;
+            session::end(realm, key, Reason::ConnectionLost);
+        }
         Due::Call(place) => call::time_out(realm, place),
         Due::Checkpoint => progress::checkpoint(realm),
         Due::Queues => queues::handle_queues_due(realm),

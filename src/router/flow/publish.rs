@@ -29,6 +29,8 @@ pub fn handle_publish(
     acknowledge: Acknowledge,
     mut options: Option<Box<PublishOptions>>,
 ) {
+    realm.cx.counters.published += 1;
+    realm.cx.counters.published_bytes += publication.payload.len() as u64;
     let is_qos_2 = matches!(acknowledge, Acknowledge::ExactlyOnce(_) | Acknowledge::ExactlyOnceAgain(_));
     let fingerprint = if is_qos_2 { fingerprint(&publication) } else { 0 };
     if !answer::accept(realm, key, connection, acknowledge, fingerprint) {

@@ -46,7 +46,6 @@ pub fn publish(
     if publication.is_expired(realm.cx.now_ms) {
         return (id, 0);
     }
-    realm.cx.counters.published += 1;
     (id, route(realm, from, &publication, options))
 }
 
@@ -66,7 +65,6 @@ pub fn publish_ordered(
         // It is acknowledged all the same [MQTT-4.3.3-13].
         return 0;
     }
-    realm.cx.counters.published += 1;
     route(realm, from, publication, options)
 }
 

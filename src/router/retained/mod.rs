@@ -28,6 +28,7 @@ pub struct Retained {
     /// When each publication with a lifetime expires, in milliseconds since the Unix epoch.
     expiring: BTreeSet<(u64, Topic)>,
     bytes: usize,
+    payload_bytes: usize,
     latest: u64,
 }
 
@@ -83,6 +84,7 @@ impl Retained {
     /// Makes `publication`, which `by` has published, the retained message of its topic; the one that was.
     pub fn set(&mut self, publication: Arc<Publication>, by: Option<Author>) -> Option<Arc<Publication>> {
         self.bytes += publication.weight();
+        self.payload_bytes += publication.payload.len();
         self.expiring.extend(publication.expires_at_ms.map(|at_ms| (at_ms, publication.topic.clone())));
         let key = key_of(&publication.topic).as_slice().into();
         let lifetime = publication.expires_at_ms;
@@ -102,6 +104,7 @@ impl Retained {
 
     pub fn forget(&mut self, gone: &Publication, with_lifetime: bool) {
         self.bytes -= gone.weight();
+        self.payload_bytes -= gone.payload.len();
         if let Some(at_ms) = gone.expires_at_ms.filter(|_| with_lifetime) {
             self.expiring.remove(&(at_ms, gone.topic.clone()));
         }
@@ -126,6 +129,11 @@ impl Retained {
     /// True without any.
     pub fn is_empty(&self) -> bool {
         self.by_levels.is_empty()
+    }
+
+    /// Bytes of all payloads.
+    pub fn payload_bytes(&self) -> usize {
+        self.payload_bytes
     }
 
     /// What all weigh together ([`Publication::weight`]).

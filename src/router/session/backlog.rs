@@ -222,6 +222,11 @@ impl Backlog {
         }
     }
 
+    /// Events that were for it and are not over.
+    pub fn unfinished(&self) -> u64 {
+        self.routed.saturating_sub(self.done)
+    }
+
     /// Events that were for it, ever.
     pub fn routed(&self) -> u64 {
         self.routed

@@ -7,6 +7,7 @@ pub mod replay;
 pub mod window;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use foldhash::fast::{FixedState, RandomState};
@@ -191,6 +192,37 @@ impl Session {
     }
 }
 
+/// Publications of QoS 1 and 2 that sessions are owed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Owed {
+    /// Those that are not over, those that are left to the history included.
+    pub messages: u64,
+    /// Bytes of their payloads, as far as they are in memory.
+    pub bytes: u64,
+    /// Those that were sent and are not acknowledged.
+    pub in_flight: u64,
+}
+
+impl Owed {
+    /// Adds what others are owed.
+    pub fn add(&mut self, more: &Owed) {
+        self.messages += more.messages;
+        self.bytes += more.bytes;
+        self.in_flight += more.in_flight;
+    }
+}
+
+impl Session {
+    /// What it is owed.
+    fn owed(&self) -> Owed {
+        let held = self.inflight.held();
+        // In the history, where they are read when there is room.
+        let elsewhere = |backlog: &Backlog| backlog.unfinished().saturating_sub(self.inflight.unfinished() as u64);
+        let messages = held.messages + self.backlog.as_deref().map_or(0, elsewhere);
+        Owed { messages, ..held }
+    }
+}
+
 /// All sessions of a realm, with their indexes. What clients name is hashed with a seed they cannot know (LIMITS.md).
 #[derive(Debug, Default)]
 pub struct Sessions {
@@ -287,6 +319,16 @@ impl Sessions {
     /// Sessions with a connection, or with one that they wait for.
     pub fn connected(&self) -> usize {
         self.by_connection.len()
+    }
+
+    /// What the sessions at these places are owed together; `None` behind the last place.
+    pub fn owed(&self, places: Range<usize>) -> Option<Owed> {
+        if places.start >= self.slab.capacity() {
+            return None;
+        }
+        let mut all = Owed::default();
+        places.filter_map(|place| self.slab.get(place)).for_each(|(_, session)| all.add(&session.owed()));
+        Some(all)
     }
 
     /// Every session with its place.

@@ -10,6 +10,7 @@ use crate::model::delivery::Event;
 use crate::model::{EventId, Limits, PacketId, Publication, PublicationId, Qos};
 use crate::router::base::claim::Token;
 use crate::router::base::passage::Source;
+use crate::router::session::Owed;
 
 /// A delivery that is owed until it is acknowledged.
 #[derive(Clone, Debug)]
@@ -350,6 +351,18 @@ impl Inflight {
     pub fn unfinished(&self) -> usize {
         let waiting = self.queue.iter().filter(|owed| owed.source.is_history()).count();
         self.all().filter(|slot| slot.event().is_some()).count() + waiting
+    }
+
+    /// Deliveries that are not over, and the bytes of their payloads.
+    pub fn held(&self) -> Owed {
+        let mut held = Owed::default();
+        for slot in self.all().filter(|slot| !matches!(slot, Slot::Free)) {
+            let bytes = if let Slot::Sent(owed) = slot { owed.publication.payload.len() as u64 } else { 0 };
+            held.add(&Owed { messages: 1, bytes, in_flight: 1 });
+        }
+        let bytes = self.queue.iter().map(|owed| owed.publication.payload.len() as u64).sum();
+        held.add(&Owed { messages: self.queue.len() as u64, bytes, in_flight: 0 });
+        held
     }
 
     /// The deliveries in `older`, in the order of their ids.

@@ -202,7 +202,7 @@ fn what_is_not_kept_is_refused_with_what_is() {
     assert_eq!(realm.ask(subscriber, selected("t", Qos::AtMostOnce, after(id(4)))), Err(oldest));
     let refused = realm.ask(subscriber, selected("t", Qos::AtMostOnce, after(id(11))));
     assert_eq!(refused, Err(Reason::WrongValue("after", crate::model::reason::MustBe::KnownEvent)));
-    assert_eq!(realm.router.realm.broker.len(), 0);
+    assert_eq!(realm.router.realm.broker.members(), 0);
     let entries = vec![selected("t", Qos::AtMostOnce, after(id(5))), selected("u", Qos::AtMostOnce, after(id(2)))];
     realm.send(subscriber, Command::Subscribe { request: RequestId(1), entries });
     match realm.next(subscriber) {
@@ -233,7 +233,7 @@ fn what_is_trimmed_on_the_way_ends_the_subscription() {
         let why = Reason::HistoryTooOld(EventId::new(6).unwrap());
         let expected = if is_mqtt { format!("closed: {why}") } else { why.to_string() };
         assert_eq!(told(&mut realm, subscriber), [expected]);
-        assert!(realm.router.realm.broker.len() == 0 && realm.router.realm.selections.is_empty());
+        assert!(realm.router.realm.broker.members() == 0 && realm.router.realm.selections.is_empty());
     }
 }
 
@@ -275,7 +275,7 @@ fn a_session_that_is_lost_meanwhile_leaves_nothing_behind() {
     while !realm.reads.is_empty() {
         realm.page();
     }
-    assert!(realm.router.realm.selections.is_empty() && realm.router.realm.broker.len() == 0 && realm.reads.is_empty());
+    assert!(realm.router.realm.selections.is_empty() && realm.router.realm.broker.members() == 0 && realm.reads.is_empty());
     store(&mut realm, publisher, "t", "3");
 }
 
@@ -291,7 +291,7 @@ fn a_snapshot_ends_with_what_there_was() {
     realm.page();
     realm.page();
     assert_eq!(told(&mut realm, subscriber), ["subscribed", "2", "3", "complete"]);
-    assert!(realm.router.realm.broker.len() == 0 && realm.router.realm.selections.is_empty());
+    assert!(realm.router.realm.broker.members() == 0 && realm.router.realm.selections.is_empty());
 }
 
 #[test]
