@@ -106,16 +106,66 @@ fn beyond_loopback_only_with_the_named_flag() {
 
 #[test]
 fn wrong_values_and_files_are_named() {
-    for (arguments, environment, expected) in [
-        (&["check", "--http", "localhost"][..], &[][..], "--http must be ADDRESS:PORT"),
-        (&["check", "--log", "inof"], &[], "--log must be one of error, warn"),
-        (&["check", "--allow-origin", "example.com"], &[], "--allow-origin cannot hold \"example.com\""),
-        (&["check", "--config", "no/such.toml"], &[], "cannot read no/such.toml"),
+    for (arguments, environment, code, expected) in [
+        (&["--http", "localhost"][..], &[][..], 2, "--http must be ADDRESS:PORT"),
+        (&["--http", ":1"], &[], 2, "--http must be ADDRESS:PORT"),
+        (&["--mqtt", "1.2.3.4"], &[], 2, "--mqtt must be ADDRESS:PORT"),
+        (&["--log", "inof"], &[], 2, "--log must be one of error, warn"),
+        (&["--threads", "0"], &[], 2, "--threads must be an integer from 1 to "),
+        (&["--threads", "100000"], &[], 2, "four for each processor of this machine, not \"100000\""),
+        (&["--threads", "two"], &[], 2, "invalid value 'two'"),
+        (&["--allow-origin", "example.com"], &[], 2, "--allow-origin cannot hold \"example.com\""),
+        (&["--allow-host", "a/b"], &[], 2, "--allow-host cannot hold \"a/b\""),
+        // A file or the environment is no command line.
+        (&["--config", "no/such.toml"], &[], 1, "cannot read no/such.toml"),
+        (&[], &[("CORSAC_LOG", "inof")], 1, "CORSAC_LOG must be one of error, warn"),
+        (&[], &[("CORSAC_THREADS", "100000")], 1, "CORSAC_THREADS must be an integer from 1 to "),
     ] {
-        let (code, _, stderr) = corsac(arguments, environment);
-        assert_eq!(code, Some(1), "{stderr}");
-        assert!(stderr.starts_with("corsac: ") && stderr.contains(expected), "{stderr}");
+        for command in ["check", "run"] {
+            let all: Vec<&str> = [command].iter().chain(arguments).copied().collect();
+            let (found, stdout, stderr) = corsac(&all, environment);
+            assert_eq!((found, stdout.as_str()), (Some(code), ""), "{all:?} {stderr}");
+            assert!(stderr.contains(expected), "{all:?}: {stderr}");
+        }
     }
+}
+
+#[test]
+fn the_defaults_are_a_file_that_changes_nothing() {
+    let (code, text, stderr) = corsac(&["config", "--defaults"], &[]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let file = File::new("defaults", &text);
+    let (without, with) = (corsac(&["check"], &[]), corsac(&["check", "--config", file.path()], &[]));
+    assert_eq!(with.0, Some(0), "{}", with.2);
+    assert_eq!(with, without);
+    // An unknown variable sends people there.
+    let (_, stdout, _) = corsac(&["check"], &[("CORSAC_VERSION", "1")]);
+    assert!(stdout.contains("`corsac config --defaults`"), "{stdout}");
+    assert_eq!(corsac(&["config"], &[]).0, Some(2));
+}
+
+#[test]
+fn ports_and_directory_can_be_tried_before_a_start() {
+    let directory = std::env::temp_dir().join(format!("corsac-places-{}", std::process::id()));
+    let data = directory.join("data");
+    std::fs::create_dir_all(&directory).expect("it can be made");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let check = |mqtt: &str, data: &std::path::Path| {
+        let data = data.to_str().expect("UTF-8");
+        corsac(&["check", "--ports", "--http", "127.0.0.1:0", "--mqtt", mqtt, "--data", data], &[])
+    };
+    let (code, stdout, stderr) = check("127.0.0.1:0", &data);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(stdout.contains("127.0.0.1:0 is free\n") && stdout.contains("data does not exist and can be made\n"), "{stdout}");
+    assert!(!data.exists());
+    // Both are said, a line each.
+    std::fs::write(directory.join("notes.txt"), "mine").expect("it can be written");
+    let (code, stdout, stderr) = check(&address, &directory);
+    assert_eq!((code, stdout.as_str(), stderr.lines().count()), (Some(1), "", 2), "{stderr}");
+    assert!(stderr.contains("is taken: stop what uses it or move Corsac with --mqtt 127.0.0.1:PORT"), "{stderr}");
+    assert!(stderr.contains("holds other files (notes.txt)") && stderr.contains("--data"), "{stderr}");
+    std::fs::remove_dir_all(&directory).expect("it can be removed");
 }
 
 #[test]
@@ -132,7 +182,7 @@ fn help_and_version() {
     assert_eq!(code, Some(2), "{stderr}");
 }
 
-const COMMANDS: [&str; 11] = ["run", "check", "pub", "sub", "history", "call", "register", "queue", "lock", "demo", "bench"];
+const COMMANDS: [&str; 12] = ["run", "check", "config", "pub", "sub", "history", "call", "register", "queue", "lock", "demo", "bench"];
 
 #[test]
 fn help_fits_the_terminal_and_looks_alike_everywhere() {
