@@ -336,8 +336,8 @@ fn strangers(names: impl Iterator<Item = String>) -> Vec<String> {
     names.filter(is_stranger).map(|name| format!("{name}: not one of the entries of the top level")).collect()
 }
 
-/// The names of the router that a file of the router uses: the module, and the item in it.
-fn inner_named(source: &Source) -> Vec<(usize, Vec<String>)> {
+/// Paths below the crate that a file names in its production.
+fn paths_named(source: &Source) -> Vec<(usize, Vec<String>)> {
     let module = source.module();
     let mut named = Vec::new();
     for (at, words) in scan::paths(&source.production) {
@@ -347,11 +347,51 @@ fn inner_named(source: &Source) -> Vec<(usize, Vec<String>)> {
             Some(&"super") if climbed <= module.len() => [&module[..module.len() - climbed], &words[climbed..]].concat(),
             _ => continue,
         };
-        if path.first() == Some(&"router") && path.len() > 1 {
-            named.push((at, path[1..].iter().map(|word| (*word).to_owned()).collect()));
-        }
+        named.push((at, path.iter().map(|word| (*word).to_owned()).collect()));
     }
     named
+}
+
+/// Modules that a file of the router names of the router, and items of them.
+fn inner_named(source: &Source) -> Vec<(usize, Vec<String>)> {
+    let named = paths_named(source).into_iter().filter(|(_, path)| path.len() > 1 && path[0] == "router");
+    named.map(|(at, path)| (at, path[1..].to_vec())).collect()
+}
+
+/// Folders whose files stand in an order: no two of them know each other, directly or through others. The `mod.rs` above them may
+/// know all.
+const ORDERED: &[&str] = &["src/node/", "src/node/config/", "src/store/log/"];
+
+/// Circles among the files of one folder.
+fn circles(sources: &[Source], folder: &str) -> Vec<String> {
+    let parent: Vec<&str> = folder.trim_start_matches("src/").trim_end_matches('/').split('/').collect();
+    let mut knows: std::collections::BTreeMap<String, Vec<String>> = Default::default();
+    for source in sources.iter().filter(|source| source.path.starts_with(folder)) {
+        let module = source.module();
+        let Some(child) = module.get(parent.len()) else { continue };
+        let named = paths_named(source).into_iter().filter(|(_, path)| path.len() > parent.len() && path[..parent.len()] == parent);
+        let others = named.map(|(_, path)| path[parent.len()].clone()).filter(|other| other != child);
+        knows.entry((*child).to_owned()).or_default().extend(others);
+    }
+    // Whoever knows nobody that is left is in no circle.
+    loop {
+        let left: Vec<String> = knows.keys().cloned().collect();
+        knows.retain(|_, others| others.iter().any(|other| left.contains(other)));
+        if knows.len() == left.len() {
+            break;
+        }
+    }
+    // Nor is somebody whom nobody knows that is left.
+    loop {
+        let known: Vec<String> = knows.values().flatten().cloned().collect();
+        let before = knows.len();
+        knows.retain(|name, _| known.contains(name));
+        if knows.len() == before {
+            break;
+        }
+    }
+    let names: Vec<String> = knows.into_keys().collect();
+    if names.is_empty() { Vec::new() } else { vec![format!("{folder}: {} know one another", names.join(", "))] }
 }
 
 /// Rules of the router's inner floors; `mod.rs` on top may know everything.
@@ -487,6 +527,7 @@ fn the_house_is_tidy() {
     let mut found: Vec<String> = sources.iter().flat_map(violations).collect();
     found.extend(orphans(&sources));
     found.extend(twins(&sources));
+    found.extend(ORDERED.iter().flat_map(|folder| circles(&sources, folder)));
     found.extend(strangers(fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into())));
     assert!(found.is_empty(), "{} violations:\n{}", found.len(), found.join("\n"));
 }
@@ -561,6 +602,25 @@ fn modules_for_tests_alone_are_no_production() {
     set_tests_aside(&mut sources);
     assert!(panics(&sources[1]).is_empty());
     assert_eq!(panics(&sources[2]).len(), 1);
+}
+
+#[test]
+fn circles_among_the_files_of_a_folder_are_found() {
+    let source = |path, text| Source::new(path, text);
+    let mut sources = vec![
+        source("src/node/mod.rs", "mod a; mod b; mod c; mod d; use a::A;"),
+        source("src/node/a.rs", "use super::b::{B, C}; use crate::model::Topic;"),
+        source("src/node/b.rs", "#[cfg(test)]\nmod tests { use super::super::a::A; }"),
+        source("src/node/c.rs", "use crate::node::a::A;"),
+        source("src/node/d/e.rs", "fn f() { crate::node::c::g() }"),
+    ];
+    assert_eq!(circles(&sources, "src/node/"), Vec::<String>::new());
+    sources.push(source("src/node/b/f.rs", "use super::super::d;"));
+    assert_eq!(circles(&sources, "src/node/"), ["src/node/: a, b, c, d know one another"]);
+    sources.pop();
+    sources.push(source("src/node/g.rs", "use super::h::H; use super::c;"));
+    sources.push(source("src/node/h.rs", "use super::{a, g::G};"));
+    assert_eq!(circles(&sources, "src/node/"), ["src/node/: g, h know one another"]);
 }
 
 #[test]

@@ -12,23 +12,6 @@ use serde::Serialize;
 use super::config::Listener;
 use crate::net::host::Named;
 
-/// Every path served here; no WebSocket may be configured at one of them.
-pub const PATHS: &[&str] = &[
-    "/",
-    "/status.json",
-    "/healthz",
-    "/status.css",
-    "/status.js",
-    "/demo",
-    "/demo/",
-    "/demo/demo.css",
-    "/demo/demo.js",
-    "/demo/wamp.js",
-];
-
-/// Of these, the ones that answer whatever name the router is asked by: what they tell then is for all.
-pub const PATHS_FOR_ALL: &[&str] = &["/healthz"];
-
 const STATUS_HTML: &str = include_str!("status.html");
 const STATUS_CSS: &str = include_str!("status.css");
 const STATUS_JS: &str = include_str!("status.js");
@@ -152,7 +135,7 @@ pub fn router(status: Status, listener: &Listener) -> Router {
         .with_state(status)
 }
 
-/// One line for each page; every path here stands in [`PATHS`] too.
+/// One line for each page; every path here stands in [`super::paths::PATHS`] too.
 fn pages() -> Router<Status> {
     let html = |text| get(move || async move { page("text/html; charset=utf-8", text) });
     let css = |text| get(move || async move { page("text/css; charset=utf-8", text) });
@@ -221,6 +204,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
+    use super::super::paths::{PATHS, PATHS_FOR_ALL};
     use super::*;
     use crate::node::config::ListenerKind;
 

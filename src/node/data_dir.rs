@@ -3,7 +3,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::history::size;
+use super::amount::size;
 use crate::model::Limits;
 use crate::store::disk::free_bytes_at;
 use crate::store::{Error, log};

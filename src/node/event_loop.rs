@@ -12,13 +12,13 @@ use foldhash::fast::FixedState;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::history::{History, Written};
+use super::history::History;
 use super::kept::{Due, Kept, PART};
 use super::line::{Line, Settled};
+use super::post::{News, Post};
 use super::reading::Reading;
 use super::state::{Rebuilt, new_router};
 use super::unwritten::Unwritten;
-use crate::model::query::{Page, ReadTicket};
 use crate::model::record::Ticket;
 use crate::model::{ConnectionId, Delivery, Limits, Publication, Reason};
 use crate::net::clock::{instant_of, now_ms};
@@ -40,10 +40,8 @@ enum Item {
     Timeout,
     /// Every session is told to end.
     ShutDown,
-    /// The writer of the history has news.
-    Written(Written),
-    /// A page of the history has been read.
-    Read(ReadTicket, Result<Page, Reason>),
+    /// Something that was asked of the history is done.
+    News(News),
 }
 
 /// A realm and the outboxes of its connections.
@@ -97,11 +95,11 @@ impl EventLoop {
             None => (new_router(limits, seed), None, 0),
         };
         let event_loop = Arc::new_cyclic(|this: &Weak<EventLoop>| {
+            let post = Arc::new(post_to(this.clone()));
             let reader = history.map(|history| history.reader().clone());
-            let reading = reader.map(|reader| Reading::start(this.clone(), name.clone(), reader));
-            let line = restored.map(|(history, restored, owners, kept)| {
-                (Line::start(this.clone(), name, history.clone(), restored, owners), kept)
-            });
+            let reading = reader.map(|reader| Reading::start(post.clone(), name.clone(), reader));
+            let line = restored
+                .map(|(history, restored, owners, kept)| (Line::start(post, name, history.clone(), restored, owners), kept));
             EventLoop::of(router, line, reading, unreadable)
         });
         // What had to be made anew need not be made once more; later it would hold up whoever is served.
@@ -142,16 +140,6 @@ impl EventLoop {
     /// Publishes in the router's own name.
     pub fn publish_own(&self, publication: Publication) {
         self.put(Item::Own(publication));
-    }
-
-    /// The writer of the history has news of what this realm wrote.
-    pub fn tell_written(&self, written: Written) {
-        self.put(Item::Written(written));
-    }
-
-    /// A page of this realm's history has been read.
-    pub fn tell_read(&self, ticket: ReadTicket, page: Result<Page, Reason>) {
-        self.put(Item::Read(ticket, page));
     }
 
     /// True if nothing waits for its place in the history, the end of the process before this one included.
@@ -254,6 +242,15 @@ impl Realm for EventLoop {
     }
 }
 
+/// The way to a realm, which it does not keep alive.
+fn post_to(realm: Weak<EventLoop>) -> Post {
+    Post::new(move |news| {
+        if let Some(realm) = realm.upgrade() {
+            realm.put(Item::News(news));
+        }
+    })
+}
+
 /// Brings a timeout whenever the router has something due.
 async fn bring_timeouts(event_loop: Weak<EventLoop>) {
     // Looks once a second whether the realm still exists.
@@ -291,7 +288,7 @@ impl Core {
                     member.owed += 1;
                     let is_short = self.line.as_ref().is_some_and(Line::is_short);
                     if !self.router.is_over_its_share(connection) && (is_short || !self.router.is_owed(connection)) {
-                        member.settle();
+                        member.release();
                     }
                 }
             }
@@ -301,14 +298,14 @@ impl Core {
             }
             Item::Own(publication) => self.tell(now_ms, |router| router.publish_own(publication, now_ms)),
             Item::Timeout => self.tell(now_ms, |router| router.handle_timeout(now_ms)),
-            Item::Written(written) => {
+            Item::News(News::Written(written)) => {
                 if let Some(line) = &mut self.line {
                     line.handle_written(written, now_ms);
                 }
-                self.settle(now_ms);
+                self.answer(now_ms);
                 self.keep(false, now_ms);
             }
-            Item::Read(ticket, page) => {
+            Item::News(News::Read(ticket, page)) => {
                 if let Some(reading) = &mut self.reading {
                     reading.handle_read();
                 }
@@ -344,12 +341,12 @@ impl Core {
         if let Some(line) = &mut self.line {
             let now_ms = now_ms();
             line.submit(now_ms);
-            self.settle(now_ms);
+            self.answer(now_ms);
         }
     }
 
     /// Tells the router what has its place, and everybody who follows from it.
-    fn settle(&mut self, now_ms: u64) {
+    fn answer(&mut self, now_ms: u64) {
         while let Some(settled) = self.line.as_mut().and_then(Line::poll_settled) {
             match settled {
                 Settled::Appended { ticket, id, time_ms, is_duplicate } => {
@@ -389,7 +386,7 @@ impl Core {
                 },
                 Effect::Settled(connection) => {
                     if let Some(member) = self.members.get_mut(&connection) {
-                        member.settle();
+                        member.release();
                     }
                 }
             }
@@ -438,8 +435,8 @@ impl Core {
 }
 
 impl Member {
-    /// Everything that it sent has its place.
-    fn settle(&mut self) {
+    /// Everything that it sent has its place: more of it is read.
+    fn release(&mut self) {
         for _ in 0..std::mem::take(&mut self.owed) {
             self.outbox.note_handled();
         }

@@ -2,20 +2,20 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::config::{Config, HistoryRule};
+use super::amount::{self, counted};
 use super::data_dir;
-use super::event_loop::EventLoop;
 use super::fold::{self, Entries};
 use super::keeper::Keeper;
 use super::kept::{self, Batch, Kept};
+use super::post::{News, Post, Written};
 use super::state::Rebuilt;
-pub use super::writer::Written;
 use super::writer::{Job, Writer};
 use crate::cluster::segment::SyncToken;
 use crate::cluster::solo::{SoloLimits, Write};
@@ -150,7 +150,7 @@ impl History {
         if events == 0 {
             return format!("history in {path} (format {format}, empty)");
         }
-        let (size, events) = (size(extent.bytes + extent.snapshot_bytes), counted(events, "event"));
+        let (size, events) = (amount::size(extent.bytes + extent.snapshot_bytes), counted(events, "event"));
         format!("history in {path} (format {format}, {size}, {events}, {})", counted(realms.len() as u64, "realm"))
     }
 
@@ -222,35 +222,11 @@ impl History {
         &self.reader
     }
 
-    /// Has a batch of `realm` written and synced; `EventLoop::tell_written` is told.
-    pub fn write(&self, realm: Weak<EventLoop>, write: Write, token: SyncToken) {
+    /// Has a batch of a realm written and synced; its post brings the news.
+    pub fn write(&self, realm: Arc<Post>, write: Write, token: SyncToken) {
         // Where the writer has ended the process ends too.
         self.jobs.send(Job::Write(realm, write, token)).ok();
     }
-}
-
-/// Bytes in the largest unit that leaves a number from 1 on, to a tenth, cut off: there are never more than it says.
-pub(super) fn size(bytes: u64) -> String {
-    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
-    let Some((shift, unit)) = units.into_iter().find(|(shift, _)| bytes >> shift > 0) else { return counted(bytes, "byte") };
-    let (whole, rest) = (bytes >> shift, bytes & ((1 << shift) - 1));
-    match (rest * 10) >> shift {
-        0 => format!("{whole} {unit}"),
-        tenth => format!("{whole}.{tenth} {unit}"),
-    }
-}
-
-/// A count with its noun, thousands apart: `4,711 events`.
-pub(super) fn counted(count: u64, what: &str) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    format!("{text} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
@@ -304,36 +280,8 @@ fn tell_of_recovery(log: &Log<OsDisk>, path: &Path) {
 }
 
 /// Brings the writer's news to the realms.
-async fn tell(mut news: UnboundedReceiver<(Weak<EventLoop>, Written)>) {
+async fn tell(mut news: UnboundedReceiver<(Arc<Post>, Written)>) {
     while let Some((realm, written)) = news.recv().await {
-        if let Some(realm) = realm.upgrade() {
-            realm.tell_written(written);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_read_as_people_write_them() {
-        for (bytes, expected) in [
-            (0, "0 bytes"),
-            (1, "1 byte"),
-            (1_023, "1,023 bytes"),
-            (1_024, "1 KiB"),
-            (80 << 20, "80 MiB"),
-            ((80 << 20) - 1, "79.9 MiB"),
-            (3 << 29, "1.5 GiB"),
-            (5_000 << 30, "5000 GiB"),
-            (u64::MAX, "17179869183.9 GiB"),
-        ] {
-            assert_eq!(size(bytes), expected);
-        }
-        for (count, expected) in [(0, "0 events"), (1, "1 event"), (999, "999 events"), (4_711, "4,711 events")] {
-            assert_eq!(counted(count, "event"), expected);
-        }
-        assert_eq!(counted(1_234_567, "event"), "1,234,567 events");
+        realm.bring(News::Written(written));
     }
 }

@@ -1,9 +1,9 @@
 //! The way of one realm's records into the history: tickets of the router in, batches for the log out.
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use super::event_loop::EventLoop;
-use super::history::{History, Written};
+use super::history::History;
+use super::post::{Post, Written};
 use super::state::{Entry, owner_entry, pipeline_entry};
 use crate::cluster::segment::SyncToken;
 use crate::cluster::solo::{Refusal, Restored, Room, Solo, SoloEffect, SoloLimits, Write};
@@ -46,7 +46,7 @@ pub enum Settled {
 
 /// One realm's pipeline.
 pub struct Line {
-    realm: Weak<EventLoop>,
+    post: Arc<Post>,
     history: Arc<History>,
     turns: Turns,
 }
@@ -54,14 +54,14 @@ pub struct Line {
 impl Line {
     /// The line of the realm called `name`, behind what its history says. The keys of `owners` are not kept as they are.
     pub fn start(
-        realm: Weak<EventLoop>,
+        post: Arc<Post>,
         name: Arc<str>,
         history: Arc<History>,
         restored: Restored,
         owners: HashSet<Arc<str>>,
     ) -> Self {
         let turns = Turns { owners, ..Turns::start(name, restored, history.solo_limits()) };
-        Line { realm, history, turns }
+        Line { post, history, turns }
     }
 
     /// The next ticket's record. Tickets come by one from 0.
@@ -73,7 +73,7 @@ impl Line {
     pub fn submit(&mut self, now_ms: u64) {
         self.turns.submit();
         while let Some((write, token)) = self.turns.poll_write(now_ms) {
-            self.history.write(self.realm.clone(), write, token);
+            self.history.write(self.post.clone(), write, token);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Composition: configuration, realms in motion, listeners, the pages of the router itself, start and stop.
 pub mod admin;
+pub mod amount;
 pub mod banner;
 pub mod config;
 pub mod data_dir;
@@ -9,7 +10,9 @@ pub mod history;
 pub mod keeper;
 pub mod kept;
 pub mod line;
+pub mod paths;
 pub mod places;
+pub mod post;
 pub mod reading;
 pub mod realms;
 pub mod service;
@@ -60,7 +63,7 @@ pub async fn run(config: Config) -> Result<(), String> {
         false => History::open(&config).map(|Opened { history, failure }| (Some(history), Some(failure)))?,
     };
     let realms = Realms::start(&config.realms, config.auto_create_realms, config.limits.clone(), history.clone())?;
-    settle(&realms).await;
+    wait_until_settled(&realms).await;
     let doorway = Arc::new(Doorway::default());
     let status = status(&config, &realms, &doorway, history.clone());
     let mut doors = JoinSet::new();
@@ -71,7 +74,7 @@ pub async fn run(config: Config) -> Result<(), String> {
             pages: admin::router(status.clone(), listener),
             speaks: speaks(listener),
             hosts: Hosts::new(&config.allow_hosts, !listener.is_remote()),
-            paths_for_all: admin::PATHS_FOR_ALL,
+            paths_for_all: paths::PATHS_FOR_ALL,
             allow_origins: config.allow_origins.clone(),
             doorway: doorway.clone(),
         };
@@ -225,7 +228,7 @@ fn pass_over_hang_ups() -> Result<impl Future<Output = ()>, String> {
 
 /// Waits until what the process before this one left behind has its end in the history, its locks among it: nobody who connects
 /// finds them held. A full disk is no reason to wait for long: then they are held until there is room.
-async fn settle(realms: &Realms) {
+async fn wait_until_settled(realms: &Realms) {
     let deadline = Instant::now() + SETTLE;
     while realms.all().iter().any(|(_, realm)| !realm.is_settled()) && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(1)).await;

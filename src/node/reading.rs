@@ -1,10 +1,10 @@
 //! Reads of one realm's history, on threads that may wait for the disk.
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::event_loop::EventLoop;
+use super::post::{News, Post};
 use crate::model::query::{Page, Query, ReadTicket};
 use crate::model::{Encoding, Payload, Reason, Record};
 use crate::router::ReadForm;
@@ -21,7 +21,7 @@ type Job = (ReadTicket, Query, ReadForm);
 
 /// The reads of one realm.
 pub struct Reading {
-    realm: Weak<EventLoop>,
+    post: Arc<Post>,
     name: Arc<str>,
     reader: Reader<OsDisk>,
     runtime: Handle,
@@ -31,11 +31,11 @@ pub struct Reading {
 
 impl Reading {
     /// Of the realm called `name`. Call it where tokio runs.
-    pub fn start(realm: Weak<EventLoop>, name: Arc<str>, reader: Reader<OsDisk>) -> Self {
-        Reading { realm, name, reader, runtime: Handle::current(), running: 0, waiting: VecDeque::new() }
+    pub fn start(post: Arc<Post>, name: Arc<str>, reader: Reader<OsDisk>) -> Self {
+        Reading { post, name, reader, runtime: Handle::current(), running: 0, waiting: VecDeque::new() }
     }
 
-    /// Reads a page; `EventLoop::tell_read` is told.
+    /// Reads a page; the post of the realm brings it.
     pub fn read(&mut self, ticket: ReadTicket, mut query: Query, form: ReadForm) {
         query.realm = self.name.clone();
         self.waiting.push_back((ticket, query, form));
@@ -54,12 +54,9 @@ impl Reading {
         }
         let Some((ticket, query, form)) = self.waiting.pop_front() else { return };
         self.running += 1;
-        let (realm, reader) = (self.realm.clone(), self.reader.clone());
+        let (post, reader) = (self.post.clone(), self.reader.clone());
         self.runtime.spawn_blocking(move || {
-            let page = page_of(&reader, &query, form);
-            if let Some(realm) = realm.upgrade() {
-                realm.tell_read(ticket, page);
-            }
+            post.bring(News::Read(ticket, page_of(&reader, &query, form)));
         });
     }
 }

@@ -1,12 +1,12 @@
 //! The one thread that writes the log, for all realms: it takes what waits, writes it, syncs once, and says so.
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::event_loop::EventLoop;
+use super::post::{Post, Written};
 use crate::cluster::segment::SyncToken;
 use crate::cluster::solo::Write;
 use crate::store::disk::OsDisk;
@@ -19,7 +19,7 @@ const LOOK_FOR_ROOM: Duration = Duration::from_millis(200);
 /// One thing for the thread to do.
 pub enum Job {
     /// A batch of a realm, to be written and synced; the realm is told.
-    Write(Weak<EventLoop>, Write, SyncToken),
+    Write(Arc<Post>, Write, SyncToken),
     /// Begin a snapshot.
     StartSnapshot(Sender<Result<SnapshotJob<OsDisk>, Error>>),
     /// Put a snapshot in the place of the one before.
@@ -37,25 +37,12 @@ pub fn ask<T>(jobs: &Sender<Job>, job: impl FnOnce(Sender<T>) -> Job) -> Option<
     answered.recv().ok()
 }
 
-/// What the writer says to a realm.
-#[derive(Clone, Copy, Debug)]
-pub enum Written {
-    /// The batch with this token is durable.
-    Synced(SyncToken),
-    /// The disk is full: nothing of the batch was written.
-    DiskFull,
-    /// There is room again.
-    Room,
-    /// A write or sync failed: what became of the batch is known after a restart only.
-    Failed,
-}
-
 /// The thread.
 pub struct Writer {
     log: Log<OsDisk>,
-    told: UnboundedSender<(Weak<EventLoop>, Written)>,
+    told: UnboundedSender<(Arc<Post>, Written)>,
     /// Realms that wait for room.
-    full: Vec<Weak<EventLoop>>,
+    full: Vec<Arc<Post>>,
     /// The disk is full: true while any of them waits.
     is_full: Arc<AtomicBool>,
     /// Says how much room there is.
@@ -85,14 +72,14 @@ impl Failpoint {
 }
 
 /// Batches that are written and not yet synced.
-type Unsynced = Vec<(Weak<EventLoop>, Written)>;
+type Unsynced = Vec<(Arc<Post>, Written)>;
 
 impl Writer {
     /// Of `log`: tells realms by `told`, and why the disk cannot be trusted any more by `failed`. While the disk is full `is_full` is
     /// set, and the log has what `room` says.
     pub fn new(
         log: Log<OsDisk>,
-        told: UnboundedSender<(Weak<EventLoop>, Written)>,
+        told: UnboundedSender<(Arc<Post>, Written)>,
         failed: tokio::sync::oneshot::Sender<String>,
         is_full: Arc<AtomicBool>,
         room: impl Fn() -> String + Send + 'static,
@@ -140,7 +127,7 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, realm: Weak<EventLoop>, write: &Write, token: SyncToken, unsynced: &mut Unsynced) {
+    fn write(&mut self, realm: Arc<Post>, write: &Write, token: SyncToken, unsynced: &mut Unsynced) {
         match self.log.write(&write.items) {
             Ok(ids) if write.has(&ids) => unsynced.push((realm, Written::Synced(token))),
             Ok(_) => self.fail(realm, "the log is not the one that was opened"),
@@ -169,7 +156,7 @@ impl Writer {
         }
     }
 
-    fn fail(&mut self, realm: Weak<EventLoop>, why: &str) {
+    fn fail(&mut self, realm: Arc<Post>, why: &str) {
         self.told.send((realm, Written::Failed)).ok();
         if let Some(failed) = self.failed.take() {
             failed.send(why.to_owned()).ok();

@@ -10,7 +10,7 @@ use super::limits;
 use super::listener::{self, Listener, ListenerKind};
 use super::nearest;
 use super::settings::{self, Settings};
-use super::value::{Problem, Value};
+use super::value::{Problem, Value, parse_realm};
 
 const LISTENER_KEYS: &[&str] = &["address", "kind", "realm", "wamp_path", "mqtt_path"];
 const REALM_KEYS: &[&str] = &["name"];
@@ -132,7 +132,7 @@ impl File<'_> {
             let mut name = None;
             for (key, value) in in_order(table) {
                 match key.get_ref().as_ref() {
-                    "name" => name = Some(self.text(value, "realms.name", settings::parse_realm)?),
+                    "name" => name = Some(self.text(value, "realms.name", parse_realm)?),
                     _ => return Err(self.unknown("realms", key, REALM_KEYS)),
                 }
             }
@@ -152,7 +152,7 @@ impl File<'_> {
             match key.get_ref().as_ref() {
                 "address" => address = Some(self.text(value, "listeners.address", listener::parse_address)?),
                 "kind" => kind = self.text(value, "listeners.kind", listener::parse_kind)?,
-                "realm" => realm = Some(self.text(value, "listeners.realm", settings::parse_realm)?),
+                "realm" => realm = Some(self.text(value, "listeners.realm", parse_realm)?),
                 "wamp_path" => wamp_path = Some(self.text(value, "listeners.wamp_path", listener::parse_path)?),
                 "mqtt_path" => mqtt_path = Some(self.text(value, "listeners.mqtt_path", listener::parse_path)?),
                 _ => return Err(self.unknown("listeners", key, LISTENER_KEYS)),

@@ -2,7 +2,7 @@
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use super::value::{Problem, Value};
+use super::value::{Problem, Value, parse_realm};
 use crate::model::Filter;
 use crate::model::record::{StoreRule, Stored};
 use crate::store::Retention;
@@ -72,7 +72,7 @@ impl HistoryRule {
     /// Sets one key; false if there is none of that name.
     pub(super) fn set(&mut self, key: &str, value: Value) -> Result<bool, Problem> {
         match key {
-            "realm" => self.realm = Some(super::settings::parse_realm(value.text()?)?.into()),
+            "realm" => self.realm = Some(parse_realm(value.text()?)?.into()),
             "filter" => self.filter = Some(parse_filter(&value.text()?)?),
             "max_age" => self.max_age_ms = Some(parse_age(value)?),
             "max_age_s" => {

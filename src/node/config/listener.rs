@@ -151,7 +151,7 @@ pub(super) fn parse_path(text: String) -> Result<String, Problem> {
     if !text.starts_with('/') || !text.bytes().all(plain) {
         return Err(format!("must be a path of letters, digits and /-_.~ that starts with /, as \"/ws\", not {text:?}"));
     }
-    if crate::node::admin::PATHS.contains(&text.as_str()) {
+    if crate::node::paths::PATHS.contains(&text.as_str()) {
         return Err(format!("cannot be {text:?}, a page of the router itself: choose another path"));
     }
     Ok(text)

@@ -1,4 +1,5 @@
 //! One configured value before its key gives it a type, and the conversions that a key may ask for.
+use crate::model::text::is_unfit;
 
 /// A value as it was written.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -114,6 +115,15 @@ fn parse_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*bytes)
 }
 
+/// A realm is a loose URI (WAMP: Basic, URIs): no whitespace, no `#`, no empty component; and no control character.
+pub(super) fn parse_realm(text: String) -> Result<String, Problem> {
+    let bad = |c: char| c.is_whitespace() || is_unfit(c) || c == '#';
+    if text.len() > 255 || text.contains(bad) || text.split('.').any(str::is_empty) {
+        return Err(format!("cannot be {text:?}: a realm has no spaces, no #, nothing empty between dots, and 1 to 255 bytes"));
+    }
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +160,17 @@ mod tests {
         }
         assert!(Value::Text("5GiB".into()).size::<u32>(0).is_err());
         assert!(Value::Text("1kB".into()).size::<u64>(1_001).is_err_and(|problem| problem.contains("at least 1001 bytes")));
+    }
+
+    #[test]
+    fn realms_are_loose_uris() {
+        for name in ["realm1", "com.example.factory", "a-b_c", "Zürich"] {
+            assert_eq!(parse_realm(name.into()), Ok(name.into()));
+        }
+        for name in ["", "a b", "a\"; DROP", "a..b", ".a", "a.", "a#", "a\0", "a\n", "a\u{FFFF}"] {
+            assert!(parse_realm(name.into()).is_err(), "{name:?}");
+        }
+        assert!(parse_realm("x".repeat(256)).is_err());
     }
 
     #[test]

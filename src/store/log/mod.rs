@@ -15,15 +15,17 @@ mod retention;
 mod segment;
 mod snapshot;
 mod snapshot_job;
+mod tail;
 mod writer;
 
 use identity::Identity;
 pub use identity::{FORMAT, IDENTITY_FILE};
 pub use reader::{Extent, Reader};
-pub use recovery::{Options, Recovery, Torn};
+pub use recovery::Options;
 pub use retention::Plan;
 pub use snapshot::SnapshotReader;
 pub use snapshot_job::{SnapshotDone, SnapshotJob, Snapshots};
+pub use tail::{Recovery, Torn};
 pub use writer::{Log, SyncDone, SyncJob};
 
 use std::path::Path;

@@ -9,7 +9,8 @@ use super::identity::{FORMAT, Identity, Mark};
 use super::reader::{Ends, Reader};
 use super::segment::{self, DATA_START, Scanned, file_name, number_of, read_header, read_heads};
 use super::snapshot::{self, SNAPSHOT_FILE};
-use super::writer::{Log, Scratch, Tail, allocate, begin};
+use super::tail::{Recovery, Tail, Torn, allocate, begin};
+use super::writer::{Log, Scratch};
 use crate::model::EventId;
 use crate::store::disk::{Disk, DiskFile, is_full};
 use crate::store::error::Error;
@@ -24,32 +25,6 @@ pub struct Options {
     pub new_identity: [u8; 16],
     /// Ids that somebody has seen: a directory that does not reach them is an older copy.
     pub known: AsOf,
-}
-
-/// The damage that opening found and repaired.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Recovery {
-    /// Bytes behind the last valid record that were never synced, cut off.
-    pub torn: Option<Torn>,
-    /// Segments whose index was damaged and has been made anew from their records.
-    pub rebuilt: Vec<String>,
-    /// True if the directory was new.
-    pub is_new: bool,
-    /// The format that the directory had, where that was an older one.
-    pub older_format: Option<u32>,
-}
-
-/// A torn tail.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Torn {
-    /// The segment's file.
-    pub file: String,
-    /// Where the valid records end.
-    pub offset: u64,
-    /// Bytes that stood behind it.
-    pub bytes: u64,
-    /// The file in which they are kept.
-    pub kept_as: String,
 }
 
 impl<D: Disk> Log<D> {

@@ -3,13 +3,13 @@ use std::mem;
 use std::sync::Arc;
 
 use super::footer::{self, Sealed};
-use super::frame::{self, HEADER_BYTES, Salt};
+use super::frame::{self, HEADER_BYTES};
 use super::heads::{Head, Heads};
 use super::identity::{Identity, Mark};
 use super::index::{MemoryIndex, Place};
 use super::reader::{Ends, Open, OpenData, Reader, State};
-use super::recovery::Recovery;
-use super::segment::{DATA_START, encode_header, file_name};
+use super::segment::file_name;
+use super::tail::{Recovery, Tail, allocate, begin};
 use super::{Config, Durability};
 use crate::model::{EventId, Item};
 use crate::store::disk::{Disk, DiskFile, is_full};
@@ -34,26 +34,6 @@ pub struct Log<D: Disk> {
     pub(super) recovery: Recovery,
     pub(super) is_poisoned: bool,
     pub(super) scratch: Scratch,
-}
-
-/// The segment being written.
-pub(super) struct Tail<F> {
-    pub number: u64,
-    pub name: String,
-    pub file: Arc<F>,
-    pub salt: Salt,
-    /// Where the next frame goes.
-    pub end: u64,
-    /// The end of the synced bytes.
-    pub synced: u64,
-    /// The end of the preallocated space.
-    pub allocated: u64,
-    /// The bytes before this are left to the disk alone.
-    pub released: u64,
-    /// The checksum of the last frame.
-    pub chain: u32,
-    /// When its first record was made, if it has one.
-    pub first_time_ms: Option<u64>,
 }
 
 /// A batch on its way, and what is written but not yet synced.
@@ -365,53 +345,6 @@ impl<D: Disk> Drop for Log<D> {
             let _ = self.mark.sync();
         }
     }
-}
-
-/// A new file with its space reserved; nothing stays behind where there is none.
-pub(super) fn allocate<D: Disk>(disk: &D, name: &str, bytes: u64) -> Result<D::File, Error> {
-    let made = disk.create(name).and_then(|file| file.allocate(bytes).map(|()| file));
-    made.map_err(|error| {
-        let _ = disk.remove(name);
-        if is_full(&error) { Error::NoSpace } else { Error::io(name, error) }
-    })
-}
-
-/// Makes of `file`, which has its temporary name, segment `number`.
-pub(super) fn begin<D: Disk>(
-    disk: &D,
-    file: D::File,
-    directory: &[u8; 16],
-    number: u64,
-    previous: u32,
-    heads: &Heads,
-) -> Result<Tail<D::File>, Error> {
-    let (name, salt) = (file_name(number), Salt::new(directory, number));
-    let body = heads.encode();
-    let mut first = vec![0; HEADER_BYTES];
-    first.extend_from_slice(&body);
-    first.resize(frame::frame_bytes(body.len()), 0);
-    let chain = frame::seal(&mut first, body.len() as u32, salt, DATA_START, previous, DATA_START as u32);
-    let bytes = [encode_header(directory, number, previous), first].concat();
-    let write = || {
-        file.write_at(0, &bytes)?;
-        file.sync()?;
-        disk.rename(&format!("{name}.new"), &name)?;
-        disk.sync_directory()
-    };
-    write().map_err(|error| Error::io(&name, error))?;
-    let end = bytes.len() as u64;
-    Ok(Tail {
-        number,
-        name,
-        file: Arc::new(file),
-        salt,
-        end,
-        synced: end,
-        allocated: end,
-        released: 0,
-        chain,
-        first_time_ms: None,
-    })
 }
 
 impl<D: Disk> Reader<D> {
