@@ -182,7 +182,8 @@ fn help_and_version() {
     assert_eq!(code, Some(2), "{stderr}");
 }
 
-const COMMANDS: [&str; 12] = ["run", "check", "config", "pub", "sub", "history", "call", "register", "queue", "lock", "demo", "bench"];
+const COMMANDS: [&str; 12] =
+    ["run", "check", "config", "pub", "sub", "history", "call", "register", "queue", "lock", "demo", "bench"];
 
 #[test]
 fn help_fits_the_terminal_and_looks_alike_everywhere() {

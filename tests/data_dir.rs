@@ -97,7 +97,7 @@ fn check_older(router: &Router) {
         assert!(is_present, "{id}");
         assert_eq!(owed(&mut session, 5), everything, "{id}");
     }
-    // What is retained, with its properties, in both realms; what was removed stays so, and no lock is held.
+    // Retained values have their properties, in both realms; removed ones stay so, and no lock is held.
     let mut looker = Mqtt::open(router, "looker");
     looker.send("SUBSCRIBE id=1 kept/#:1 demo/#:1");
     let mut retained: Vec<String> = Vec::new();

@@ -116,7 +116,7 @@ fn traffic(router: &Router) -> Vec<Mqtt> {
         publisher.ask(&format!("PUBLISH q/{n} 123 q1 id=1"));
     }
     publisher.ask("PUBLISH a/b hello q1 id=1");
-    // It comes back to itself, and is not acknowledged.
+    // The publication comes back to its publisher, and is not acknowledged.
     assert_eq!(publisher.ask("SUBSCRIBE id=2 own:1")[0], "SUBACK");
     publisher.send("PUBLISH own 12 q1 id=3");
     let came = [publisher.receive(), publisher.receive()];
@@ -162,7 +162,7 @@ fn each_name_has_its_figure_on_disk() {
 #[test]
 fn a_router_that_nobody_uses_counts_nothing() {
     let router = Router::start(CONFIG);
-    // Whoever looks sees some rounds of figures go by.
+    // The reader sees some rounds of figures go by.
     let mut reader = Reader::start(&router);
     let uptime = |found: &BTreeMap<String, String>| found.get("uptime")?.strip_suffix(" seconds")?.parse::<u64>().ok();
     reader.await_all("three rounds", |found| uptime(found) >= Some(3) && found.contains_key("publish/messages/received"));

@@ -369,11 +369,12 @@ fn circles(sources: &[Source], folder: &str) -> Vec<String> {
     for source in sources.iter().filter(|source| source.path.starts_with(folder)) {
         let module = source.module();
         let Some(child) = module.get(parent.len()) else { continue };
-        let named = paths_named(source).into_iter().filter(|(_, path)| path.len() > parent.len() && path[..parent.len()] == parent);
+        let named =
+            paths_named(source).into_iter().filter(|(_, path)| path.len() > parent.len() && path[..parent.len()] == parent);
         let others = named.map(|(_, path)| path[parent.len()].clone()).filter(|other| other != child);
         knows.entry((*child).to_owned()).or_default().extend(others);
     }
-    // Whoever knows nobody that is left is in no circle.
+    // A file that knows no other that is left is in no circle.
     loop {
         let left: Vec<String> = knows.keys().cloned().collect();
         knows.retain(|_, others| others.iter().any(|other| left.contains(other)));
@@ -381,7 +382,7 @@ fn circles(sources: &[Source], folder: &str) -> Vec<String> {
             break;
         }
     }
-    // Nor is somebody whom nobody knows that is left.
+    // Nor is one that no other knows.
     loop {
         let known: Vec<String> = knows.values().flatten().cloned().collect();
         let before = knows.len();

@@ -109,7 +109,7 @@ pub fn start(log: &str) -> Result<Log, String> {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() && !is_dumb;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines.clone()).with_ansi(colour).init();
     std::panic::set_hook(Box::new(|panic| {
-        // What sled makes of damaged files is caught where they are opened.
+        // A panic of sled over damaged files is caught where they are opened.
         if panic.location().is_some_and(|place| place.file().contains("sled")) {
             return tracing::debug!(target: "corsac", "{panic}");
         }

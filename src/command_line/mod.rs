@@ -117,7 +117,7 @@ fn run_client<T>(client: impl Future<Output = Result<T, Failure>>) -> Result<T, 
     runtime()?.block_on(client)
 }
 
-/// What runs on this thread alone.
+/// A runtime that uses this thread alone.
 fn runtime() -> Result<Runtime, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| format!("cannot start: {error}; raise the limit of open files (ulimit -n)"))

@@ -128,7 +128,7 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// It asks for pages, or does so no more, as it goes on with a WebSocket.
+    /// The connection asks for pages, or goes on with a WebSocket and does so no more.
     pub fn set_at_pages(&self, is_at_pages: bool) {
         if self.is_at_pages.swap(is_at_pages, Ordering::Relaxed) == is_at_pages {
             return;

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::config::{Config, Listener, ListenerKind};
 
-/// How much of the banner is shown.
+/// The part of the banner that is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Shown {
     /// All of it: somebody is at a terminal.
     Whole,
-    /// What listens where: a program reads it, or a file keeps it.
+    /// The listeners: a program reads them, or a file keeps them.
     Short,
     /// Nothing: a service manager keeps the log, whose first line says the same.
     Nothing,
@@ -36,7 +36,7 @@ pub fn start_banner(config: &Config, version: &str, history: &str, program: &str
     }
     let tries = tries(config, program);
     if shown == Shown::Short {
-        // Whoever waits for the last line waits for this one.
+        // A program that waits for the last line waits for this one.
         tries.iter().filter(|line| line.starts_with("curl")).for_each(|line| text.push_str(&format!("  {line}\n")));
     } else if !tries.is_empty() {
         let _ = writeln!(text, "\nTry, each in its own terminal:");
@@ -52,7 +52,7 @@ fn history_line(history: &str) -> String {
     format!("{first}{}.", chars.as_str())
 }
 
-/// How the person at the terminal has started this program, and can start it again.
+/// The words by which the person at the terminal has started this program, and can start it again.
 pub fn program() -> String {
     let typed = std::env::args_os().next().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     match typed.as_str() {

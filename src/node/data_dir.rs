@@ -132,7 +132,7 @@ pub fn refusal(path: &Path, limits: &Limits, error: &Error) -> String {
     }
 }
 
-/// How much room is left in the directory at `path`, and how much the history takes at a time, as a part of a sentence.
+/// The room that is left in the directory at `path`, and the room that the history takes at a time, as a part of a sentence.
 pub fn room(path: &Path, limits: &Limits) -> String {
     let free = free_bytes_at(path).map_or("too little".to_owned(), size);
     let (segment, reserve) = (limits.segment_bytes, limits.disk_reserve_bytes);

@@ -176,7 +176,7 @@ impl EventLoop {
         self.look(|core| (core.router.sizes(), core.router.counters()))
     }
 
-    /// What the sessions at these places are owed; `None` behind the last place.
+    /// The publications that the sessions at these places are owed; `None` behind the last place.
     pub fn owed(&self, places: Range<usize>) -> Option<Owed> {
         self.look(|core| core.router.owed(places))
     }

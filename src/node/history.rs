@@ -1,15 +1,15 @@
 //! The history of this process: the log with its writer, what is kept of the realms' states, and how a start reads both.
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::config::{Config, HistoryRule};
 use super::amount::{self, counted};
+use super::config::{Config, HistoryRule};
 use super::data_dir;
 use super::fold::{self, Entries};
 use super::keeper::Keeper;
@@ -120,7 +120,7 @@ impl History {
         self.reader.realms()
     }
 
-    /// What a realm may send on its way into it at a time.
+    /// The bounds of what a realm may send on its way into it at a time.
     pub fn solo_limits(&self) -> SoloLimits {
         SoloLimits::of_segment(self.limits.segment_bytes)
     }
@@ -191,7 +191,7 @@ impl History {
         let state = self.reader.realm_state(realm);
         let last = state.last?;
         let first = state.oldest.or(last.next());
-        // Whoever is killed soon after the first start has kept nothing.
+        // A process that is killed soon after its first start has kept nothing.
         let as_of = self.projections.as_of(realm)?;
         let is_followed = as_of <= last && as_of.next() >= first;
         let mut is_sound = || self.projections.read(realm, |key, value| rebuilt.take(key, value).is_some());

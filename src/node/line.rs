@@ -53,13 +53,7 @@ pub struct Line {
 
 impl Line {
     /// The line of the realm called `name`, behind what its history says. The keys of `owners` are not kept as they are.
-    pub fn start(
-        post: Arc<Post>,
-        name: Arc<str>,
-        history: Arc<History>,
-        restored: Restored,
-        owners: HashSet<Arc<str>>,
-    ) -> Self {
+    pub fn start(post: Arc<Post>, name: Arc<str>, history: Arc<History>, restored: Restored, owners: HashSet<Arc<str>>) -> Self {
         let turns = Turns { owners, ..Turns::start(name, restored, history.solo_limits()) };
         Line { post, history, turns }
     }

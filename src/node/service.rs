@@ -1,4 +1,4 @@
-//! What a service manager is told (sd_notify): that the router serves, that it has heard SIGHUP, and that it stops.
+//! News for a service manager (sd_notify): that the router serves, that it has heard SIGHUP, and that it stops.
 use std::io::{self, IsTerminal};
 use std::os::unix::net::UnixDatagram;
 
@@ -37,7 +37,7 @@ fn send(address: &str, state: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// How much of the banner the reader of standard output wants.
+/// The part of the banner that the reader of standard output wants.
 pub fn shown() -> Shown {
     if io::stdout().is_terminal() {
         Shown::Whole

@@ -39,7 +39,7 @@ pub fn new_router(limits: Limits, seed: u64) -> Router {
 pub struct UnreadRecords {
     /// The first of them, [`MAX_NAMED_RECORDS`] at most.
     pub first: Vec<(EventId, Kind)>,
-    /// How many they are in all.
+    /// Their number in all.
     pub count: u64,
 }
 

@@ -66,7 +66,7 @@ fn level_of(name: &str) -> String {
     Topic::from_uri(name).map_or_else(|_| name.to_owned(), |topic| topic.as_mqtt().replace('/', "."))
 }
 
-/// What a realm, or all of them together, has and has counted.
+/// The sizes and counters of a realm, or of all of them together.
 #[derive(Clone, Copy, Default)]
 struct Reading {
     sizes: RealmSizes,

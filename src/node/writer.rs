@@ -1,7 +1,7 @@
 //! The one thread that writes the log, for all realms: it takes what waits, writes it, syncs once, and says so.
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;

@@ -364,7 +364,8 @@ impl Router {
         }
     }
 
-    /// What the sessions at these places are owed; `None` behind the last place. So all can be counted with others let in between.
+    /// The publications that the sessions at these places are owed; `None` behind the last place. Sessions are counted in slices, so
+    /// that others are served in between.
     pub fn owed(&self, places: Range<usize>) -> Option<Owed> {
         self.realm.sessions.owed(places)
     }

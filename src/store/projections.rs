@@ -65,7 +65,7 @@ fn failed(error: &sled::Error) -> Error {
     Error::io(DIRECTORY, std::io::Error::other(plain(error)))
 }
 
-/// What sled says, for people.
+/// The words of sled's error, for people.
 fn plain(error: &sled::Error) -> String {
     match error {
         sled::Error::Corruption { .. } => "its files are not what was written there".to_owned(),

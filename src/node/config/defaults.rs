@@ -7,7 +7,7 @@ use super::settings::Settings;
 /// A key, its default as TOML writes it, and what it is for. One without a default of its own begins with `#`, as an example.
 type Row = (&'static str, String, &'static str);
 
-/// The text of that file. It parses, and says exactly what holds without it.
+/// The text of that file, which parses and says exactly what holds without it.
 pub fn defaults() -> String {
     let settings = Settings::default();
     let mut text = HEAD.to_owned();

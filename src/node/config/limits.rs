@@ -78,7 +78,7 @@ limits! {
         max_subscriptions_per_session >= 0,
         /// Registrations of a session.
         max_registrations_per_session >= 0,
-        /// Who may wait in one line: for a lock, a queue or a busy callee.
+        /// Waiters in one line: for a lock, a queue or a busy callee.
         max_waiting >= 0,
         /// Calls of a session that wait for an answer, and invocations of a callee.
         max_pending_calls_per_session >= 0,
@@ -88,7 +88,7 @@ limits! {
         max_wildcards_per_realm >= 0,
         /// Bytes waiting for one connection's socket.
         max_outbox_bytes >= 1,
-        /// How long a full outbox may pace a publisher at a time.
+        /// Time that a full outbox may pace a publisher at a time.
         pace_ms >= 0,
         /// Without a byte taken by the socket for this long, a connection with a full outbox is closed.
         stalled_outbox_timeout_ms >= 1,

@@ -52,7 +52,7 @@ pub struct Config {
     pub refused_filters: Vec<String>,
     /// Where clients are sent when the router stops, as a Server Reference says it (MQTT 5, 4.11).
     pub server_reference: Option<String>,
-    /// How often the figures below `$SYS` are published, in seconds; 0 = never.
+    /// Seconds between two publications of the figures below `$SYS`; 0 = never.
     pub sys_interval_s: u64,
     /// Whether the request ids of a WAMP client must count by one (WAMP: Basic, Identifiers), as few client libraries let them.
     pub strict_request_ids: bool,

@@ -81,7 +81,7 @@ impl Value {
         }
     }
 
-    /// How it was written, for people.
+    /// The value as it was written, for people.
     pub(super) fn description(&self) -> String {
         match self {
             Value::Text(text) | Value::Untyped(text) => format!("{text:?}"),

@@ -213,7 +213,7 @@ impl Owed {
 }
 
 impl Session {
-    /// What it is owed.
+    /// The publications that it is owed.
     fn owed(&self) -> Owed {
         let held = self.inflight.held();
         // In the history, where they are read when there is room.
@@ -321,7 +321,7 @@ impl Sessions {
         self.by_connection.len()
     }
 
-    /// What the sessions at these places are owed together; `None` behind the last place.
+    /// The publications that the sessions at these places are owed together; `None` behind the last place.
     pub fn owed(&self, places: Range<usize>) -> Option<Owed> {
         if places.start >= self.slab.capacity() {
             return None;
