@@ -158,7 +158,7 @@ mod tests {
         for (table, keys) in tables {
             for key in keys.iter().filter(|key| **key != "realms") {
                 let is_it = |line: &&str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
-                let at = lines.iter().position(|line| is_it(&line)).unwrap_or_else(|| panic!("{table}.{key} is missing"));
+                let at = lines.iter().position(is_it).unwrap_or_else(|| panic!("{table}.{key} is missing"));
                 assert!(lines[at - 1].starts_with("# ") && lines[at - 1].len() > 10, "{table}.{key} has no comment");
             }
         }
