@@ -2,6 +2,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use corsac::model::names as reserved;
 
 use super::client::body::Body;
 use super::client::target::Target;
@@ -58,7 +59,7 @@ pub async fn call(command: &Call) -> Result<(), Failure> {
     let outcome = match command.timeout_ms {
         Some(timeout_ms) => tokio::time::timeout(Duration::from_millis(timeout_ms) + GRACE, outcome)
             .await
-            .map_err(|_| refusal("wamp.error.timeout", &Body::default()))?,
+            .map_err(|_| refusal(reserved::TIMEOUT, &Body::default()))?,
         None => outcome.await,
     };
     let outcome = outcome?;

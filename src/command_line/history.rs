@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use corsac::model::timestamp::{self, Timestamp};
-use corsac::model::{Filter, MatchPolicy};
+use corsac::model::{Filter, MatchPolicy, names as reserved};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -251,7 +251,7 @@ impl Reader<'_> {
             options.retain(|_, value| !value.is_null());
         }
         let body = Body::typed(&[Value::from(text).to_string()], Some(&options.to_string()), true)?;
-        let procedure = names::topic("corsac.history.read")?;
+        let procedure = names::topic(reserved::READ_HISTORY)?;
         let calling = Calling { timeout_ms: None, with_progress: false };
         match self.client.call(&procedure, &body, calling, &mut |_| Ok(())).await.map_err(Trouble::Lost)? {
             Outcome::Result(body) => serde_json::from_str(&body.json()).map_err(|error| {

@@ -89,10 +89,10 @@ async fn acquire(client: &mut Client, command: &Lock) -> Result<(u64, Instant), 
     let body = arguments(&command.name, None, &format!("{{{ttl}\"wait_ms\":{wait}}}"))?;
     let result = match call(client, "corsac.lock.acquire", &body).await? {
         Outcome::Result(body) => body.json(),
-        Outcome::Error(uri, _) if uri == "corsac.error.condition_failed" => {
+        Outcome::Error(uri, _) if uri == reserved::CONDITION_FAILED => {
             return Err(format!("somebody else holds the lock {}; wait for it with --wait-ms", command.name));
         }
-        Outcome::Error(uri, _) if uri == "wamp.error.timeout" => {
+        Outcome::Error(uri, _) if uri == reserved::TIMEOUT => {
             return Err(format!("the lock {} was not free in time; wait longer with --wait-ms", command.name));
         }
         Outcome::Error(uri, body) => return Err(format!("cannot acquire the lock {}: {}", command.name, refusal(&uri, &body))),

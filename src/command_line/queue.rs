@@ -3,7 +3,7 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use corsac::model::Topic;
+use corsac::model::{Topic, names as reserved};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -361,7 +361,7 @@ async fn call(client: &mut Client, verb: &str, arguments: &[String], patience: D
     let outcome = tokio::time::timeout(patience, client.call(&procedure, &body, calling, &mut ignore)).await;
     match outcome.map_err(|_| "the router does not answer; is its disk full or slow?".to_owned())?? {
         Outcome::Result(body) => Ok(body),
-        Outcome::Error(uri, body) if uri == "corsac.error.no_such_token" => {
+        Outcome::Error(uri, body) if uri == reserved::NO_SUCH_TOKEN => {
             Err(format!("{}; its time was over, or it is done with already", refusal(&uri, &body)))
         }
         Outcome::Error(uri, body) => Err(refusal(&uri, &body)),

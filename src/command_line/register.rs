@@ -3,7 +3,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use clap::Args;
-use corsac::model::Topic;
+use corsac::model::{Topic, names as reserved};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -139,7 +139,7 @@ impl Callee<'_> {
         match work {
             Work::Invocation(id, body) if self.command.echo => vec![(id, Outcome::Result(body))],
             Work::Invocation(id, _) if self.waiting.len() >= MAX_WAITING => {
-                vec![(id, Outcome::Error("corsac.error.server_busy".to_owned(), Body::default()))]
+                vec![(id, Outcome::Error(reserved::SERVER_BUSY.to_owned(), Body::default()))]
             }
             Work::Invocation(id, body) => {
                 self.waiting.push_back((id, body));

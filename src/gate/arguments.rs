@@ -3,12 +3,10 @@ use serde_json::Value;
 
 use crate::model::arguments::Arguments;
 use crate::model::command::{Acknowledge, Call, ReplyTo};
+use crate::model::names::PUT;
 use crate::model::publication::Properties;
 use crate::model::{Command, Encoding, Payload, Reason, Topic};
 use crate::wire::payload;
-
-/// The procedure that has an argument which is not for the router: what is put into a queue stays as it arrived.
-const PUT: &str = "corsac.queue.put";
 
 /// The arguments of a call, decoded if `procedure` is a name of the router's own, and the payload that the call carries on. Of a
 /// put this is only the body that is put.

@@ -3,10 +3,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Number, Value};
 
-use crate::model::Reason;
 use crate::model::command::{Condition, ReplyTo};
 use crate::model::publication::Properties;
 use crate::model::reason::MustBe;
+use crate::model::{Reason, names};
 use crate::wire::wamp::options::PublishOptions;
 
 /// Longest of the values, in bytes of JSON text that arrives: more is not even parsed.
@@ -20,12 +20,12 @@ pub fn of_properties(
     reply: impl FnOnce() -> Result<ReplyTo, Reason>,
 ) -> Result<Option<Box<Condition>>, Reason> {
     let find = |name: &str| properties.user.iter().find(|(key, _)| **key == *name).map(|(_, value)| &**value);
-    let (when, watch, will) = (find("corsac-when"), find("corsac-watch"), find("corsac-will"));
+    let (when, watch, will) = (find(names::WHEN), find(names::WATCH), find(names::WILL));
     if when.is_none() && watch.is_none() && will.is_none() {
         return Ok(None);
     }
-    let not_a_flag = Reason::WrongValue("corsac-watch", MustBe::Flag);
-    let watch = match watch.map(|text| parse("corsac-watch", text)).transpose()? {
+    let not_a_flag = Reason::WrongValue(names::WATCH, MustBe::Flag);
+    let watch = match watch.map(|text| parse(names::WATCH, text)).transpose()? {
         None => false,
         Some(value) => value.as_bool().ok_or(not_a_flag)?,
     };
@@ -36,8 +36,8 @@ pub fn of_properties(
         (false, None) => None,
     };
     let reply = reply.filter(|reply| *reply != ReplyTo::Nobody);
-    let when = when.map(|text| parse("corsac-when", text)).transpose()?;
-    let will = will.map(|text| parse("corsac-will", text)).transpose()?;
+    let when = when.map(|text| parse(names::WHEN, text)).transpose()?;
+    let will = will.map(|text| parse(names::WILL, text)).transpose()?;
     Ok(Some(Box::new(Condition { when, watch, will, is_resent, reply })))
 }
 

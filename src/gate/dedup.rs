@@ -2,12 +2,12 @@
 use crate::model::command::MAX_DEDUP_BYTES;
 use crate::model::publication::Properties;
 use crate::model::reason::MustBe;
-use crate::model::{Qos, Reason};
+use crate::model::{Qos, Reason, names};
 use crate::wire::wamp::options::PublishOptions;
 
 /// The key in the user property `corsac-dedup`. The property is passed over at QoS 0, which has no answer and so no retry.
 pub fn of_properties(properties: &Properties, qos: Qos) -> Result<Option<Box<str>>, Reason> {
-    let key = properties.user.iter().find(|(name, _)| **name == *"corsac-dedup").map(|(_, key)| key);
+    let key = properties.user.iter().find(|(name, _)| **name == *names::DEDUP).map(|(_, key)| key);
     key.filter(|_| qos > Qos::AtMostOnce).map(checked).transpose()
 }
 

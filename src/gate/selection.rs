@@ -4,7 +4,7 @@ use serde_json::Value;
 use crate::model::arguments::integer;
 use crate::model::command::{Past, Selection};
 use crate::model::reason::MustBe;
-use crate::model::{EventId, Reason};
+use crate::model::{EventId, Reason, names};
 
 /// The past that is wanted: the events `after` an id (0 stands for all that are kept), or the `last` events.
 pub fn past(after: Option<u64>, last: Option<u64>) -> Result<Option<Past>, Reason> {
@@ -40,17 +40,17 @@ pub fn of_properties<'a>(properties: impl Iterator<Item = (&'a str, &'a str)>) -
         };
         let flag = |name| value(name, MustBe::Flag)?.as_bool().ok_or(Reason::WrongValue(name, MustBe::Flag));
         match name {
-            "corsac-after" => after = number("corsac-after")?,
-            "corsac-last" => last = number("corsac-last")?,
-            "corsac-filter" => selection.pattern = Some(value("corsac-filter", MustBe::Json)?),
-            "corsac-snapshot" => selection.is_snapshot = flag("corsac-snapshot")?,
-            "corsac-retained" => retained_only = flag("corsac-retained")?,
+            names::AFTER => after = number(names::AFTER)?,
+            names::LAST => last = number(names::LAST)?,
+            names::FILTER => selection.pattern = Some(value(names::FILTER, MustBe::Json)?),
+            names::SNAPSHOT => selection.is_snapshot = flag(names::SNAPSHOT)?,
+            names::RETAINED => retained_only = flag(names::RETAINED)?,
             _ => {}
         }
     }
     selection.past = past(after, last)?;
     if selection.past.is_some() && retained_only {
-        return Err(Reason::WrongValue("corsac-after", MustBe::PastOrRetained));
+        return Err(Reason::WrongValue(names::AFTER, MustBe::PastOrRetained));
     }
     Ok(Asked { selection: (selection != Selection::default()).then_some(selection), retained_only })
 }

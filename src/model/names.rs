@@ -1,18 +1,110 @@
-//! Names that mean something to the router: the roots that are its own, and the events that it publishes there.
+//! Names that mean something to the router: roots of topics, events, procedures, user properties, errors; which roots are its own.
 use std::fmt;
 
 use super::{Filter, Topic};
 
+/// PUBLISH to `$call/<procedure>` calls (MAPPING.md, Calls).
+pub const CALL: &str = "$call/";
+/// SUBSCRIBE to `$callee/<procedure>` serves; invocations come there.
+pub const CALLEE: &str = "$callee/";
+/// Below this answers come to one session alone.
+pub const REPLY: &str = "$reply/";
+/// PUBLISH to `$yield/<invocation>` answers.
+pub const YIELD: &str = "$yield/";
+/// `$cancel/<invocation>` tells a callee to stop.
+pub const CANCEL: &str = "$cancel/";
+/// Below this root stand queues.
+pub const QUEUE: &str = "$queue/";
+/// The same as WAMP spells it.
+pub const QUEUE_URI: &str = "$queue.";
 /// Below this root stand locks: `$lock/<name>`.
 pub const LOCK: &str = "$lock/";
+/// What a shared subscription begins with: `$share/<group>/<filter>`.
+pub const SHARE: &str = "$share/";
+
 /// The holder of a lock has lost it.
 pub const ON_LOCK_LOST: &str = "corsac/lock/on_lost";
-/// The error that says so on the response topic of the grant.
-pub const LOCK_LOST: &str = "corsac.error.lock_lost";
-/// The user property that says how it was lost.
-pub const LOST: &str = "corsac-lost";
 /// Events for a slow connection were lost.
 pub const ON_SLOW: &str = "corsac/session/on_slow";
+
+/// The procedure with an argument that is not for the router: what is put into a queue stays as it arrived.
+pub const PUT: &str = "corsac.queue.put";
+/// The procedure that publishes.
+pub const PUBLISH: &str = "corsac.publish";
+/// The procedure that reads the history.
+pub const READ_HISTORY: &str = "corsac.history.read";
+
+/// User property of CONNECT: the realm.
+pub const REALM: &str = "corsac-realm";
+/// User property of an answer: `result`, `progress` or `error`.
+pub const STATUS: &str = "corsac-status";
+/// User property of an answer: the URI of an error.
+pub const ERROR: &str = "corsac-error";
+/// User property of a call: how long it may take.
+pub const TIMEOUT_MS: &str = "corsac-timeout-ms";
+/// User property of a call: progressive results are welcome.
+pub const RECEIVE_PROGRESS: &str = "corsac-receive-progress";
+/// User property of a call: the callee may see who calls.
+pub const DISCLOSE_ME: &str = "corsac-disclose-me";
+/// User property of a publication: only if the topic's value fits.
+pub const WHEN: &str = "corsac-when";
+/// User property of a publication: wait until it does.
+pub const WATCH: &str = "corsac-watch";
+/// User property of a publication: the topic's value at the end of the session.
+pub const WILL: &str = "corsac-will";
+/// User property of a publication: what a retry is known by.
+pub const DEDUP: &str = "corsac-dedup";
+/// User property of what is put into a queue: how long it waits there before it can be taken.
+pub const DELAY: &str = "corsac-delay";
+/// User property of an item of a queue: how often it has been delivered.
+pub const DELIVERY_COUNT: &str = "corsac-delivery-count";
+/// User property of a grant, and of an item of a queue: its token.
+pub const TOKEN: &str = "corsac-token";
+/// User property that says how a lock was lost.
+pub const LOST: &str = "corsac-lost";
+/// User property of SUBSCRIBE: what was kept behind this event first.
+pub const AFTER: &str = "corsac-after";
+/// User property of SUBSCRIBE: so many of the last events first.
+pub const LAST: &str = "corsac-last";
+/// User property of SUBSCRIBE: only events whose body fits.
+pub const FILTER: &str = "corsac-filter";
+/// User property of SUBSCRIBE: what there is, and then the end.
+pub const SNAPSHOT: &str = "corsac-snapshot";
+/// User property of SUBSCRIBE: changes of retained values alone.
+pub const RETAINED: &str = "corsac-retained";
+
+/// Error: a callee did not say which.
+pub const RUNTIME_ERROR: &str = "wamp.error.runtime_error";
+/// Error: what should have been a URI.
+pub const INVALID_URI: &str = "wamp.error.invalid_uri";
+/// Error: the rules forbid it.
+pub const NOT_AUTHORIZED: &str = "wamp.error.not_authorized";
+/// Error: no realm of that name.
+pub const NO_SUCH_REALM: &str = "wamp.error.no_such_realm";
+/// Error: nobody serves the procedure.
+pub const NO_SUCH_PROCEDURE: &str = "wamp.error.no_such_procedure";
+/// Error: somebody else serves the procedure.
+pub const PROCEDURE_ALREADY_EXISTS: &str = "wamp.error.procedure_already_exists";
+/// Error: all callees left or declined.
+pub const NO_AVAILABLE_CALLEE: &str = "wamp.error.no_available_callee";
+/// Error: the call was given up by its caller.
+pub const CANCELED: &str = "wamp.error.canceled";
+/// Error: it took too long.
+pub const TIMEOUT: &str = "wamp.error.timeout";
+/// End: the router stops.
+pub const SYSTEM_SHUTDOWN: &str = "wamp.close.system_shutdown";
+/// Error: the value does not fit, or the token is not the holder's.
+pub const CONDITION_FAILED: &str = "corsac.error.condition_failed";
+/// Error: no item is claimed under this token.
+pub const NO_SUCH_TOKEN: &str = "corsac.error.no_such_token";
+/// Error: there is no history.
+pub const NO_HISTORY: &str = "corsac.error.no_history";
+/// Error: it is not kept any more.
+pub const HISTORY_TOO_OLD: &str = "corsac.error.history_too_old";
+/// Error: too much is asked at a time.
+pub const SERVER_BUSY: &str = "corsac.error.server_busy";
+/// Error on the response topic of a grant: what was granted is lost.
+pub const LOCK_LOST: &str = "corsac.error.lock_lost";
 
 /// Everything that the router publishes under `corsac` and `wamp`, where no other name is ever heard.
 const OWN_EVENTS: [&str; 13] = [
@@ -69,27 +161,30 @@ pub enum Root {
 }
 
 impl Root {
+    /// Every root with its first level, or how that begins.
+    const NAMES: [(Root, &str); 16] = [
+        (Root::Sys, "$SYS"),
+        (Root::Share, "$share"),
+        (Root::Call, "$call"),
+        (Root::Callee, "$callee"),
+        (Root::Reply, "$reply"),
+        (Root::Yield, "$yield"),
+        (Root::Cancel, "$cancel"),
+        (Root::Queue, "$queue"),
+        (Root::Lock, "$lock"),
+        (Root::Store, "$store"),
+        (Root::Exclusive, "$exclusive"),
+        (Root::Delayed, "$delayed"),
+        (Root::Produce, "$produce"),
+        (Root::DollarCorsac, "$corsac"),
+        (Root::Wamp, "wamp"),
+        (Root::Corsac, "corsac"),
+    ];
+
     /// The root that `level`, the first of a name, is; the same in both spellings.
     pub fn of(level: &str) -> Option<Self> {
-        Some(match level {
-            "$SYS" => Root::Sys,
-            "$share" => Root::Share,
-            "$call" => Root::Call,
-            "$callee" => Root::Callee,
-            "$reply" => Root::Reply,
-            "$yield" => Root::Yield,
-            "$cancel" => Root::Cancel,
-            "$queue" => Root::Queue,
-            "$lock" => Root::Lock,
-            "$store" => Root::Store,
-            "$exclusive" => Root::Exclusive,
-            "$delayed" => Root::Delayed,
-            "$produce" => Root::Produce,
-            "wamp" => Root::Wamp,
-            "corsac" => Root::Corsac,
-            level if level.starts_with("$corsac") => Root::DollarCorsac,
-            _ => return None,
-        })
+        let is = |(root, name): &&(Root, &str)| level == *name || (*root == Root::DollarCorsac && level.starts_with(name));
+        Self::NAMES.iter().find(is).map(|(root, _)| *root)
     }
 
     /// The root that the topic which MQTT spells `mqtt` belongs to. Below `$SYS` the state of bridging brokers is an exception: they
@@ -101,24 +196,7 @@ impl Root {
 
     /// Its first level, or how that begins.
     fn name(self) -> &'static str {
-        match self {
-            Root::Sys => "$SYS",
-            Root::Share => "$share",
-            Root::Call => "$call",
-            Root::Callee => "$callee",
-            Root::Reply => "$reply",
-            Root::Yield => "$yield",
-            Root::Cancel => "$cancel",
-            Root::Queue => "$queue",
-            Root::Lock => "$lock",
-            Root::Store => "$store",
-            Root::Exclusive => "$exclusive",
-            Root::Delayed => "$delayed",
-            Root::Produce => "$produce",
-            Root::DollarCorsac => "$corsac",
-            Root::Wamp => "wamp",
-            Root::Corsac => "corsac",
-        }
+        Self::NAMES.iter().find(|(root, _)| *root == self).map_or("", |(_, name)| name)
     }
 
     /// True if a subscriber to `filter`, which is below this root, may hear something there. Some of it is for MQTT sessions alone.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::command::{Outcome, Readers};
 use super::payload::Body;
-use super::{Encoding, ErrorUri, Payload, Principal, PublicationId, Qos, SessionId, Topic};
+use super::{Encoding, ErrorUri, Payload, Principal, PublicationId, Qos, SessionId, Topic, names};
 
 /// One published message. The gate fills it; the router completes `id` and `publisher` before anybody else sees it.
 #[derive(Clone, Debug)]
@@ -156,7 +156,7 @@ impl Publication {
     /// True for what somebody waits for: an invocation, or the answer to a call.
     pub fn is_of_call(&self) -> bool {
         let is_answer = self.properties.as_ref().is_some_and(|properties| properties.outcome.is_some());
-        is_answer || self.topic.as_mqtt().starts_with("$callee/")
+        is_answer || self.topic.as_mqtt().starts_with(names::CALLEE)
     }
 
     /// True once its lifetime is over at `now_ms` [MQTT-3.3.2-5].

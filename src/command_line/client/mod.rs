@@ -9,7 +9,7 @@ mod transport;
 mod wamp;
 
 use bytes::Bytes;
-use corsac::model::{Filter, Qos, Topic};
+use corsac::model::{Filter, Qos, Topic, names as reserved};
 
 use crate::command_line::failure::{Failure, Usage};
 use body::Body;
@@ -21,7 +21,7 @@ use wamp::WampClient;
 pub use wamp::wamp_filter;
 
 /// The error of an invocation that its caller gave up.
-pub const CANCELED: &str = "wamp.error.canceled";
+pub const CANCELED: &str = reserved::CANCELED;
 
 /// Why there is no session, or not what was asked of it. Messages are for people and say what to do.
 #[derive(Debug)]
@@ -257,16 +257,16 @@ pub fn what_happened(message: &str) -> &str {
 /// Advice on the error of this URI; empty where only its own words can give it.
 fn advice(uri: &str) -> &'static str {
     match uri {
-        "wamp.error.no_such_realm" => "; name a realm that the router has with --realm",
-        "wamp.error.no_such_procedure" => "; is whoever serves it connected? try `corsac register PROCEDURE --echo`",
-        "wamp.error.procedure_already_exists" => "; somebody else serves it: stop that, or take another name",
-        "wamp.error.not_authorized" => "; the router's rules do not allow it: names under wamp, corsac and $ are its own",
-        "wamp.error.invalid_uri" => "; check the name",
-        "wamp.error.timeout" => "; give it longer with --timeout-ms, or look after whoever serves it",
-        "wamp.error.no_available_callee" => "; is whoever serves it still connected?",
-        "corsac.error.no_history" => "; start the router without --memory",
-        "corsac.error.history_too_old" => ", the oldest event that is kept; begin with --after 0",
-        "wamp.close.system_shutdown" => "; start the router again with `corsac`",
+        reserved::NO_SUCH_REALM => "; name a realm that the router has with --realm",
+        reserved::NO_SUCH_PROCEDURE => "; is whoever serves it connected? try `corsac register PROCEDURE --echo`",
+        reserved::PROCEDURE_ALREADY_EXISTS => "; somebody else serves it: stop that, or take another name",
+        reserved::NOT_AUTHORIZED => "; the router's rules do not allow it: names under wamp, corsac and $ are its own",
+        reserved::INVALID_URI => "; check the name",
+        reserved::TIMEOUT => "; give it longer with --timeout-ms, or look after whoever serves it",
+        reserved::NO_AVAILABLE_CALLEE => "; is whoever serves it still connected?",
+        reserved::NO_HISTORY => "; start the router without --memory",
+        reserved::HISTORY_TOO_OLD => ", the oldest event that is kept; begin with --after 0",
+        reserved::SYSTEM_SHUTDOWN => "; start the router again with `corsac`",
         _ => "",
     }
 }

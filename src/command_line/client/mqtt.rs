@@ -3,7 +3,7 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 use corsac::model::payload::Body as Message;
-use corsac::model::{Filter, Qos, Topic};
+use corsac::model::{Filter, Qos, Topic, names as reserved};
 use rumqttc::v5::AsyncClient;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
@@ -166,10 +166,10 @@ impl MqttClient {
         let response_topic = format!("{REPLIES}/{}", self.calls);
         let mut user_properties = Vec::new();
         if let Some(timeout_ms) = calling.timeout_ms {
-            user_properties.push(("corsac-timeout-ms".to_owned(), timeout_ms.to_string()));
+            user_properties.push((reserved::TIMEOUT_MS.to_owned(), timeout_ms.to_string()));
         }
         if calling.with_progress {
-            user_properties.push(("corsac-receive-progress".to_owned(), "true".to_owned()));
+            user_properties.push((reserved::RECEIVE_PROGRESS.to_owned(), "true".to_owned()));
         }
         let properties = PublishProperties {
             response_topic: Some(response_topic.clone()),
@@ -177,16 +177,16 @@ impl MqttClient {
             user_properties,
             ..PublishProperties::default()
         };
-        self.send(&format!("$call/{}", procedure.as_mqtt()), body.to_arguments(), ADDRESSED, properties).await?;
+        self.send(&format!("{}{}", reserved::CALL, procedure.as_mqtt()), body.to_arguments(), ADDRESSED, properties).await?;
         loop {
             let answer = self.next().await?;
             if answer.topic != response_topic.as_bytes() {
                 continue;
             }
-            match user_property(&answer, "corsac-status") {
+            match user_property(&answer, reserved::STATUS) {
                 Some("progress") => on_progress(&body_of(answer))?,
                 Some("error") => {
-                    let uri = user_property(&answer, "corsac-error").unwrap_or("wamp.error.runtime_error").to_owned();
+                    let uri = user_property(&answer, reserved::ERROR).unwrap_or(reserved::RUNTIME_ERROR).to_owned();
                     return Ok(Outcome::Error(uri, body_of(answer)));
                 }
                 _ => return Ok(Outcome::Result(body_of(answer))),
@@ -199,7 +199,7 @@ impl MqttClient {
         let name = procedure.as_mqtt();
         let heard = self.subscribe_to("$cancel/#", false).await;
         heard.map_err(|trouble| because("cannot hear of canceled calls", trouble))?;
-        let served = self.subscribe_to(&format!("$callee/{name}"), false).await;
+        let served = self.subscribe_to(&format!("{}{name}", reserved::CALLEE), false).await;
         served.map_err(|trouble| match because(&format!("cannot serve {name}"), trouble) {
             Trouble::Refused(uri, why) => {
                 Trouble::Refused(uri, format!("{why}; if somebody else serves it, stop that or take another name"))
@@ -213,13 +213,13 @@ impl MqttClient {
         loop {
             let publish = self.next().await?;
             let topic = String::from_utf8_lossy(&publish.topic);
-            if let Some(number) = topic.strip_prefix("$cancel/").and_then(|number| number.parse().ok()) {
+            if let Some(number) = topic.strip_prefix(reserved::CANCEL).and_then(|number| number.parse().ok()) {
                 self.correlations.remove(&number);
                 return Ok(Work::Cancel(number));
             }
             let Some(properties) = &publish.properties else { continue };
             let reply = properties.response_topic.as_deref().unwrap_or_default();
-            let Some(number) = reply.strip_prefix("$yield/").and_then(|number| number.parse().ok()) else { continue };
+            let Some(number) = reply.strip_prefix(reserved::YIELD).and_then(|number| number.parse().ok()) else { continue };
             self.correlations.insert(number, properties.correlation_data.clone());
             return Ok(Work::Invocation(number, body_of(publish)));
         }
@@ -232,11 +232,11 @@ impl MqttClient {
         let (user_properties, body) = match outcome {
             // A caller who canceled does not wait for the answer.
             Outcome::Error(uri, _) if uri == CANCELED => return Ok(()),
-            Outcome::Error(uri, body) => (user(&[("corsac-status", "error"), ("corsac-error", &uri)]), body),
-            Outcome::Result(body) => (user(&[("corsac-status", "result")]), body),
+            Outcome::Error(uri, body) => (user(&[(reserved::STATUS, "error"), (reserved::ERROR, &uri)]), body),
+            Outcome::Result(body) => (user(&[(reserved::STATUS, "result")]), body),
         };
         let properties = PublishProperties { correlation_data, user_properties, ..PublishProperties::default() };
-        self.send(&format!("$yield/{invocation}"), body.to_arguments(), ADDRESSED, properties).await
+        self.send(&format!("{}{invocation}", reserved::YIELD), body.to_arguments(), ADDRESSED, properties).await
     }
 
     /// Keeps the connection alive until it ends; says how.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use corsac::model::names as reserved;
 use parking_lot::Mutex;
 use rumqttc::NetworkOptions;
 use rumqttc::v5::mqttbytes::QoS;
@@ -144,7 +145,7 @@ fn options(target: &Target, url: &Url, client_id: String) -> MqttOptions {
     network.set_tcp_nodelay(true);
     options.set_network_options(network);
     if let Some(realm) = &target.realm {
-        options.set_user_properties(vec![("corsac-realm".to_owned(), realm.clone())]);
+        options.set_user_properties(vec![(reserved::REALM.to_owned(), realm.clone())]);
     }
     if let Some((user, password)) = &url.user {
         options.set_credentials(user, password);

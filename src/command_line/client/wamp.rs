@@ -2,7 +2,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use bytes::BytesMut;
-use corsac::model::{Encoding, Filter, InvocationId, MatchPolicy, Qos, RequestId, Topic};
+use corsac::model::{Encoding, Filter, InvocationId, MatchPolicy, Qos, RequestId, Topic, names as reserved};
 use corsac::wire::wamp::options::{
     CallOptions, CloseDetails, ErrorDetails, Features, HelloDetails, PublishOptions, RegisterOptions, Role, Roles,
     SubscribeOptions, YieldOptions, text,
@@ -20,7 +20,7 @@ use crate::command_line::failure::Usage;
 /// Publications that may wait for their acknowledgement.
 const WINDOW: u64 = 256;
 /// The reason by which a router says that it stops.
-const SHUTDOWN: &str = "wamp.close.system_shutdown";
+const SHUTDOWN: &str = reserved::SYSTEM_SHUTDOWN;
 
 /// An open session.
 pub struct WampClient {
@@ -142,7 +142,7 @@ impl WampClient {
             MatchPolicy::Prefix => "prefix",
             MatchPolicy::Wildcard => "wildcard",
         };
-        let procedure = Topic::from_uri("corsac.history.read").map_err(|reason| reason.to_string())?;
+        let procedure = Topic::from_uri(reserved::READ_HISTORY).map_err(|reason| reason.to_string())?;
         let options = serde_json::json!({ "reverse": true, "limit": 1, "match": how });
         let arguments = [serde_json::Value::from(text).to_string(), options.to_string()];
         let calling = Calling { timeout_ms: None, with_progress: false };

@@ -15,6 +15,7 @@ use crate::model::command::{
     Acknowledge, Call, Close, InvokePolicy, Outcome, PublishOptions, RegisterOptions, ReplyTo, RetainHandling, SubscribeEntry,
     SubscribeOptions, UnsubscribeEntry, Yield,
 };
+use crate::model::names as reserved;
 use crate::model::publication::Properties;
 use crate::model::reason::MustBe;
 use crate::model::{Command, ErrorUri, Filter, InvocationId, PacketId, Payload, Publication, Qos, Reason, RequestId, Topic};
@@ -266,7 +267,7 @@ fn response_topic(publish: &Publish<'_>, properties: Option<&Properties>) -> Res
     let Some(name) = publish.properties.response_topic else { return Ok(ReplyTo::Nobody) };
     let topic = Topic::from_mqtt(name)?;
     // Under `$reply/` it reaches the caller alone; any other topic of the router's is not the caller's to publish to.
-    if let Some(root) = topic.root().filter(|_| !name.starts_with("$reply/")) {
+    if let Some(root) = topic.root().filter(|_| !name.starts_with(reserved::REPLY)) {
         return Err(Reason::ReservedName(root));
     }
     Ok(ReplyTo::Topic { topic, correlation_data: properties.and_then(|p| p.correlation_data.clone()) })
@@ -280,12 +281,12 @@ fn call(
     properties: Option<Box<Properties>>,
 ) -> Result<Command, Reason> {
     let option = |name| properties.as_deref().and_then(|properties| user_property(properties, name));
-    let timeout_ms = match option("corsac-timeout-ms") {
-        Some(text) => text.parse().map_err(|_| Reason::WrongValue("corsac-timeout-ms", MustBe::WholeNumber))?,
+    let timeout_ms = match option(reserved::TIMEOUT_MS) {
+        Some(text) => text.parse().map_err(|_| Reason::WrongValue(reserved::TIMEOUT_MS, MustBe::WholeNumber))?,
         None => 0,
     };
-    let receive_progress = option("corsac-receive-progress").is_some_and(is_true);
-    let disclose_me = option("corsac-disclose-me").is_some_and(is_true);
+    let receive_progress = option(reserved::RECEIVE_PROGRESS).is_some_and(is_true);
+    let disclose_me = option(reserved::DISCLOSE_ME).is_some_and(is_true);
     let procedure = Topic::from_mqtt(name)?;
     let (arguments, payload) = arguments::take(&procedure, payload, properties.as_deref());
     Ok(Command::Call(Box::new(Call {
@@ -309,10 +310,10 @@ fn answer(
     properties: Option<Box<Properties>>,
 ) -> Command {
     let option = |name| properties.as_deref().and_then(|properties| user_property(properties, name));
-    let outcome = match (kind, option("corsac-status")) {
+    let outcome = match (kind, option(reserved::STATUS)) {
         (Some(YieldKind::Progress), _) | (None, Some("progress")) => Outcome::Progress,
         (Some(YieldKind::Error), _) | (None, Some("error")) => {
-            let uri = option("corsac-error").map_or(reason::RUNTIME_ERROR, reason::checked_uri);
+            let uri = option(reserved::ERROR).map_or(reason::RUNTIME_ERROR, reason::checked_uri);
             Outcome::Error(ErrorUri::Custom(uri.into()))
         }
         _ => Outcome::Result,

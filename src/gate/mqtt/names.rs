@@ -1,7 +1,7 @@
 //! The names of MQTT: reasons as codes, user properties as owned pairs, and the topics that mean calls (MAPPING.md, Calls).
 use crate::model::command::CalleeForm;
 use crate::model::topic::MAX_SPELLING_BYTES;
-use crate::model::{Filter, InvocationId, Reason};
+use crate::model::{Filter, InvocationId, Reason, names};
 use crate::wire::mqtt::{Error, PacketType, Peer, ReasonCode, UserProperties, Version};
 
 /// The MQTT 5 reason code of a refusal in `packet`: the one that says most among those that the packet may carry
@@ -94,7 +94,7 @@ pub enum YieldKind {
 
 /// True for topic names that mean a call or an answer.
 pub fn is_address(name: &str) -> bool {
-    name.starts_with('$') && (name.starts_with("$call/") || name.starts_with("$yield/"))
+    name.starts_with('$') && (name.starts_with(names::CALL) || name.starts_with(names::YIELD))
 }
 
 /// Longest id of a call, in bytes: `$reply/<id>/progress` must be a topic.
@@ -102,7 +102,7 @@ const MAX_CALL_ID: usize = MAX_SPELLING_BYTES - "$reply//progress".len();
 
 /// Reads a topic name that starts with `$`.
 pub fn address(name: &str) -> Address<'_> {
-    if let Some(rest) = name.strip_prefix("$call/") {
+    if let Some(rest) = name.strip_prefix(names::CALL) {
         return match rest.rsplit_once("/$id/") {
             Some((procedure, id)) if !id.is_empty() && !id.contains('/') && id.len() <= MAX_CALL_ID => {
                 Address::CallById(procedure, id)
@@ -112,7 +112,7 @@ pub fn address(name: &str) -> Address<'_> {
             _ => Address::Call(rest),
         };
     }
-    let Some(rest) = name.strip_prefix("$yield/") else { return Address::Other };
+    let Some(rest) = name.strip_prefix(names::YIELD) else { return Address::Other };
     let (number, kind) = match rest.split_once('/') {
         None => (rest, None),
         Some((number, "progress")) => (number, Some(YieldKind::Progress)),
@@ -124,7 +124,7 @@ pub fn address(name: &str) -> Address<'_> {
 
 /// The procedures that a SUBSCRIBE to `$callee/…` serves, and how their invocations come; `None` for any other filter.
 pub fn callee_filter(filter: &str, is_v5: bool) -> Option<Result<(Filter, CalleeForm), Reason>> {
-    let procedure = filter.strip_prefix("$callee/")?;
+    let procedure = filter.strip_prefix(names::CALLEE)?;
     let (procedure, form) = match procedure.strip_suffix("/$id/+") {
         Some(procedure) => (procedure, CalleeForm::PublicationById),
         None if is_v5 => (procedure, CalleeForm::Publication),

@@ -7,12 +7,10 @@ use crate::gate::Output;
 use crate::gate::mqtt::aliases::OutboundAliases;
 use crate::gate::report::{Ending, Introduction};
 use crate::model::command::{Features, Open, Protocol, Transport, Will};
+use crate::model::names as reserved;
 use crate::model::publication::Properties;
 use crate::model::{Command, Payload, Principal, Publication, Reason, SessionId, Topic};
 use crate::wire::mqtt::{self as wire, ConnAck, ConnAckProperties, Connect, Error, Packet, PacketType, ReasonCode, Version};
-
-/// The user property of CONNECT that names the realm, as HELLO does in WAMP.
-const REALM: &str = "corsac-realm";
 
 /// The content of CONNACK beyond the defaults.
 #[derive(Debug, Default)]
@@ -107,7 +105,7 @@ impl MqttGate {
     /// The realm that the client joins, and its user name in it (MAPPING.md, Realms). The first of these decides: the listener's
     /// realm, a user property, the text behind `@` in its user name where that means a realm, the default.
     fn realm<'a>(&self, connect: &Connect<'a>) -> (Box<str>, Option<&'a str>) {
-        let named = connect.properties.user.iter().find(|(name, _)| *name == REALM).map(|(_, realm)| realm);
+        let named = connect.properties.user.iter().find(|(name, _)| *name == reserved::REALM).map(|(_, realm)| realm);
         let split = connect.username.and_then(|name| name.rsplit_once('@'));
         match (&self.settings.listener_realm, named, split) {
             (Some(realm), ..) => (realm.clone(), connect.username),
@@ -136,7 +134,7 @@ impl MqttGate {
             assigned_client_id: self.greeting.assigned_client_id.as_deref(), // [MQTT-3.1.3-7]
             server_keep_alive_s: self.greeting.server_keep_alive_s,
             // [MQTT-3.1.2-28]
-            response_information: self.greeting.wants_response_information.then_some("$reply/"),
+            response_information: self.greeting.wants_response_information.then_some(reserved::REPLY),
             topic_alias_maximum: Some(limits.topic_alias_maximum).filter(|maximum| *maximum > 0),
             receive_maximum: NonZeroU16::new(limits.receive_maximum),
             maximum_packet_size: packet_size(limits.max_packet_bytes),

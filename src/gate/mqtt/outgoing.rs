@@ -8,6 +8,7 @@ use super::{MqttGate, State, names};
 use crate::gate::{Output, arguments, fit};
 use crate::model::command::{Acknowledge, AcknowledgeStep, Acknowledgement, Outcome, Yield};
 use crate::model::delivery::{Event, Granted, Taken};
+use crate::model::names as reserved;
 use crate::model::payload::Body;
 use crate::model::publication::Properties;
 use crate::model::{
@@ -150,7 +151,7 @@ impl MqttGate {
         let topic = event.publication.topic.as_mqtt();
         if let Some(invocation) = invocation_of(&event.publication) {
             decline(invocation, output);
-        } else if !topic.starts_with("$cancel/")
+        } else if !topic.starts_with(reserved::CANCEL)
             && let Some(outcome) = event.publication.properties.as_ref().and_then(|properties| properties.outcome.as_ref())
         {
             output.commands.extend(arguments::items(&event.publication.payload).into_iter().filter_map(arguments::give_back));
@@ -171,7 +172,7 @@ impl MqttGate {
         let body = payload::to_bytes(&Payload::of_text(sentence), None);
         let ids: SmallVec<[SubscriptionId; 2]> = event.subscriptions.iter().filter_map(|id| subscription_id(*id)).collect();
         let correlation_data = publication.properties.as_ref().and_then(|properties| properties.correlation_data.as_deref());
-        let pairs = |uri| [("corsac-status", "error"), ("corsac-error", uri)];
+        let pairs = |uri| [(reserved::STATUS, "error"), (reserved::ERROR, uri)];
         let (named, nameless) = (pairs(uri), pairs(too_large));
         for (pairs, payload) in
             [(&named[..], &body.bytes[..]), (&named, b""), (&nameless, b""), (nameless.get(..1).unwrap_or_default(), b"")]
@@ -222,7 +223,7 @@ impl MqttGate {
     /// the client's packets have no room for that, the acknowledgement goes alone.
     fn send_token(&self, packet: PacketType, id: PacketId, token: EventId, output: &mut Output) {
         let text = token.to_string();
-        let pairs = [("corsac-token", text.as_str())];
+        let pairs = [(reserved::TOKEN, text.as_str())];
         let properties = AckProperties { user: UserProperties::from_pairs(&pairs), ..AckProperties::default() };
         let ack = Ack { packet_id: id.0, reason: ReasonCode::Success, properties };
         let said = if packet == PacketType::PubAck { Packet::PubAck(ack) } else { Packet::PubRec(ack) };
@@ -297,11 +298,11 @@ const LARGER_ERROR: &str = "the payload of this error is larger than this client
 /// The invocation that a publication of the router's puts to this client.
 fn invocation_of(publication: &Publication) -> Option<InvocationId> {
     let topic = publication.topic.as_mqtt();
-    if !topic.starts_with("$callee/") {
+    if !topic.starts_with(reserved::CALLEE) {
         return None;
     }
     let response_topic = publication.properties.as_ref().and_then(|properties| properties.response_topic.as_deref());
-    let number = match response_topic.and_then(|topic| topic.strip_prefix("$yield/")) {
+    let number = match response_topic.and_then(|topic| topic.strip_prefix(reserved::YIELD)) {
         Some(number) => number,
         None => topic.rsplit_once("/$id/")?.1,
     };
@@ -321,7 +322,7 @@ fn skip(event: &Event, output: &mut Output) {
     let step = match event.qos {
         Qos::ExactlyOnce => AcknowledgeStep::Rejected,
         // An item of a queue that this client cannot be sent is for another one.
-        _ if event.publication.topic.as_mqtt().starts_with("$queue/") => AcknowledgeStep::Declined,
+        _ if event.publication.topic.as_mqtt().starts_with(reserved::QUEUE) => AcknowledgeStep::Declined,
         _ => AcknowledgeStep::Acknowledged,
     };
     output.commands.push(Command::Acknowledge(vec![Acknowledgement { packet_id, step }]));
@@ -340,11 +341,11 @@ fn pairs(properties: Option<&Properties>) -> Pairs<'_> {
     let Some(properties) = properties else { return Pairs::new() };
     let user = properties.user.iter().map(|(name, value)| (&**name, &**value));
     let Some(outcome) = &properties.outcome else { return user.collect() };
-    let mut pairs: Pairs<'_> = user.filter(|(name, _)| *name != "corsac-status" && *name != "corsac-error").collect();
+    let mut pairs: Pairs<'_> = user.filter(|(name, _)| *name != reserved::STATUS && *name != reserved::ERROR).collect();
     match outcome {
-        Outcome::Progress => pairs.push(("corsac-status", "progress")),
-        Outcome::Result => pairs.push(("corsac-status", "result")),
-        Outcome::Error(error) => pairs.extend([("corsac-status", "error"), ("corsac-error", reason::uri_of(error))]),
+        Outcome::Progress => pairs.push((reserved::STATUS, "progress")),
+        Outcome::Result => pairs.push((reserved::STATUS, "result")),
+        Outcome::Error(error) => pairs.extend([(reserved::STATUS, "error"), (reserved::ERROR, reason::uri_of(error))]),
     }
     pairs
 }

@@ -11,6 +11,7 @@ use crate::model::command::{
     Acknowledge, Audience, Call, CancelMode, Close, FailedRequest, Outcome, PublishOptions, Readers, RegisterOptions, ReplyTo,
     RetainHandling, Selection, SubscribeEntry, SubscribeOptions, UnsubscribeEntry, Yield,
 };
+use crate::model::names::PUBLISH;
 use crate::model::publication::{Passthru, Properties};
 use crate::model::reason::MustBe;
 use crate::model::{Command, ErrorUri, Filter, InvocationId, Payload, Publication, Qos, Reason, RequestId, Topic};
@@ -18,9 +19,6 @@ use crate::model::{Command, ErrorUri, Filter, InvocationId, Payload, Publication
 use crate::wire::wamp::options::{self, MqttDetails};
 use crate::wire::wamp::value::to_json;
 use crate::wire::wamp::{Message, PublishCall, RequestKind, publish_call, reason};
-
-/// The procedure that publishes, for clients that cannot say the options of PUBLISH.
-const PUBLISH: &str = "corsac.publish";
 
 impl WampGate {
     pub(super) fn handle_request(&mut self, message: &mut Message<'_>, now_ms: u64, output: &mut Output) {

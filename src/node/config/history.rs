@@ -3,8 +3,8 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use super::value::{Problem, Value, parse_realm};
-use crate::model::Filter;
 use crate::model::record::{StoreRule, Stored};
+use crate::model::{Filter, names};
 use crate::store::Retention;
 
 /// The keys of one rule.
@@ -206,7 +206,7 @@ fn in_units(amount: u64, units: &[(u64, &str, &str)]) -> String {
 
 /// A filter as MQTT spells it; a shared subscription is none.
 fn parse_filter(text: &str) -> Result<Filter, Problem> {
-    let filter = if text.starts_with("$share/") { None } else { Filter::from_mqtt(text).ok() };
+    let filter = if text.starts_with(names::SHARE) { None } else { Filter::from_mqtt(text).ok() };
     filter.ok_or_else(|| {
         format!("cannot be {text:?}: write it as an MQTT client would subscribe, as \"plant/+/state\" or \"audit/#\"")
     })

@@ -9,9 +9,6 @@ use crate::model::publication::Properties;
 use crate::model::{Encoding, ErrorUri, Payload, Qos, Reason, RequestId};
 use crate::router::base::key::SessionKey;
 
-/// The user property that carries the token of a grant.
-pub const TOKEN: &str = "corsac-token";
-
 /// A value as the one argument of a publication.
 pub fn json_args(value: &Value) -> Payload {
     let args = Value::Array(vec![value.clone()]).to_string().into();

@@ -9,7 +9,7 @@ use crate::model::command::{Acknowledge, Outcome, Protocol, ReplyTo};
 use crate::model::delivery::{Answer, Taken};
 use crate::model::publication::Properties;
 use crate::model::{
-    ConnectionId, Delivery, ErrorUri, InvocationId, PacketId, Payload, Publication, PublicationId, Qos, Reason, Topic,
+    ConnectionId, Delivery, ErrorUri, InvocationId, PacketId, Payload, Publication, PublicationId, Qos, Reason, Topic, names,
 };
 use crate::router::base::context::Consequence;
 use crate::router::base::key::SessionKey;
@@ -19,7 +19,7 @@ use crate::router::flow::{append, deliver, route};
 use crate::router::realm::Realm;
 
 /// User properties of an answer that the router says itself.
-const STATUS: [&str; 2] = ["corsac-status", "corsac-error"];
+const STATUS: [&str; 2] = [names::STATUS, names::ERROR];
 
 /// The last level of `$reply/<call id>/…`.
 fn kind(outcome: &Outcome) -> &'static str {
@@ -31,7 +31,7 @@ fn kind(outcome: &Outcome) -> &'static str {
 }
 
 pub fn is_private_topic(topic: &Topic) -> bool {
-    topic.as_mqtt().starts_with("$reply/")
+    topic.as_mqtt().starts_with(names::REPLY)
 }
 
 pub fn private_passage(qos: Qos, identifier: Option<u32>) -> Passage {
@@ -159,7 +159,7 @@ pub fn is_reply_allowed(_realm: &Realm, reply: &ReplyTo) -> bool {
 
 /// Tells an MQTT callee to stop, if it is subscribed to `$cancel/<invocation>`.
 pub fn publish_cancel(realm: &mut Realm, callee: SessionKey, invocation: InvocationId, reason: Reason) -> bool {
-    let Ok(topic) = Topic::from_mqtt(&format!("$cancel/{invocation}")) else { return false };
+    let Ok(topic) = Topic::from_mqtt(&format!("{}{invocation}", names::CANCEL)) else { return false };
     let mut publication = Publication::new(topic, Payload::empty(), Qos::AtLeastOnce);
     let outcome = Some(Outcome::Error(ErrorUri::Reason(reason)));
     publication.properties = Some(Box::new(Properties { outcome, ..Properties::default() }));
@@ -171,7 +171,7 @@ pub fn publish_answer(realm: &mut Realm, key: SessionKey, caller: &Caller, messa
     let Message { outcome, payload, properties } = message;
     let (topic, correlation_data) = match &caller.reply {
         ReplyTo::Topic { topic, correlation_data } => (topic.clone(), correlation_data.clone()),
-        ReplyTo::CallId(id) => match Topic::from_mqtt(&format!("$reply/{id}/{}", kind(&outcome))) {
+        ReplyTo::CallId(id) => match Topic::from_mqtt(&format!("{}{id}/{}", names::REPLY, kind(&outcome))) {
             Ok(topic) => (topic, None),
             Err(_) => return false,
         },

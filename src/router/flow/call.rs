@@ -1,7 +1,7 @@
 //! Calls on their way: from the caller to a callee, and its answers back, until one of them has had enough.
 use crate::model::command::{Call, CalleeForm, CancelMode, Outcome, Yield};
 use crate::model::delivery::Invocation;
-use crate::model::{ConnectionId, Delivery, InvocationId, Publication, PublicationId, Qos, Reason, RequestId, Topic};
+use crate::model::{ConnectionId, Delivery, InvocationId, Publication, PublicationId, Qos, Reason, RequestId, Topic, names};
 use crate::router::base::context::Consequence;
 use crate::router::base::key::SessionKey;
 use crate::router::base::reply::{Caller, Message, qos_of, without_addresses};
@@ -11,13 +11,10 @@ use crate::router::flow::answer::private_passage;
 use crate::router::flow::{answer, append, locks, queues};
 use crate::router::realm::Realm;
 
-/// The user property by which a call asks for progressive results.
-const RECEIVE_PROGRESS: &str = "corsac-receive-progress";
-
 /// True for what `publish_invocation` and `publish_cancel` send.
 pub fn is_invocation(publication: &Publication) -> bool {
     let topic = publication.topic.as_mqtt();
-    topic.starts_with("$callee/") || topic.starts_with("$cancel/")
+    topic.starts_with(names::CALLEE) || topic.starts_with(names::CANCEL)
 }
 
 /// The callee that takes the call, within the bounds of both sides.
@@ -211,19 +208,19 @@ pub fn publish_invocation(
     let procedure = call.procedure.as_mqtt();
     let is_by_id = options.form == CalleeForm::PublicationById;
     let topic = match is_by_id {
-        true => Topic::from_mqtt(&format!("$callee/{procedure}/$id/{invocation}"))?,
-        false => Topic::from_mqtt(&format!("$callee/{procedure}"))?,
+        true => Topic::from_mqtt(&format!("{}{procedure}/$id/{invocation}", names::CALLEE))?,
+        false => Topic::from_mqtt(&format!("{}{procedure}", names::CALLEE))?,
     };
     // A WAMP call is answered in any case: it counts as acknowledged.
     let is_wamp = realm.sessions.at(caller).is_some_and(|session| !session.protocol.is_mqtt());
     let qos = if is_wamp { Qos::AtLeastOnce } else { qos_of(call.acknowledge) };
     let mut properties = without_addresses(call.properties).unwrap_or_default();
     if !is_by_id {
-        properties.response_topic = Some(format!("$yield/{invocation}").into());
+        properties.response_topic = Some(format!("{}{invocation}", names::YIELD).into());
     }
-    let is_said = properties.user.iter().any(|(name, _)| **name == *RECEIVE_PROGRESS);
+    let is_said = properties.user.iter().any(|(name, _)| **name == *names::RECEIVE_PROGRESS);
     if call.receive_progress && !is_said {
-        properties.user.push((RECEIVE_PROGRESS.into(), "true".into()));
+        properties.user.push((names::RECEIVE_PROGRESS.into(), "true".into()));
     }
     let mut publication = Publication::new(topic, call.payload, qos);
     publication.properties = Some(properties);

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use crate::model::command::{Acknowledge, Outcome};
 use crate::model::delivery::Taken;
 use crate::model::publication::Properties;
-use crate::model::{ConnectionId, Delivery, Payload, Publication, Qos, Reason, Topic};
+use crate::model::{ConnectionId, Delivery, Payload, Publication, Qos, Reason, Topic, names};
 use crate::router::base::context::RETRY_MS;
 use crate::router::base::due::Due;
 use crate::router::base::key::SessionKey;
 use crate::router::base::piece::PieceKey;
 use crate::router::base::place::Place;
-use crate::router::base::reply::{Caller, Message, Reply, TOKEN, json_args};
+use crate::router::base::reply::{Caller, Message, Reply, json_args};
 use crate::router::flow::lost::{Loser, Lost};
 use crate::router::flow::{answer, append, lost};
 use crate::router::lock::holder::Holder;
@@ -136,7 +136,7 @@ fn tell_granted(
     match granted.asker {
         Some(asker) if granted.is_call => answer::reply(realm, &asker, Reply::Now(vec![json!({ "token": token })])),
         Some(asker) if granted.is_told => {
-            let user = vec![(TOKEN.into(), token.to_string().into())];
+            let user = vec![(names::TOKEN.into(), token.to_string().into())];
             let properties = Some(Box::new(Properties { user, ..Properties::default() }));
             let payload = json_args(&json!({ "token": token }));
             answer::answer(realm, &asker, Message { outcome: Outcome::Result, payload, properties });

@@ -7,7 +7,7 @@ use crate::model::command::{Audience, Outcome, Readers, ReplyTo};
 use crate::model::publication::Properties;
 use crate::model::{ErrorUri, EventId, Publication, Qos, Reason, SessionId, Topic, names};
 use crate::router::base::key::SessionKey;
-use crate::router::base::reply::{Caller, Message, Reply, TOKEN, json_args};
+use crate::router::base::reply::{Caller, Message, Reply, json_args};
 use crate::router::flow::{answer, route};
 use crate::router::lock::holder::Holder;
 use crate::router::realm::Realm;
@@ -85,7 +85,7 @@ pub fn tell_lost(realm: &mut Realm, topic: &Topic, loser: Loser, lost: Lost) {
     }));
     if let Some(told) = told.filter(|told| matches!(told.reply, ReplyTo::Topic { .. } | ReplyTo::CallId(_))) {
         let outcome = Outcome::Error(ErrorUri::Custom(names::LOCK_LOST.into()));
-        let user = vec![(names::LOST.into(), lost.name().into()), (TOKEN.into(), token.to_string().into())];
+        let user = vec![(names::LOST.into(), lost.name().into()), (names::TOKEN.into(), token.to_string().into())];
         let properties = Some(Box::new(Properties { user, ..Properties::default() }));
         answer::answer(realm, &told, Message { outcome, payload: payload.clone(), properties });
     }

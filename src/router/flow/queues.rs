@@ -14,6 +14,7 @@ use crate::model::publication::Properties;
 use crate::model::record::Kind;
 use crate::model::{
     ConnectionId, Delivery, Filter, Payload, Publication, PublicationId, Qos, Reason, Record, RequestId, SubscriptionId, Topic,
+    names,
 };
 use crate::router::base::claim::Token;
 use crate::router::base::context::RETRY_MS;
@@ -23,7 +24,6 @@ use crate::router::base::passage::Source;
 use crate::router::base::place::Place;
 use crate::router::base::reply::{Caller, Message, Reply};
 use crate::router::flow::{answer, append};
-use crate::router::queue::DELAY;
 use crate::router::queue::change::{Change, is_queue};
 use crate::router::queue::item::ItemBody;
 use crate::router::queue::item::{Grant, QueueEvent, Refused, Settings, weight_of};
@@ -48,7 +48,7 @@ pub fn body_of(publication: &Publication) -> ItemBody {
 
 /// How long an item rests, as its properties say.
 pub fn delay_of(properties: Option<&Properties>) -> Result<u64, Reason> {
-    let said = properties.and_then(|properties| properties.user.iter().rev().find(|(name, _)| **name == *DELAY));
+    let said = properties.and_then(|properties| properties.user.iter().rev().find(|(name, _)| **name == *names::DELAY));
     said.map_or(Ok(0), |(_, delay_ms)| delay_ms.parse().map_err(|_| Reason::WrongValue("delay_ms", MustBe::WholeNumber)))
 }
 
@@ -59,7 +59,7 @@ const MAX_QUEUES: usize = 1_000;
 pub fn queue_named(filter: &Filter) -> Option<Result<&Topic, Reason>> {
     match filter {
         Filter::Exact(topic) => is_queue(topic).then_some(Ok(topic)),
-        Filter::Levels(levels) => levels.starts_with("$queue/").then_some(Err(Reason::InvalidFilter)),
+        Filter::Levels(levels) => levels.starts_with(names::QUEUE).then_some(Err(Reason::InvalidFilter)),
         Filter::Prefix(_) => None,
     }
 }
@@ -68,8 +68,8 @@ pub fn queue_named(filter: &Filter) -> Option<Result<&Topic, Reason>> {
 fn publication_of(queue: Topic, grant: Grant) -> Publication {
     let Grant { token, delivery_count, body, .. } = grant;
     let mut properties = body.properties.as_deref().cloned().unwrap_or_else(Properties::default);
-    properties.user.push(("corsac-delivery-count".into(), delivery_count.to_string().into()));
-    properties.user.push(("corsac-token".into(), token.to_string().into()));
+    properties.user.push((names::DELIVERY_COUNT.into(), delivery_count.to_string().into()));
+    properties.user.push((names::TOKEN.into(), token.to_string().into()));
     let mut publication = Publication::new(queue, body.payload, Qos::AtLeastOnce);
     publication.properties = Some(Box::new(properties));
     publication
@@ -422,5 +422,5 @@ pub fn settings_value(settings: &Settings) -> Map<String, Value> {
 
 /// The name of a queue, in WAMP's spelling.
 pub fn name_of(queue: &Topic) -> &str {
-    queue.as_uri().strip_prefix("$queue.").unwrap_or_default()
+    queue.as_uri().strip_prefix(names::QUEUE_URI).unwrap_or_default()
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::model::command::{Past, Selection, SubscribeOptions};
+use crate::model::names::Root;
 use crate::model::query::{Page, Query, ReadTicket};
 use crate::model::record::Flags;
 use crate::model::{Delivery, EventId, Filter, Publication, Reason, Record, SubscriptionId};
@@ -24,12 +25,7 @@ use crate::router::session::replay::{Replay, ReplaySource};
 
 /// `$reply/…` and `$cancel/…`: each session sees only its own (MAPPING.md, Calls).
 pub fn is_private_filter(filter: &Filter) -> bool {
-    let text = match filter {
-        Filter::Exact(topic) => topic.as_mqtt(),
-        Filter::Levels(levels) => levels,
-        Filter::Prefix(_) => return false,
-    };
-    matches!(text.split('/').next(), Some("$reply" | "$cancel"))
+    !matches!(filter, Filter::Prefix(_)) && matches!(filter.root(), Some(Root::Reply | Root::Cancel))
 }
 
 /// Retained messages looked at before the router turns to others.

@@ -5,19 +5,18 @@ pub mod queue;
 
 use crate::model::arguments::Arguments;
 use crate::model::command::{Call, ReplyTo};
-use crate::model::{ConnectionId, PublicationId, Reason};
+use crate::model::{ConnectionId, PublicationId, Reason, names};
 use crate::router::base::context::Consequence;
 use crate::router::base::key::SessionKey;
 use crate::router::base::reply::kept_name;
 use crate::router::base::reply::{Caller, Message, Reply, qos_of};
 use crate::router::flow::{answer, call};
 use crate::router::realm::Realm;
-use queue::PUT;
 
 /// A call of a name of the router's own.
 pub fn call_own(realm: &mut Realm, key: SessionKey, caller: &Caller, call: &Call) {
     let reply = match &call.arguments {
-        Some(Ok(arguments)) if call.procedure.as_uri() == PUT => queue::call_put(realm, key, caller, call, arguments),
+        Some(Ok(arguments)) if call.procedure.as_uri() == names::PUT => queue::call_put(realm, key, caller, call, arguments),
         Some(Ok(arguments)) => choose_own(realm, key, caller, call.procedure.as_uri(), arguments),
         Some(Err(reason)) => (*reason).into(),
         None => Reason::NoSuchProcedure.into(),
@@ -34,9 +33,9 @@ fn choose_own(realm: &mut Realm, key: SessionKey, caller: &Caller, procedure: &s
     }
     match procedure {
         "wamp.subscription.get_events" => history::call_get_events(realm, key, caller, arguments),
-        "corsac.history.read" => history::call_read_history(realm, key, caller, arguments),
+        names::READ_HISTORY => history::call_read_history(realm, key, caller, arguments),
         // Only MQTT clients come to here with it: their PUBLISH has the options as user properties.
-        "corsac.publish" => Reason::NotSupported.into(),
+        names::PUBLISH => Reason::NotSupported.into(),
         _ => Reason::NoSuchProcedure.into(),
     }
 }

@@ -8,19 +8,15 @@ use serde_json::{Map, Value, json};
 use crate::model::arguments::{Arguments, integer};
 use crate::model::command::Call;
 use crate::model::record::Kind;
-use crate::model::{Publication, Qos, Reason};
+use crate::model::{Publication, Qos, Reason, names};
 use crate::router::base::claim::Token;
 use crate::router::base::key::SessionKey;
 use crate::router::base::reply::{Caller, Reply, without_addresses};
 use crate::router::flow::{append, queues};
-use crate::router::queue::DELAY;
 use crate::router::queue::change::{Change, queue_of};
 use crate::router::queue::item::Stats;
 use crate::router::queue::state::MAX_TAKE;
 use crate::router::realm::Realm;
-
-/// The procedure whose second argument is an item, in the encoding in which it came.
-pub const PUT: &str = "corsac.queue.put";
 
 fn token_of(arguments: &Arguments) -> Result<Token, Reason> {
     match arguments.find(0, "token") {
@@ -56,7 +52,7 @@ fn item_of(call: &Call, arguments: &Arguments) -> Result<Publication, Reason> {
         properties.payload_format = None;
     }
     if let Some(delay_ms) = arguments.number_option(2, "delay_ms")? {
-        properties.get_or_insert_default().user.push((DELAY.into(), delay_ms.to_string().into()));
+        properties.get_or_insert_default().user.push((names::DELAY.into(), delay_ms.to_string().into()));
     }
     let mut publication = Publication::new(queue, call.payload.clone(), Qos::AtLeastOnce);
     publication.properties = properties;
@@ -87,7 +83,7 @@ fn stats_value(name: &str, stats: &Stats) -> Map<String, Value> {
     values.chain(settings_value(&stats.settings)).collect()
 }
 
-/// A call of `corsac.queue.<verb>`, but for [`PUT`].
+/// A call of `corsac.queue.<verb>`, but for `corsac.queue.put`.
 pub fn call_queue(realm: &mut Realm, key: SessionKey, caller: &Caller, verb: &str, arguments: &Arguments) -> Reply {
     let change = match verb {
         "declare" => declaration(realm, arguments),
@@ -108,7 +104,7 @@ pub fn call_queue(realm: &mut Realm, key: SessionKey, caller: &Caller, verb: &st
     }
 }
 
-/// A call of [`PUT`]: `name`, what is put, `{delay_ms}`. Its payload is what is put.
+/// A call of `corsac.queue.put`: `name`, what is put, `{delay_ms}`. Its payload is what is put.
 pub fn call_put(realm: &mut Realm, key: SessionKey, caller: &Caller, call: &Call, arguments: &Arguments) -> Reply {
     let publication = item_of(call, arguments).and_then(|item| queues::check_put(realm, &item).map(|()| item));
     match publication {

@@ -4,22 +4,19 @@ use crate::router::base::claim::Token;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Reason, Topic};
+use crate::model::{Reason, Topic, names};
 use crate::router::base::codec::{decode_record, encode_record};
-
-/// Where queues stand among topics.
-const ROOT: &str = "$queue/";
 
 /// True for the topic of a queue.
 pub fn is_queue(topic: &Topic) -> bool {
-    topic.as_mqtt().strip_prefix(ROOT).is_some_and(|name| !name.is_empty())
+    topic.as_mqtt().strip_prefix(names::QUEUE).is_some_and(|name| !name.is_empty())
 }
 
 /// The queue of this name, which is spelled as MQTT spells topics if it has a `/`, else as WAMP does.
 pub fn queue_of(name: &str) -> Result<Topic, Reason> {
     let topic = match name.contains('/') {
-        true => Topic::from_either(&format!("{ROOT}{name}")),
-        false => Topic::from_uri(&format!("$queue.{name}")),
+        true => Topic::from_either(&format!("{}{name}", names::QUEUE)),
+        false => Topic::from_uri(&format!("{}{name}", names::QUEUE_URI)),
     }?;
     if is_queue(&topic) { Ok(topic) } else { Err(Reason::InvalidTopic) }
 }

@@ -41,9 +41,6 @@ use crate::router::base::timers::TimerKey;
 use crate::router::queue::change::{Change, is_queue};
 use crate::router::queue::state::QueueState;
 
-/// The user property that says how long an item rests before it can be taken, in milliseconds.
-pub const DELAY: &str = "corsac-delay";
-
 /// The queues of a realm, and who of this process waits for what of them.
 #[derive(Debug, Default)]
 pub struct Queues {

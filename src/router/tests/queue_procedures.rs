@@ -3,10 +3,10 @@ use serde_json::{Value, json};
 
 use crate::model::command::{CancelMode, Outcome};
 use crate::model::delivery::Answer;
+use crate::model::names::PUT;
 use crate::model::payload::Part;
 use crate::model::record::Kind;
 use crate::model::{ConnectionId, Encoding, ErrorUri, Limits, Payload, Reason};
-use crate::router::procedure::queue::PUT;
 use crate::router::queue::change::{is_queue, queue_of};
 
 use super::Realm;

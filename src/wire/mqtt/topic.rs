@@ -1,6 +1,7 @@
 //! Topic names and topic filters (4.7), and the split of a shared subscription (4.8.2).
 
 use super::{Error, utf8};
+use crate::model::names;
 
 /// Checks a topic name: not empty [MQTT-4.7.3-1] and without wildcards [MQTT-3.3.2-2].
 pub fn check_topic_name(topic: &str) -> Result<(), Error> {
@@ -51,7 +52,7 @@ impl<'a> SharedFilter<'a> {
     /// Versions 3.1 and 3.1.1 know no shared subscriptions. Their decoding takes a malformed one as the plain filter it is, and
     /// the caller says whether a well-formed one is shared.
     pub fn split(filter: &'a str) -> Result<Option<Self>, Error> {
-        let Some(rest) = filter.strip_prefix("$share/") else {
+        let Some(rest) = filter.strip_prefix(names::SHARE) else {
             return if filter == "$share" { Err(Error::SharedFilter) } else { Ok(None) };
         };
         let (name, filter) = rest.split_once('/').ok_or(Error::SharedFilter)?;

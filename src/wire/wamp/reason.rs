@@ -1,5 +1,5 @@
 //! Reasons as WAMP URIs: errors of requests, and why a session ends (WAMP: Basic, Predefined URIs; Advanced, Advanced Profile URIs).
-use crate::model::{ErrorUri, Reason, Topic};
+use crate::model::{ErrorUri, Reason, Topic, names};
 
 /// The reason of a GOODBYE that answers a GOODBYE.
 pub const GOODBYE_AND_OUT: &str = "wamp.close.goodbye_and_out";
@@ -10,10 +10,7 @@ pub const CLOSE_REALM: &str = "wamp.close.close_realm";
 /// The reason of an ABORT for what breaks the protocol.
 pub const PROTOCOL_VIOLATION: &str = "wamp.error.protocol_violation";
 
-/// The URI of an ERROR for what should have been a URI.
-pub const INVALID_URI: &str = "wamp.error.invalid_uri";
-/// The URI of an ERROR for a callee that did not say which.
-pub const RUNTIME_ERROR: &str = "wamp.error.runtime_error";
+pub use names::{INVALID_URI, RUNTIME_ERROR};
 
 /// The URI that a callee gives its error, or another one for what is no URI: who is sent that may end its session.
 pub fn checked_uri(uri: &str) -> &str {
@@ -33,34 +30,34 @@ pub fn error_uri(reason: Reason) -> &'static str {
         | Reason::PayloadFormatInvalid => "wamp.error.invalid_argument",
         Reason::OptionNotAllowed | Reason::SharedSubscriptionInvalid => "wamp.error.option_not_allowed",
         Reason::DiscloseMeNotAllowed => "wamp.error.option_disallowed.disclose_me",
-        Reason::NotAuthorized | Reason::Refused => "wamp.error.not_authorized",
+        Reason::NotAuthorized | Reason::Refused => names::NOT_AUTHORIZED,
         Reason::NotAuthenticated | Reason::ClientIdNotValid => "wamp.error.authentication_denied",
         Reason::BadAuthenticationMethod => "wamp.error.no_matching_auth_method",
-        Reason::NoSuchRealm => "wamp.error.no_such_realm",
+        Reason::NoSuchRealm => names::NO_SUCH_REALM,
         Reason::NoSuchRole => "wamp.error.no_such_role",
-        Reason::ConditionFailed => "corsac.error.condition_failed",
-        Reason::NoSuchToken => "corsac.error.no_such_token",
+        Reason::ConditionFailed => names::CONDITION_FAILED,
+        Reason::NoSuchToken => names::NO_SUCH_TOKEN,
         Reason::NotALock => "corsac.error.not_a_lock",
-        Reason::NoSuchProcedure => "wamp.error.no_such_procedure",
-        Reason::ProcedureAlreadyExists => "wamp.error.procedure_already_exists",
+        Reason::NoSuchProcedure => names::NO_SUCH_PROCEDURE,
+        Reason::ProcedureAlreadyExists => names::PROCEDURE_ALREADY_EXISTS,
         Reason::InvocationPolicyConflict => "wamp.error.procedure_exists_with_different_invocation_policy",
         Reason::NoSuchRegistration => "wamp.error.no_such_registration",
         Reason::NoSuchSubscription => "wamp.error.no_such_subscription",
-        Reason::Canceled => "wamp.error.canceled",
-        Reason::Timeout => "wamp.error.timeout",
-        Reason::Unavailable => "wamp.error.no_available_callee",
+        Reason::Canceled => names::CANCELED,
+        Reason::Timeout => names::TIMEOUT,
+        Reason::Unavailable => names::NO_AVAILABLE_CALLEE,
         Reason::QuotaExceeded | Reason::ReceiveMaximumExceeded => "corsac.error.quota_exceeded",
         Reason::MessageTooLarge => "corsac.error.message_too_large",
         Reason::KeepAliveTimeout | Reason::TooSlow => "corsac.error.too_slow",
         Reason::SessionTakenOver => "corsac.error.session_taken_over",
         Reason::AdministrativeAction => "wamp.close.killed",
-        Reason::ShuttingDown => "wamp.close.system_shutdown",
+        Reason::ShuttingDown => names::SYSTEM_SHUTDOWN,
         Reason::ConnectionLost => "corsac.error.connection_lost",
         Reason::NoSpace => "corsac.error.no_space",
         Reason::StorageFailed => "corsac.error.storage_failed",
-        Reason::NoHistory => "corsac.error.no_history",
-        Reason::HistoryTooOld(_) => "corsac.error.history_too_old",
-        Reason::ServerBusy => "corsac.error.server_busy",
+        Reason::NoHistory => names::NO_HISTORY,
+        Reason::HistoryTooOld(_) => names::HISTORY_TOO_OLD,
+        Reason::ServerBusy => names::SERVER_BUSY,
         Reason::UnsupportedProtocolVersion | Reason::NotSupported => "wamp.error.feature_not_supported",
         Reason::Internal => "corsac.error.internal",
     }

@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 
 use bytes::{BufMut, BytesMut};
 
+use crate::model::names;
 use crate::wire::mqtt::properties::{self, SubscriptionId, UserProperties, property_set};
 use crate::wire::mqtt::read::Reader;
 use crate::wire::mqtt::{Characters, Error, PacketType, Qos, SharedFilter, Version, topic, write};
@@ -104,7 +105,7 @@ fn decode_filter<'a>(body: &mut Reader<'a>, version: Version) -> Result<&'a str,
 fn decode_request<'a>(body: &mut Reader<'a>, version: Version) -> Result<SubscriptionRequest<'a>, Error> {
     let filter = decode_filter(body, version)?;
     let options = SubscriptionOptions::decode(body.u8()?, version)?;
-    if options.no_local && filter.starts_with("$share/") {
+    if options.no_local && filter.starts_with(names::SHARE) {
         return Err(Error::SharedNoLocal); // [MQTT-3.8.3-4]
     }
     Ok(SubscriptionRequest { filter, options })
