@@ -459,6 +459,44 @@ fn twins(sources: &[Source]) -> Vec<String> {
     found
 }
 
+/// Where the names stand that mean something to the router.
+const NAMES: &str = "src/model/names.rs";
+
+/// A client that spells names as any other client does, so that it can be read as an example.
+const EXAMPLES: &[&str] = &["src/command_line/device.rs"];
+
+/// True for strings that are a name of the router's: the URI of a procedure or an error, a user property, or a topic below `$`.
+fn is_reserved(text: &str) -> bool {
+    let is_name = |rest: &str| rest.chars().all(|c| c.is_ascii_lowercase() || matches!(c, '.' | '/' | '_' | '-'));
+    let uri = ["corsac.", "corsac-", "corsac/", "wamp."].iter().find_map(|root| text.strip_prefix(root));
+    let topic = text.strip_prefix('$').and_then(|rest| rest.split_once(['/', '.'])).filter(|(root, _)| !root.is_empty());
+    uri.is_some_and(is_name) || topic.is_some_and(|(root, _)| root.chars().all(|c| c.is_ascii_alphabetic()))
+}
+
+/// Reserved names that are spelled although `model/names.rs` has them, or in two files although it could.
+fn spelled_names(sources: &[Source]) -> Vec<String> {
+    let written = |source: &Source| scan::strings_of(&source.text).into_iter().filter(|(_, text)| is_reserved(text));
+    let known: Vec<String> =
+        sources.iter().filter(|source| source.path == NAMES).flat_map(written).map(|(_, text)| text).collect();
+    let is_known = |text: &str| {
+        known.iter().any(|name| {
+            text == name || (name.starts_with('$') && text.starts_with(name.as_str())) || text == name.replace('.', "/")
+        })
+    };
+    let mut seen: std::collections::BTreeMap<String, &str> = std::collections::BTreeMap::new();
+    let mut found = Vec::new();
+    let of_src = |source: &&Source| source.path.starts_with("src/") && source.path != NAMES && !source.production.is_empty();
+    for source in sources.iter().filter(of_src).filter(|source| !EXAMPLES.contains(&source.path.as_str())) {
+        for (line, text) in written(source) {
+            let other = seen.insert(text.clone(), &source.path).filter(|other| *other != source.path);
+            if is_known(&text) || other.is_some() {
+                found.push(format!("{}:{line}: {text:?} belongs into {NAMES}", source.path));
+            }
+        }
+    }
+    found
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -529,6 +567,7 @@ fn the_house_is_tidy() {
     found.extend(orphans(&sources));
     found.extend(twins(&sources));
     found.extend(ORDERED.iter().flat_map(|folder| circles(&sources, folder)));
+    found.extend(spelled_names(&sources));
     found.extend(strangers(fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into())));
     assert!(found.is_empty(), "{} violations:\n{}", found.len(), found.join("\n"));
 }
@@ -622,6 +661,25 @@ fn circles_among_the_files_of_a_folder_are_found() {
     sources.push(source("src/node/g.rs", "use super::h::H; use super::c;"));
     sources.push(source("src/node/h.rs", "use super::{a, g::G};"));
     assert_eq!(circles(&sources, "src/node/"), ["src/node/: g, h know one another"]);
+}
+
+#[test]
+fn names_that_are_spelled_again_are_found() {
+    let source = |path, text| Source::new(path, text);
+    let sources = [
+        source(NAMES, "const CALL: &str = \"$call/\"; const PUT: &str = \"corsac.queue.put\";"),
+        source("src/net/a.rs", "fn f() { g(\"$call/{procedure}\", \"corsac/queue/put\", \"corsac-data\", \"$\") }"),
+        source(
+            "src/net/b.rs",
+            "fn f() { g(\"corsac-data\", \"corsac-{id}\", \"wamp.once\") }\n#[cfg(test)]\nmod tests { const A: &str = \"$call/a\"; }",
+        ),
+        source("src/net/tests/c.rs", "fn f() { g(\"$call/a\") }"),
+        source(EXAMPLES[0], "fn f() { g(\"$call/a\") }"),
+    ];
+    let found = spelled_names(&sources);
+    let expected = ["a.rs:1: \"$call/{procedure}\"", "a.rs:1: \"corsac/queue/put\"", "b.rs:1: \"corsac-data\""];
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    assert!(found.iter().zip(expected).all(|(found, expected)| found.contains(expected)), "{found:?}");
 }
 
 #[test]

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use corsac::model::names;
 use parking_lot::Mutex;
 
 use super::client::Outcome;
 use super::client::body::Body;
 use super::failure::Failure;
 
-/// The error of a call whose command failed.
-pub const COMMAND_FAILED: &str = "corsac.error.command_failed";
 /// The most that a command may print, in bytes: what a message can carry.
 const MAX_OUTPUT_BYTES: u64 = 16 << 20;
 /// Bytes that are told of its standard error.
@@ -134,7 +133,7 @@ fn result(printed: Vec<u8>) -> Body {
 }
 
 fn failed(why: &str) -> Outcome {
-    Outcome::Error(COMMAND_FAILED.to_owned(), Body::text(why))
+    Outcome::Error(names::COMMAND_FAILED.to_owned(), Body::text(why))
 }
 
 /// The first part of what comes, all of it read so that the command is not stopped.

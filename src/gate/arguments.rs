@@ -3,7 +3,7 @@ use serde_json::Value;
 
 use crate::model::arguments::Arguments;
 use crate::model::command::{Acknowledge, Call, ReplyTo};
-use crate::model::names::PUT;
+use crate::model::names::{NACK, PUT};
 use crate::model::publication::Properties;
 use crate::model::{Command, Encoding, Payload, Reason, Topic};
 use crate::wire::payload;
@@ -56,7 +56,7 @@ pub fn give_back(token: Value) -> Option<Command> {
     Some(Command::Call(Box::new(Call {
         reply: ReplyTo::Nobody,
         acknowledge: Acknowledge::None,
-        procedure: Topic::from_mqtt("corsac/queue/nack").ok()?,
+        procedure: Topic::from_uri(NACK).ok()?,
         payload: Payload::empty(),
         timeout_ms: 0,
         receive_progress: false,

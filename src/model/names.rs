@@ -19,7 +19,7 @@ pub const QUEUE: &str = "$queue/";
 pub const QUEUE_URI: &str = "$queue.";
 /// Below this root stand locks: `$lock/<name>`.
 pub const LOCK: &str = "$lock/";
-/// What a shared subscription begins with: `$share/<group>/<filter>`.
+/// The root of shared subscriptions: `$share/<group>/<filter>`.
 pub const SHARE: &str = "$share/";
 
 /// The holder of a lock has lost it.
@@ -27,8 +27,14 @@ pub const ON_LOCK_LOST: &str = "corsac/lock/on_lost";
 /// Events for a slow connection were lost.
 pub const ON_SLOW: &str = "corsac/session/on_slow";
 
-/// The procedure with an argument that is not for the router: what is put into a queue stays as it arrived.
+/// The prefix of the procedures of queues.
+pub const QUEUE_PROCEDURES: &str = "corsac.queue.";
+/// The procedure that puts an item into a queue. The item is not for the router, and stays as it arrived.
 pub const PUT: &str = "corsac.queue.put";
+/// The procedure that returns an item to its queue.
+pub const NACK: &str = "corsac.queue.nack";
+/// The prefix of the procedures of locks.
+pub const LOCK_PROCEDURES: &str = "corsac.lock.";
 /// The procedure that publishes.
 pub const PUBLISH: &str = "corsac.publish";
 /// The procedure that reads the history.
@@ -52,9 +58,9 @@ pub const WHEN: &str = "corsac-when";
 pub const WATCH: &str = "corsac-watch";
 /// User property of a publication: the topic's value at the end of the session.
 pub const WILL: &str = "corsac-will";
-/// User property of a publication: what a retry is known by.
+/// User property of a publication: the key by which a retry is known.
 pub const DEDUP: &str = "corsac-dedup";
-/// User property of what is put into a queue: how long it waits there before it can be taken.
+/// User property of an item that is put into a queue: the time before it can be taken, in milliseconds.
 pub const DELAY: &str = "corsac-delay";
 /// User property of an item of a queue: how often it has been delivered.
 pub const DELIVERY_COUNT: &str = "corsac-delivery-count";
@@ -62,20 +68,20 @@ pub const DELIVERY_COUNT: &str = "corsac-delivery-count";
 pub const TOKEN: &str = "corsac-token";
 /// User property that says how a lock was lost.
 pub const LOST: &str = "corsac-lost";
-/// User property of SUBSCRIBE: what was kept behind this event first.
+/// User property of SUBSCRIBE: first the events that were kept behind this one.
 pub const AFTER: &str = "corsac-after";
-/// User property of SUBSCRIBE: so many of the last events first.
+/// User property of SUBSCRIBE: first so many of the last events.
 pub const LAST: &str = "corsac-last";
 /// User property of SUBSCRIBE: only events whose body fits.
 pub const FILTER: &str = "corsac-filter";
-/// User property of SUBSCRIBE: what there is, and then the end.
+/// User property of SUBSCRIBE: the subscription ends when the kept values are delivered.
 pub const SNAPSHOT: &str = "corsac-snapshot";
 /// User property of SUBSCRIBE: changes of retained values alone.
 pub const RETAINED: &str = "corsac-retained";
 
-/// Error: a callee did not say which.
+/// Error: a callee failed without naming an error.
 pub const RUNTIME_ERROR: &str = "wamp.error.runtime_error";
-/// Error: what should have been a URI.
+/// Error: a name is no valid URI.
 pub const INVALID_URI: &str = "wamp.error.invalid_uri";
 /// Error: the rules forbid it.
 pub const NOT_AUTHORIZED: &str = "wamp.error.not_authorized";
@@ -103,6 +109,8 @@ pub const NO_HISTORY: &str = "corsac.error.no_history";
 pub const HISTORY_TOO_OLD: &str = "corsac.error.history_too_old";
 /// Error: too much is asked at a time.
 pub const SERVER_BUSY: &str = "corsac.error.server_busy";
+/// Error: the command that serves the procedure ended with an error.
+pub const COMMAND_FAILED: &str = "corsac.error.command_failed";
 /// Error on the response topic of a grant: what was granted is lost.
 pub const LOCK_LOST: &str = "corsac.error.lock_lost";
 

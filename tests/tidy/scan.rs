@@ -1,5 +1,7 @@
 //! A small reader of Rust source: tells code from comments, strings and tests, without a parser.
 
+use std::ops::Range;
+
 /// The source with every comment, string and character literal blanked out; lines stay where they were.
 pub fn code_of(source: &str) -> String {
     let chars: Vec<char> = source.chars().collect();
@@ -127,14 +129,44 @@ pub fn paragraphs(source: &str) -> Vec<(usize, String)> {
 
 /// Code without what is compiled for tests only: every item behind `#[cfg(test)]` blanked out.
 pub fn production_of(code: &str) -> String {
-    const MARK: &str = "#[cfg(test)]";
     let mut production = code.to_owned();
-    while let Some(start) = production.find(MARK) {
-        let end = item_end(&production, start + MARK.len());
-        let blank: String = production[start..end].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
-        production.replace_range(start..end, &blank);
+    for item in tests_of(code) {
+        let blank: String = production[item.clone()].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
+        production.replace_range(item, &blank);
     }
     production
+}
+
+/// Where the items behind `#[cfg(test)]` are, in order, from the mark to the end of the item.
+fn tests_of(code: &str) -> Vec<Range<usize>> {
+    const MARK: &str = "#[cfg(test)]";
+    let (mut found, mut from) = (Vec::new(), 0);
+    while let Some(start) = code[from..].find(MARK).map(|at| from + at) {
+        from = item_end(code, start + MARK.len());
+        found.push(start..from);
+    }
+    found
+}
+
+/// The strings in `source` outside of tests, as they are written between their quotes, each with its line.
+pub fn strings_of(source: &str) -> Vec<(usize, String)> {
+    let chars: Vec<char> = source.chars().collect();
+    // One byte for each character, so that places in it are places among the characters.
+    let code: String = code_of(source).chars().map(|c| if c.is_ascii() { c } else { 'x' }).collect();
+    let tests = tests_of(&code);
+    let is_test = |at: usize| tests.iter().any(|item| item.contains(&at));
+    let (mut found, mut at, mut line) = (Vec::new(), 0, 1);
+    while at < chars.len() {
+        let end = literal_end(&chars, at).unwrap_or(at + 1).min(chars.len());
+        let text: String = chars[at..end].iter().collect();
+        let quoted = text.trim_start_matches(['b', 'r', '#']).strip_prefix('"');
+        if let Some(quoted) = quoted.filter(|_| !is_test(at)) {
+            found.push((line, quoted.trim_end_matches('#').trim_end_matches('"').to_owned()));
+        }
+        line += text.matches('\n').count();
+        at = end;
+    }
+    found
 }
 
 /// Where the item that starts at `start` ends: behind its closing brace, or behind its semicolon.
@@ -364,6 +396,13 @@ mod tests {
         let found: Vec<_> =
             found.iter().filter(|(_, text)| !text.is_empty()).map(|(line, text)| (*line, text.as_str())).collect();
         assert_eq!(found, [(1, "a"), (2, "b ` d e"), (5, "f"), (6, "i"), (7, "j"), (8, "- k"), (10, "l")]);
+    }
+
+    #[test]
+    fn strings_are_found_with_their_lines() {
+        let source = "// \"no\"\nconst A: &str = \"a\\\"b\";\nlet b = (b\"c\", r#\"d\"#, '\"');\n#[cfg(test)]\nmod tests {\n const E: &str = \"e\";\n}\nlet f = \"\u{e9}f\";\n";
+        let expected = [(2, "a\\\"b"), (3, "c"), (3, "d"), (8, "\u{e9}f")].map(|(line, text)| (line, text.to_owned()));
+        assert_eq!(strings_of(source), expected);
     }
 
     #[test]

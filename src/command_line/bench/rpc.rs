@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use corsac::model::{Encoding, Payload, RequestId};
+use corsac::model::{Encoding, Payload, RequestId, names as reserved};
 use corsac::wire::mqtt::{Packet, Peer, Publish, PublishProperties, Qos, Version, decode};
 use corsac::wire::wamp::Message;
 use corsac::wire::wamp::options::CallOptions;
@@ -19,7 +19,7 @@ use super::target::{Protocol, Target};
 use super::template::{Framing, SENTINEL, Template};
 
 /// Calls are answered with this status by Corsac; anything else is a failure.
-const STATUS: (&str, &str) = ("corsac-status", "result");
+const STATUS: (&str, &str) = (reserved::STATUS, "result");
 /// A write holds calls until it has so many bytes.
 const MAX_WRITE_BYTES: usize = 256 * 1024;
 const NO_STAMP: Stamp = Stamp { publisher: 0, sequence: 0 };
@@ -143,8 +143,8 @@ impl Caller {
                 mqtt_call(&procedure, &reply, calls.size)?
             }
             None => {
-                subscribe(&mut link, "$reply", Qos::AtMostOnce, Wanted::Below).await?;
-                mqtt_call(&format!("$call/{procedure}"), "$reply/b", calls.size)?
+                subscribe(&mut link, reserved::REPLY.trim_end_matches('/'), Qos::AtMostOnce, Wanted::Below).await?;
+                mqtt_call(&format!("{}{procedure}", reserved::CALL), &format!("{}b", reserved::REPLY), calls.size)?
             }
         };
         let pending = Pending::new(calls.window, link.next_request());
@@ -279,7 +279,7 @@ async fn serve(context: Context, calls: Arc<Calls>, target: Target, index: usize
             Some(link.answer(encoding, calls.size)?)
         }
         None => {
-            let filter = if calls.plain { procedure } else { format!("$callee/{procedure}") };
+            let filter = if calls.plain { procedure } else { format!("{}{procedure}", reserved::CALLEE) };
             subscribe(&mut link, &filter, Qos::AtMostOnce, Wanted::Topic).await?;
             None
         }

@@ -260,7 +260,7 @@ fn advice(uri: &str) -> &'static str {
         reserved::NO_SUCH_REALM => "; name a realm that the router has with --realm",
         reserved::NO_SUCH_PROCEDURE => "; is whoever serves it connected? try `corsac register PROCEDURE --echo`",
         reserved::PROCEDURE_ALREADY_EXISTS => "; somebody else serves it: stop that, or take another name",
-        reserved::NOT_AUTHORIZED => "; the router's rules do not allow it: names under wamp, corsac and $ are its own",
+        reserved::NOT_AUTHORIZED => "; the router's rules do not allow it: take another name, or ask whoever runs it",
         reserved::INVALID_URI => "; check the name",
         reserved::TIMEOUT => "; give it longer with --timeout-ms, or look after whoever serves it",
         reserved::NO_AVAILABLE_CALLEE => "; is whoever serves it still connected?",

@@ -18,8 +18,8 @@ use super::transport::too_long;
 use super::{CANCELED, Calling, Event, Outcome, Publishing, Subscribing, Trouble, Work};
 use crate::command_line::failure::Usage;
 
-/// Under this topic answers come to this session alone.
-const REPLIES: &str = "$reply/corsac";
+/// The level below `$reply/` where answers come.
+const REPLIES: &str = "corsac";
 /// The options with which calls and answers are published.
 const ADDRESSED: Publishing = Publishing { qos: Qos::AtLeastOnce, retain: false };
 
@@ -160,10 +160,10 @@ impl MqttClient {
         on_progress: &mut impl FnMut(&Body) -> Result<(), String>,
     ) -> Result<Outcome, String> {
         if self.calls == 0 {
-            self.subscribe_to(&format!("{REPLIES}/#"), false).await?;
+            self.subscribe_to(&format!("{}{REPLIES}/#", reserved::REPLY), false).await?;
         }
         self.calls += 1;
-        let response_topic = format!("{REPLIES}/{}", self.calls);
+        let response_topic = format!("{}{REPLIES}/{}", reserved::REPLY, self.calls);
         let mut user_properties = Vec::new();
         if let Some(timeout_ms) = calling.timeout_ms {
             user_properties.push((reserved::TIMEOUT_MS.to_owned(), timeout_ms.to_string()));
@@ -197,11 +197,12 @@ impl MqttClient {
     /// Serves a procedure; calls come from `next_work`.
     pub async fn register(&mut self, procedure: &Topic, _concurrency: Option<u32>) -> Result<(), Trouble> {
         let name = procedure.as_mqtt();
-        let heard = self.subscribe_to("$cancel/#", false).await;
+        let heard = self.subscribe_to(&format!("{}#", reserved::CANCEL), false).await;
         heard.map_err(|trouble| because("cannot hear of canceled calls", trouble))?;
         let served = self.subscribe_to(&format!("{}{name}", reserved::CALLEE), false).await;
         served.map_err(|trouble| match because(&format!("cannot serve {name}"), trouble) {
-            Trouble::Refused(uri, why) => {
+            // The router's own words say what to do, where they go on behind a semicolon.
+            Trouble::Refused(uri, why) if !why.contains("; ") => {
                 Trouble::Refused(uri, format!("{why}; if somebody else serves it, stop that or take another name"))
             }
             other => other,

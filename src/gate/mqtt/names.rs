@@ -98,7 +98,7 @@ pub fn is_address(name: &str) -> bool {
 }
 
 /// Longest id of a call, in bytes: `$reply/<id>/progress` must be a topic.
-const MAX_CALL_ID: usize = MAX_SPELLING_BYTES - "$reply//progress".len();
+const MAX_CALL_ID: usize = MAX_SPELLING_BYTES - (names::REPLY.len() + "/progress".len());
 
 /// Reads a topic name that starts with `$`.
 pub fn address(name: &str) -> Address<'_> {

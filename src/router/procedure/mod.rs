@@ -25,10 +25,10 @@ pub fn call_own(realm: &mut Realm, key: SessionKey, caller: &Caller, call: &Call
 }
 
 fn choose_own(realm: &mut Realm, key: SessionKey, caller: &Caller, procedure: &str, arguments: &Arguments) -> Reply {
-    if let Some(verb) = procedure.strip_prefix("corsac.queue.") {
+    if let Some(verb) = procedure.strip_prefix(names::QUEUE_PROCEDURES) {
         return queue::call_queue(realm, key, caller, verb, arguments);
     }
-    if let Some(verb) = procedure.strip_prefix("corsac.lock.") {
+    if let Some(verb) = procedure.strip_prefix(names::LOCK_PROCEDURES) {
         return lock::call_lock(realm, key, caller, verb, arguments);
     }
     match procedure {
