@@ -13,6 +13,10 @@ pub const MAX_LOG_WAITING: usize = 1_024;
 /// Refusals of one read that are named in the log; the rest is counted.
 pub const MAX_NOTES: usize = 16;
 
+/// Bytes of RawSocket PINGs of one session whose answers wait for their turn. Above this, its connection is not read until they are
+/// out. The excess is at most one PING.
+pub const MAX_PING_BYTES: usize = 64 * 1024;
+
 /// Bytes of commands and publications of one session that wait behind something on its way into the history. Above this, its
 /// connection is not read until nothing of it waits any more. The excess is at most one read.
 pub const MAX_HELD_BYTES: usize = 256 * 1024;

@@ -115,6 +115,52 @@ fn pings_that_nobody_reads_the_answers_of() {
     assert_serves(&router);
 }
 
+/// The next frame: its kind (0 message, 1 PING, 2 PONG) and body.
+fn frame(wire: &mut Wire) -> (u8, Vec<u8>) {
+    loop {
+        if let [kind, high, middle, low, rest @ ..] = &wire.arrived[..] {
+            let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
+            if let Some(body) = rest.get(..length) {
+                let frame = (*kind, body.to_vec());
+                wire.arrived.drain(..4 + length);
+                return frame;
+            }
+        }
+        wire.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_pong_comes_in_its_turn() {
+    let router = Router::start("");
+    let mut wire = open(&router, 1);
+    wire.arrived.drain(..4);
+    assert_eq!(frame(&mut wire).0, 0, "WELCOME");
+    let ping = |body: &[u8]| [&(body.len() as u32 | 1 << 24).to_be_bytes()[..], body].concat();
+    let mut sent = Vec::new();
+    for request in 1..=50 {
+        sent.extend(framed(format!(r#"[48,{request},{{}},"corsac.queue.stats",["jobs"]]"#).as_bytes()));
+        sent.extend(ping(format!("ping {request}").as_bytes()));
+        sent.extend(ping(b""));
+    }
+    // More than wait at a time; what is behind it is read in the end.
+    sent.extend(ping(&[b'x'; 100_000]).repeat(5));
+    sent.extend(framed(br#"[48,51,{},"corsac.queue.stats",["jobs"]]"#));
+    wire.send(&sent).unwrap();
+    for request in 1..=50 {
+        let (kind, body) = frame(&mut wire);
+        let result: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((kind, &result[0], &result[1]), (0, &50.into(), &request.into()), "{result}");
+        assert_eq!(frame(&mut wire), (2, format!("ping {request}").into_bytes()));
+        assert_eq!(frame(&mut wire), (2, Vec::new()));
+    }
+    for _ in 0..5 {
+        assert_eq!(frame(&mut wire), (2, vec![b'x'; 100_000]));
+    }
+    assert_eq!(frame(&mut wire).0, 0);
+    assert_serves(&router);
+}
+
 /// Keys must not repeat, and finding out must not take the square of their number.
 #[test]
 fn options_of_many_keys() {

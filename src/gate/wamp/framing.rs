@@ -1,8 +1,10 @@
 //! Where WAMP messages begin and end: given by WebSocket, or by RawSocket's handshake and frame heads.
+use bytes::Bytes;
+
 use super::{State, WampGate};
 use crate::gate::Output;
 use crate::gate::report::Ending;
-use crate::model::Reason;
+use crate::model::{Command, Reason};
 use crate::wire::wamp::Message;
 use crate::wire::wamp::encode;
 use crate::wire::wamp::rawsocket::{FrameHead, FrameKind, HEAD_BYTES, Handshake, HandshakeError};
@@ -22,7 +24,7 @@ impl WampGate {
     /// Handles what has arrived; returns how many bytes were used.
     pub fn handle_bytes(&mut self, input: &[u8], now_ms: u64, output: &mut Output) -> usize {
         let mut used = 0;
-        while matches!(self.state, State::Newcomer | State::Open) {
+        while matches!(self.state, State::Newcomer | State::Open) && self.wants_input() {
             let rest = input.get(used..).unwrap_or_default();
             let length = match self.framing {
                 Framing::Messages if rest.is_empty() => None,
@@ -74,14 +76,24 @@ impl WampGate {
         let body = input.get(HEAD_BYTES..end)?;
         match head.kind {
             FrameKind::Message => self.handle_message(body, now_ms, output),
+            FrameKind::Ping if self.state == State::Newcomer => send_pong(body, output),
+            // By the realm, so that its answer does not overtake those owed for earlier messages.
             FrameKind::Ping => {
-                let pong = FrameHead { kind: FrameKind::Pong, length: head.length };
-                output.bytes.extend_from_slice(&pong.encode().unwrap_or_default());
-                output.bytes.extend_from_slice(body);
+                self.ping_bytes += HEAD_BYTES + body.len();
+                self.pings.push_back(Bytes::copy_from_slice(body));
+                output.commands.push(Command::Ping);
             }
             FrameKind::Pong => {}
         }
         Some(end)
+    }
+
+    /// The answer to the oldest PING has its turn.
+    pub(super) fn handle_pong(&mut self, output: &mut Output) {
+        if let Some(body) = self.pings.pop_front() {
+            self.ping_bytes -= HEAD_BYTES + body.len();
+            send_pong(&body, output);
+        }
     }
 
     /// Sends one message; false, and nothing is sent, if the client cannot take it.
@@ -119,4 +131,10 @@ impl WampGate {
             }
         }
     }
+}
+
+fn send_pong(body: &[u8], output: &mut Output) {
+    let pong = FrameHead { kind: FrameKind::Pong, length: body.len() };
+    output.bytes.extend_from_slice(&pong.encode().unwrap_or_default());
+    output.bytes.extend_from_slice(body);
 }

@@ -6,6 +6,7 @@ mod incoming;
 mod outgoing;
 mod requests;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use crate::gate::known::KnownNames;
 use crate::gate::report::Ending;
 use crate::gate::{Origin, Output, Settings};
+use crate::model::limits::MAX_PING_BYTES;
 use crate::model::{Command, Encoding, Principal, Reason, Topic};
 
 use crate::wire::wamp::options::CloseDetails;
@@ -51,6 +53,9 @@ pub struct WampGate {
     requests: OpenRequests<Asked>,
     /// URIs that the client publishes to and calls.
     known: KnownNames,
+    /// The bodies of PINGs that are not answered yet, in their order.
+    pings: VecDeque<Bytes>,
+    ping_bytes: usize,
     opened_by_ms: u64,
 }
 
@@ -75,6 +80,8 @@ impl WampGate {
             last_request: None,
             requests: OpenRequests::default(),
             known: KnownNames::default(),
+            pings: VecDeque::new(),
+            ping_bytes: 0,
             opened_by_ms: now_ms + settings.limits.open_timeout_ms,
             settings,
         }
@@ -85,9 +92,9 @@ impl WampGate {
         &self.origin.peer
     }
 
-    /// True while input is welcome; false between HELLO and WELCOME.
+    /// True while input is welcome; false between HELLO and WELCOME, and while too many PINGs wait for their answers.
     pub fn wants_input(&self) -> bool {
-        self.state != State::Opening
+        self.state != State::Opening && self.ping_bytes <= MAX_PING_BYTES
     }
 
     /// One whole message.

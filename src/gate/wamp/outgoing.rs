@@ -36,6 +36,7 @@ impl WampGate {
             }
             (_, Delivery::Answer(answer)) => self.send_answer(*answer, output),
             (_, Delivery::Failed(kind, request, reason)) => self.send_error(kind_of(kind), request, reason, output),
+            (_, Delivery::Pong) => self.handle_pong(output),
             (_, Delivery::Close(reason)) => self.say_end(reason, &reason.to_string(), output),
             // The rest is said to MQTT clients only.
             _ => {}
