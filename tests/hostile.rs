@@ -10,6 +10,8 @@ mod bounds;
 mod calls;
 #[path = "hostile/characters.rs"]
 mod characters;
+#[path = "hostile/counters.rs"]
+mod counters;
 #[path = "hostile/flood.rs"]
 mod flood;
 #[path = "hostile/http.rs"]

@@ -33,6 +33,8 @@ pub struct Output {
     pub sent: u64,
     /// Properties of messages that were left out as no MQTT client can be sent them, likewise.
     pub left_out: u64,
+    /// Events that were passed over as their receiver takes no message that large, likewise.
+    pub too_large: u64,
     /// Topics of messages that were withheld as no MQTT client can be sent them, likewise.
     pub withheld: Vec<Topic>,
     /// The transport can send several pieces as one.

@@ -354,11 +354,12 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Counts what MQTT clients could not be sent.
+    /// Counts what clients could not be sent.
     fn note_unfit(&mut self) {
         let properties_left_out = std::mem::take(&mut self.output.left_out);
-        if properties_left_out > 0 {
-            self.traffic.add(Totals { properties_left_out, ..Totals::default() });
+        let messages_too_large = std::mem::take(&mut self.output.too_large);
+        if properties_left_out > 0 || messages_too_large > 0 {
+            self.traffic.add(Totals { properties_left_out, messages_too_large, ..Totals::default() });
         }
         for topic in self.output.withheld.drain(..) {
             self.traffic.withhold(&topic);

@@ -246,7 +246,10 @@ impl Frames {
                 (Err(Error::Io(error)), _) if error.kind() == io::ErrorKind::WouldBlock => break,
                 (Err(error), _) => {
                     let frame = close_frame(&error);
-                    self.fault = frame.as_ref().map(|frame| frame.reason.as_str().into());
+                    self.fault = frame.as_ref().map(|frame| match frame.code {
+                        CloseCode::Size => format!("{}; {LARGER}", frame.reason).into(),
+                        _ => frame.reason.as_str().into(),
+                    });
                     self.context.close(&mut ends, frame).ok();
                     self.has_ended = true;
                 }
@@ -378,6 +381,9 @@ impl Frames {
         }
     }
 }
+
+/// The advice behind the fault of a message that is too large.
+const LARGER: &str = "limits.max_packet_bytes allows more, and limits.max_packet_before_auth_bytes before the session is open";
 
 /// The CLOSE frame that answers a fault of the client (RFC 6455, 7.4.1).
 fn close_frame(error: &Error) -> Option<CloseFrame> {

@@ -17,6 +17,7 @@ pub struct Traffic {
     messages_sent: AtomicU64,
     connects: AtomicU64,
     messages_withheld: AtomicU64,
+    messages_too_large: AtomicU64,
     properties_left_out: AtomicU64,
     /// Topics that the log has named.
     named: Mutex<HashSet<Topic>>,
@@ -37,6 +38,8 @@ pub struct Totals {
     pub connects: u64,
     /// Messages of topics that no MQTT client can be sent.
     pub messages_withheld: u64,
+    /// Events that were larger than their receiver takes.
+    pub messages_too_large: u64,
     /// Properties that no MQTT client can be sent.
     pub properties_left_out: u64,
 }
@@ -55,6 +58,7 @@ impl Traffic {
         add(&self.messages_sent, moved.messages_sent);
         add(&self.connects, moved.connects);
         add(&self.messages_withheld, moved.messages_withheld);
+        add(&self.messages_too_large, moved.messages_too_large);
         add(&self.properties_left_out, moved.properties_left_out);
     }
 
@@ -81,6 +85,7 @@ impl Traffic {
             messages_sent: self.messages_sent.load(Ordering::Relaxed),
             connects: self.connects.load(Ordering::Relaxed),
             messages_withheld: self.messages_withheld.load(Ordering::Relaxed),
+            messages_too_large: self.messages_too_large.load(Ordering::Relaxed),
             properties_left_out: self.properties_left_out.load(Ordering::Relaxed),
         }
     }

@@ -153,6 +153,7 @@ impl Figures {
             ("$SYS/broker/clients/maximum".into(), self.most_clients.to_string()),
             ("$SYS/broker/messages/received".into(), totals.messages_received.to_string()),
             ("$SYS/broker/messages/sent".into(), totals.messages_sent.to_string()),
+            ("$SYS/broker/messages/too large".into(), totals.messages_too_large.to_string()),
             ("$SYS/broker/messages/withheld".into(), totals.messages_withheld.to_string()),
             ("$SYS/broker/properties/left out".into(), totals.properties_left_out.to_string()),
             ("$SYS/broker/bytes/received".into(), totals.bytes_received.to_string()),

@@ -46,6 +46,11 @@ fn names_are_refused_where_they_come_in() {
             (json!([48, 1, {}, "corsac.lock.acquire", [name]]), "a lock"),
             (json!([48, 1, {}, "corsac.lock.acquire", [format!("own/a{character}b")]]), "a lock in MQTT's spelling"),
             (json!([48, 1, {}, "corsac.history.read", [name]]), "a filter"),
+            (json!([48, 1, {}, "corsac.publish", [name, ["x"]]]), "a call that publishes"),
+            (json!([48, 1, {}, "corsac.publish", [format!("own/a{character}b"), ["x"]]]), "the same in MQTT's spelling"),
+            (json!([48, 1, {}, "corsac.queue.take", [name]]), "a queue to take from"),
+            (json!([48, 1, {}, "corsac.queue.declare", [name, {}]]), "a queue to declare"),
+            (json!([48, 1, {}, "corsac.lock.inspect", [name]]), "a lock to look at"),
         ] {
             assert_names(&session.ask(&message(request)), character, what);
         }
@@ -83,6 +88,65 @@ fn properties_are_left_out() {
         assert!(event.contains(&"user=good:kept".to_owned()), "{event:?}");
         let rest = ["user=k", "user=two", "response_topic="].map(|start| event.iter().any(|word| word.starts_with(start)));
         assert!(rest == [false; 3] && !has_unfit(&event), "{event:?}");
+    }
+    assert_serves(&router);
+}
+
+/// Wherever a WAMP client can say a property, and whichever way it reaches an MQTT client.
+#[test]
+fn properties_are_left_out_on_every_way() {
+    let router = Router::start("");
+    let (mut caller, mut callee) = (Session::open(&router), Session::open(&router));
+    assert_eq!(callee.ask(r#"[64,1,{},"own.w"]"#)[0], 65);
+    let mut mqtt = Client::connect(&router, "CONNECT v5 clean id=both");
+    assert!(mqtt.ask("SUBSCRIBE id=1 $callee/own/m:0 $reply/#:0").starts_with("SUBACK"));
+    for character in UNFIT {
+        let text = format!("two{character}lines");
+        let details = json!({"user_properties": [["k", text], [text, "v"], ["good", "kept"]], "content_type": text});
+        let assert_fit = |message: &[String], way: &str| {
+            assert!(message.contains(&"user=good:kept".to_owned()), "{way}: {message:?}");
+            let has_rest = ["user=k", "user=two"].iter().any(|start| message.iter().any(|word| word.starts_with(start)));
+            assert!(!has_rest && !has_unfit(message), "{way}: {message:?}");
+        };
+        // A call of an MQTT callee.
+        caller.0.send_text(&message(json!([48, 1, {"mqtt": details}, "own.m", ["x"]]))).unwrap();
+        let invocation = mqtt.receive();
+        assert_fit(&invocation, "CALL");
+        let answer_to = invocation.iter().find_map(|word| word.strip_prefix("response_topic=")).unwrap();
+        mqtt.send(&format!("PUBLISH {answer_to} done"));
+        assert_eq!(caller.receive()[0], 50);
+        // The answers of a WAMP callee to an MQTT caller.
+        for (answer, way) in [
+            (json!([70, 0, {"mqtt": details}, ["x"]]), "YIELD"),
+            (json!([70, 0, {"mqtt": details, "progress": true}, ["x"]]), "progress"),
+            (json!([8, 68, 0, {"mqtt": details}, "my.error", ["x"]]), "ERROR"),
+        ] {
+            mqtt.send("PUBLISH $call/own/w 1 response_topic=$reply/a user=corsac-receive-progress:true");
+            let (mut answer, invocation) = (answer, callee.receive());
+            answer[if way == "ERROR" { 2 } else { 1 }] = invocation[1].clone();
+            callee.0.send_text(&message(answer)).unwrap();
+            assert_fit(&mqtt.receive(), way);
+            if way == "progress" {
+                callee.0.send_text(&message(json!([70, invocation[1], {}]))).unwrap();
+                mqtt.receive();
+            }
+        }
+        // Retained values, and items of a queue.
+        let mut late = Client::connect(&router, "CONNECT v5 clean id=late");
+        let options = json!({"acknowledge": true, "retain": true, "mqtt": details});
+        assert_eq!(caller.ask(&message(json!([16, 2, options, "own.kept", ["x"]])))[0], 17);
+        assert!(late.ask("SUBSCRIBE id=1 own/kept:1").starts_with("SUBACK"));
+        assert_fit(&late.receive(), "a retained value");
+        let published = json!([48, 3, {}, "corsac.publish", ["own.called", ["x"], {}, {"retain": true, "mqtt": details}]]);
+        assert_eq!(caller.ask(&message(published))[0], 50);
+        assert!(late.ask("SUBSCRIBE id=2 own/called:1").starts_with("SUBACK"));
+        assert_fit(&late.receive(), "corsac.publish");
+        assert_eq!(caller.ask(&message(json!([48, 4, {"mqtt": details}, "corsac.queue.put", ["own", "x"]])))[0], 50);
+        assert!(late.ask("SUBSCRIBE id=3 $queue/own:1").starts_with("SUBACK"));
+        let item = late.receive();
+        assert_fit(&item, "an item of a queue");
+        late.send(&format!("PUBACK id={}", item.iter().find_map(|word| word.strip_prefix("id=")).unwrap()));
+        late.settle();
     }
     assert_serves(&router);
 }

@@ -231,3 +231,76 @@ fn greetings() {
     assert_nobody_left(&router);
     assert_serves(&router);
 }
+
+/// SUBACK and UNSUBACK cannot be made smaller, what only its words make large can.
+#[test]
+fn answers_of_mqtt() {
+    let router = Router::start("");
+    let mut client = Client::connect(&router, "CONNECT v5 clean id=tiny maximum_packet=30");
+    let filters: Vec<String> = (0..40).map(|number| format!("a{number}:0")).collect();
+    client.send(&format!("SUBSCRIBE id=1 {}", filters.join(" ")));
+    assert_eq!(client.receive()[..2], ["DISCONNECT", "rc=95"]);
+    let mut client = Client::connect(&router, "CONNECT v5 clean id=tiny maximum_packet=30");
+    assert_eq!(client.ask("PUBLISH corsac/a x q1 id=1"), "PUBACK id=1 rc=87", "the reason string has no room");
+    assert_eq!(client.ask("PUBLISH corsac/a x q2 id=2"), "PUBREC id=2 rc=87");
+    let refused = client.ask("SUBSCRIBE id=3 $callee/corsac/x:1");
+    assert!(refused.starts_with("SUBACK id=3 8") && !refused.contains("reason"), "{refused}");
+    // The grant of a lock, without its token.
+    let lock = "user=corsac-when:null user=corsac-will:null retain";
+    assert!(client.ask(&format!("PUBLISH locked {{}} q1 id=4 {lock}")).starts_with("PUBACK id=4 rc=00"));
+    client.settle();
+    assert_serves(&router);
+}
+
+/// An event that is too large for its receiver is nobody's fault: it is passed over, and counted.
+#[test]
+fn events_are_passed_over_and_counted() {
+    let router = Router::start("");
+    let (mut small, mut large) = (Small::join(&router, 0), Small::join(&router, 15));
+    let mut phone = Client::connect(&router, "CONNECT v5 clean id=phone maximum_packet=300");
+    assert!(phone.ask("SUBSCRIBE id=1 own/t:1 own/u:0").starts_with("SUBACK"));
+    assert_eq!(small.ask(json!([32, 1, {}, "own.t"]))[0], 33);
+    for text in ["y".repeat(5_000), "fits".to_owned()] {
+        for (request, topic) in [(1, "own.t"), (2, "own.u")] {
+            assert_eq!(large.ask(json!([16, request, {"acknowledge": true}, topic, [text]]))[0], 17);
+        }
+    }
+    assert_eq!(small.receive()[4], json!(["fits"]));
+    assert_eq!([phone.receive()[2].clone(), phone.receive()[2].clone()], ["fits", "fits"]);
+    let mut witness = Client::connect(&router, "CONNECT v5 clean id=witness");
+    assert!(witness.ask("SUBSCRIBE id=1 '$SYS/broker/messages/too large':0").starts_with("SUBACK"));
+    // The figures are taken every ten seconds.
+    let deadline = Instant::now() + Duration::from_secs(15);
+    loop {
+        assert!(Instant::now() < deadline, "the count of what was too large is not told");
+        if let Some((words, length)) = packet::decode(&witness.wire.arrived, 5).unwrap() {
+            witness.wire.arrived.drain(..length);
+            if words[2] == "3" {
+                break;
+            }
+        } else {
+            witness.wire.receive(deadline);
+        }
+    }
+    assert_serves(&router);
+}
+
+/// An item that its only taker cannot be sent waits for another one, and costs nothing meanwhile.
+#[test]
+fn items_that_their_only_taker_cannot_be_sent() {
+    let router = Router::start("");
+    let mut phone = Client::connect(&router, "CONNECT v5 clean id=phone maximum_packet=300");
+    assert!(phone.ask("SUBSCRIBE id=1 $queue/jobs:1").starts_with("SUBACK"));
+    let mut large = Small::join(&router, 15);
+    // An item that is declined rests as long as a claim would last.
+    assert_eq!(large.ask(json!([48, 1, {}, "corsac.queue.declare", ["jobs", {"visibility_ms": 500}]]))[0], 50);
+    assert_eq!(large.ask(json!([48, 1, {}, "corsac.queue.put", ["jobs", "y".repeat(5_000)]]))[0], 50);
+    let before = router.cpu_ms();
+    std::thread::sleep(Duration::from_secs(2));
+    let used = router.cpu_ms() - before;
+    assert!(used < 1_000, "{used} ms of processor time for an item that goes round");
+    phone.send("DISCONNECT");
+    let taken = large.ask(json!([48, 2, {}, "corsac.queue.take", ["jobs", {"wait_ms": 5_000}]]));
+    assert_eq!(taken[3][0][0]["args"], json!(["y".repeat(5_000)]));
+    assert_serves(&router);
+}

@@ -137,6 +137,14 @@ impl Router {
         line.trim().trim_end_matches(" kB").trim().parse().unwrap()
     }
 
+    /// Processor time that it has used, in milliseconds, counted in steps of ten.
+    pub fn cpu_ms(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let ticks = fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap());
+        ticks.sum::<u64>() * 10
+    }
+
     /// Open file descriptors.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()

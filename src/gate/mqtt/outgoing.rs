@@ -156,6 +156,8 @@ impl MqttGate {
         {
             output.commands.extend(arguments::items(&event.publication.payload).into_iter().filter_map(arguments::give_back));
             return self.send_answer_error(event, outcome, now_ms, output);
+        } else {
+            output.too_large += 1;
         }
         skip(event, output);
     }

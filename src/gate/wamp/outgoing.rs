@@ -56,9 +56,10 @@ impl WampGate {
         let Some(subscription) = event.subscriptions.first().map(|id| SubscriptionId(*id)) else { return };
         let details = event_details(event);
         let encoding = self.encoding;
-        self.send_with(output, |output| {
+        let fits = self.send_with(output, |output| {
             encode_event(encoding, &mut output.bytes, subscription, publication.id, details.as_ref(), args, kwargs);
         });
+        output.too_large += u64::from(!fits);
     }
 
     /// PUBLISHED; or the result of a call that published.
