@@ -131,6 +131,11 @@ pub enum MustBe {
     KeyOfStored,
     AloneOfAfterAndLast,
     PastOrRetained,
+    OfTopics,
+    WithWhen,
+    WithRetain,
+    WithoutCondition,
+    Short,
 }
 
 impl fmt::Display for MustBe {
@@ -152,6 +157,11 @@ impl fmt::Display for MustBe {
             MustBe::Key => "a text of 1 to 128 bytes",
             MustBe::KeyOfStored => "left out of what is not stored: acknowledge it, retain it, or publish it with QoS 1 or 2",
             MustBe::AloneOfAfterAndLast => "left out where `after` is given",
+            MustBe::OfTopics => "left out, as `last`, `snapshot` and `filter`, where what comes is for one session alone",
+            MustBe::WithWhen => "said together with `when`, which it waits for",
+            MustBe::WithRetain => "said together with `retain`: a value that is not kept has no end",
+            MustBe::WithoutCondition => "left out beside `when`, `watch` and `will`, which make a retry harmless by themselves",
+            MustBe::Short => "at most 4 KiB of JSON",
             MustBe::PastOrRetained => "left out where `retained` values are asked for: the history has them too",
         })
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::model::command::{Acknowledge, Condition, PublishOptions};
+use crate::model::reason::MustBe;
 use crate::model::record::Kind;
 use crate::model::{ConnectionId, EventId, Publication, PublicationId, Reason, RequestId, SessionId, Topic, pattern};
 use crate::router::base::due::Due;
@@ -132,12 +133,21 @@ pub fn ask(
 ) -> Result<(), Reason> {
     let Condition { when, watch, will, is_resent, reply } = options.condition.take().map(|c| *c).unwrap_or_default();
     let is_too_long = |value: &Value| value.to_string().len() > MAX_VALUE_BYTES;
-    if (watch && when.is_none()) || (will.is_some() && !publication.retain) || when.iter().chain(&will).any(is_too_long) {
-        return Err(Reason::InvalidArgument);
+    let wrong = |name, must_be| Err(Reason::WrongValue(name, must_be));
+    if watch && when.is_none() {
+        return wrong("watch", MustBe::WithWhen);
+    }
+    if will.is_some() && !publication.retain {
+        return wrong("will", MustBe::WithRetain);
+    }
+    for (name, value) in [("when", &when), ("will", &will)] {
+        if value.as_ref().is_some_and(is_too_long) {
+            return wrong(name, MustBe::Short);
+        }
     }
     // Whether a retry fits is judged anew: a condition makes it harmless by itself.
     if options.dedup.is_some() {
-        return Err(Reason::InvalidArgument);
+        return wrong("dedup", MustBe::WithoutCondition);
     }
     if !reply.as_ref().is_none_or(|reply| answer::is_reply_allowed(realm, reply)) {
         return Err(Reason::NotAuthorized);

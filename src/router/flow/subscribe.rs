@@ -106,7 +106,7 @@ pub fn subscribe_selected(
     replays: &mut Vec<OwedReplay>,
 ) -> Result<Granted, Reason> {
     if is_private_filter(&filter) {
-        return Err(Reason::InvalidArgument);
+        return Err(Reason::WrongValue("after", MustBe::OfTopics));
     }
     if let Some(past) = selection.past {
         check_past(realm, past, history)?;

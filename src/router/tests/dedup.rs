@@ -172,7 +172,7 @@ fn a_condition_takes_no_key() {
     let mut options = options.unwrap();
     options.condition = Some(Box::new(Condition { when: Some(Value::Null), ..Condition::default() }));
     realm.send(client, Command::Publish { publication, acknowledge, options: Some(options) });
-    assert!(matches!(realm.next(client), Delivery::Published(_, Err(Reason::InvalidArgument))));
+    assert!(matches!(realm.next(client), Delivery::Published(_, Err(Reason::WrongValue("dedup", _)))));
 }
 
 #[test]

@@ -286,9 +286,9 @@ fn conditions_that_cannot_be_are_refused() {
     let long = json!("x".repeat(5_000));
     let public = Some(reply_topic("$SYS/x", ""));
     for (condition, reason) in [
-        (Condition { watch: true, ..Condition::default() }, Reason::InvalidArgument),
-        (when(long.clone()), Reason::InvalidArgument),
-        (Condition { will: Some(long), ..Condition::default() }, Reason::InvalidArgument),
+        (Condition { watch: true, ..Condition::default() }, Reason::WrongValue("watch", MustBe::WithWhen)),
+        (when(long.clone()), Reason::WrongValue("when", MustBe::Short)),
+        (Condition { will: Some(long), ..Condition::default() }, Reason::WrongValue("will", MustBe::Short)),
         (Condition { reply: public, ..lock() }, Reason::NotAuthorized),
     ] {
         realm.send(client, publish_if("a", Acknowledge::AtLeastOnce(packet(1)), condition));

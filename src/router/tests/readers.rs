@@ -103,6 +103,26 @@ fn whatever_is_read_again_is_for_whom_it_was() {
 }
 
 #[test]
+fn a_session_that_was_away_is_owed_what_was_for_it() {
+    for (readers, is_for_them) in limits() {
+        for is_restarted in [false, true] {
+            let mut realm = Realm::new();
+            realm.router.keep_history();
+            let (publisher, away) = (realm.wamp(), realm.persistent("p"));
+            let filter = Filter::from_mqtt("t").unwrap();
+            realm.ask(away, SubscribeEntry::Topic { filter, share: None, options: options(false) }).unwrap();
+            realm.lose(away);
+            publish(&mut realm, publisher, readers.clone());
+            if is_restarted {
+                realm.restart();
+            }
+            let back = realm.persistent("p");
+            assert_eq!(events(&mut realm, back), usize::from(is_for_them), "{readers:?} restarted: {is_restarted}");
+        }
+    }
+}
+
+#[test]
 fn a_value_that_may_not_be_read_fits_nothing() {
     for (readers, is_for_them) in limits() {
         let mut realm = Realm::new();
