@@ -14,7 +14,7 @@ use super::child::{self, Running};
 use super::client::body::Body;
 use super::client::target::Target;
 use super::client::{Calling, Client, Event, Outcome, Subscribing, names, refusal};
-use super::failure::Failure;
+use super::failure::{Failure, Usage};
 use super::output;
 
 /// The arguments of `corsac lock`.
@@ -46,6 +46,9 @@ pub async fn lock(command: &Lock) -> Result<ExitCode, Failure> {
     if let Some(program) = command.command.first() {
         child::check(program)?;
     }
+    names::topic(&command.name).map_err(|_| {
+        Usage(format!("{:?} is not the name of a lock; write it like demo/printer or demo.printer", command.name))
+    })?;
     let mut stop = output::stop()?;
     let mut client = Client::open(&command.target).await?;
     client.subscribe(&Filter::Exact(names::topic(reserved::ON_LOCK_LOST)?), Subscribing::default()).await?;
@@ -87,7 +90,7 @@ async fn acquire(client: &mut Client, command: &Lock) -> Result<(u64, Instant), 
     let ttl = if command.ttl_ms > 0 { format!("\"ttl_ms\":{},", command.ttl_ms) } else { String::new() };
     let wait = command.wait_ms.map_or("null".to_owned(), |ms| ms.to_string());
     let body = arguments(&command.name, None, &format!("{{{ttl}\"wait_ms\":{wait}}}"))?;
-    let result = match call(client, "corsac.lock.acquire", &body).await? {
+    let result = match call(client, "acquire", &body).await? {
         Outcome::Result(body) => body.json(),
         Outcome::Error(uri, _) if uri == reserved::CONDITION_FAILED => {
             return Err(format!("somebody else holds the lock {}; wait for it with --wait-ms", command.name));
@@ -111,7 +114,7 @@ async fn acquire(client: &mut Client, command: &Lock) -> Result<(u64, Instant), 
 async fn renew(client: &mut Client, command: &Lock, token: u64) -> Result<Instant, String> {
     let body = arguments(&command.name, Some(token), &format!("{{\"ttl_ms\":{}}}", command.ttl_ms))?;
     let asked = Instant::now();
-    match call(client, "corsac.lock.renew", &body).await? {
+    match call(client, "renew", &body).await? {
         Outcome::Result(_) => Ok(asked + Duration::from_millis(command.ttl_ms)),
         Outcome::Error(uri, body) => Err(refusal(&uri, &body)),
     }
@@ -165,7 +168,7 @@ fn loss_of(event: &Event, token: u64) -> Option<String> {
 async fn release(mut client: Client, command: &Lock, token: u64) {
     let release = async {
         if let Ok(body) = arguments(&command.name, Some(token), "{}") {
-            call(&mut client, "corsac.lock.release", &body).await.ok();
+            call(&mut client, "release", &body).await.ok();
         }
         client.close().await;
     };
@@ -179,9 +182,11 @@ fn arguments(name: &str, token: Option<u64>, options: &str) -> Result<Body, Stri
     Ok(Body::typed(&list, None, true)?)
 }
 
-async fn call(client: &mut Client, procedure: &str, body: &Body) -> Result<Outcome, String> {
+/// Calls `corsac.lock.<verb>`.
+async fn call(client: &mut Client, verb: &str, body: &Body) -> Result<Outcome, String> {
+    let procedure = names::topic(&format!("{}{verb}", reserved::LOCK_PROCEDURES))?;
     let calling = Calling { timeout_ms: None, with_progress: false };
-    client.call(&names::topic(procedure)?, body, calling, &mut |_: &Body| Ok(())).await
+    client.call(&procedure, body, calling, &mut |_: &Body| Ok(())).await
 }
 
 /// Starts the command; its status comes when it has ended.

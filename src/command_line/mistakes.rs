@@ -17,7 +17,7 @@ const INSTEAD: [(&[&str], &str); 5] = [
 ];
 
 /// Advice on flags that other programs have.
-const FLAGS: [(&[&str], &str); 11] = [
+const FLAGS: [(&[&str], &str); 12] = [
     (&["-v"], "the version is shown by `corsac --version`"),
     (&["--port", "-p"], "the router's ports are set by --http 127.0.0.1:8080 and --mqtt 127.0.0.1:1883, a client's by --url"),
     (&["--host", "--bind", "--listen", "--address"], "the router's addresses are set by --http and --mqtt, a client's by --url"),
@@ -28,6 +28,7 @@ const FLAGS: [(&[&str], &str); 11] = [
     (&["-f"], "write --file"),
     (&["-s"], "write --stdin"),
     (&["-C"], "write --count"),
+    (&["-n"], "write --last or --count"),
     (
         &["-u", "-P", "--username", "--user", "--password"],
         "user and password stand in the URL: --url mqtt://USER:PASSWORD@127.0.0.1:1883",
@@ -40,7 +41,9 @@ pub fn explained(error: clap::Error, arguments: &[String]) -> Result<Failure, cl
         ErrorKind::InvalidSubcommand => {
             text_of(&error, ContextKind::InvalidSubcommand).filter(|_| is_of_corsac(&error)).map(unknown_command)
         }
-        ErrorKind::UnknownArgument => text_of(&error, ContextKind::InvalidArg).and_then(unknown_flag),
+        ErrorKind::UnknownArgument => {
+            text_of(&error, ContextKind::InvalidArg).and_then(|flag| unknown_flag(&error, flag, arguments))
+        }
         ErrorKind::ArgumentConflict => options_before_command(arguments),
         _ => None,
     };
@@ -72,10 +75,27 @@ fn unknown_command(name: &str) -> String {
     format!("there is no command {name:?}; {advice}")
 }
 
-fn unknown_flag(flag: &str) -> Option<String> {
+/// Of an option that has a similar one, clap says enough.
+fn unknown_flag(error: &clap::Error, flag: &str, arguments: &[String]) -> Option<String> {
     let name = flag.split('=').next().unwrap_or(flag);
-    let (_, instead) = FLAGS.iter().find(|(names, _)| names.contains(&name))?;
-    Some(format!("there is no option {name} here; {instead}"))
+    if let Some((_, instead)) = FLAGS.iter().find(|(names, _)| names.contains(&name)) {
+        return Some(format!("there is no option {name} here; {instead}"));
+    }
+    let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else { return None };
+    let usage = usage.to_string();
+    let command: Vec<&str> = usage
+        .split_whitespace()
+        .skip_while(|word| *word != "corsac")
+        .take_while(|word| !word.starts_with(['[', '<', '-']))
+        .collect();
+    let has_similar = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand].iter().any(|kind| error.get(*kind).is_some());
+    let command = command.join(" ");
+    if let Some(instead) = options_before_command(arguments).filter(|_| command == "corsac") {
+        return Some(instead);
+    }
+    (!has_similar && !command.is_empty()).then(|| {
+        format!("there is no option {name} here; `{command} --help` prints those that there are, and behind -- it is no option but a value")
+    })
 }
 
 /// `corsac --threads 2 check`
@@ -150,7 +170,12 @@ mod tests {
             ("pub demo -m x", "the message stands behind the topic"),
             ("pub demo x -r", "write --retain"),
             ("sub demo -u joe", "mqtt://USER:PASSWORD@"),
+            ("history demo -n 5", "write --last"),
+            ("sub demo --qos 1", "`corsac sub --help`"),
+            ("pub demo -x", "behind -- it is no option"),
+            ("queue put jobs --priority 1", "`corsac queue put --help`"),
             ("--threads 2 check", "corsac check --threads 2"),
+            ("--realm x sub demo", "corsac sub --realm x demo"),
         ] {
             let said = said(line).unwrap_or_else(|| panic!("nothing is said of {line}"));
             assert!(said.contains(expected), "{line}: {said}");

@@ -37,7 +37,7 @@ pub use output::say;
 /// Without a command, corsac runs the router: WAMP at ws://127.0.0.1:8080/ws, MQTT at 127.0.0.1:1883
 /// and ws://127.0.0.1:8080/mqtt, a status page at http://127.0.0.1:8080/.
 #[derive(Parser)]
-#[command(name = "corsac", version, args_conflicts_with_subcommands = true, after_help = help::ROUTER)]
+#[command(name = "corsac", bin_name = "corsac", version, args_conflicts_with_subcommands = true, after_help = help::ROUTER)]
 pub struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,

@@ -354,16 +354,13 @@ async fn list(command: &List) -> Result<(), Failure> {
 
 /// Calls `corsac.queue.<verb>` with these arguments, each JSON or else text.
 async fn call(client: &mut Client, verb: &str, arguments: &[String], patience: Duration) -> Result<Body, String> {
-    let procedure = Topic::from_uri(&format!("corsac.queue.{verb}")).map_err(|reason| reason.to_string())?;
+    let procedure = Topic::from_uri(&format!("{}{verb}", reserved::QUEUE_PROCEDURES)).map_err(|reason| reason.to_string())?;
     let body = Body::typed(arguments, None, false)?;
     let mut ignore = |_: &Body| Ok(());
     let calling = Calling { timeout_ms: None, with_progress: false };
     let outcome = tokio::time::timeout(patience, client.call(&procedure, &body, calling, &mut ignore)).await;
     match outcome.map_err(|_| "the router does not answer; is its disk full or slow?".to_owned())?? {
         Outcome::Result(body) => Ok(body),
-        Outcome::Error(uri, body) if uri == reserved::NO_SUCH_TOKEN => {
-            Err(format!("{}; its time was over, or it is done with already", refusal(&uri, &body)))
-        }
         Outcome::Error(uri, body) => Err(refusal(&uri, &body)),
     }
 }

@@ -17,6 +17,11 @@ pub fn of_call(procedure: &str, reason: Reason) -> String {
                 "{name}: more than the router lets wait at a time; call again later, or raise the bound in its table [limits]"
             )
         }
+        Reason::InvalidTopic => {
+            format!(
+                "{name}: the name in its arguments has a space, a # or an empty level, or too many levels; write it like jobs/resize"
+            )
+        }
         Reason::MessageTooLarge => format!("the call of {name} is larger than its callee takes"),
         reason => format!("{name}: {reason}"),
     }
@@ -84,6 +89,8 @@ mod tests {
         assert_eq!(of_call("demo.x", Reason::NoSuchProcedure), "no callee is registered for demo.x");
         assert_eq!(of_call("corsac/history/raed", Reason::NoSuchProcedure), "the router has no procedure corsac/history/raed");
         assert_eq!(of_call("corsacs.x", Reason::NoSuchProcedure), "no callee is registered for corsacs.x");
+        let refused = of_call("corsac.queue.put", Reason::InvalidTopic);
+        assert!(refused.starts_with("corsac.queue.put: ") && refused.contains("a space"), "{refused}");
         assert_eq!(of_call("a", Reason::NoHistory), "a: there is no history; start the router without --memory");
         let refused = of_wish(Wish::Publish, "demo.a\u{1}b", Reason::UnfitCharacter('\u{1}'));
         assert!(refused.contains("demo.a\\u{1}b") && refused.contains("U+0001"), "{refused}");
