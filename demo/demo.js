@@ -24,7 +24,7 @@ function element(name, text) {
 }
 
 function log(kind, name, value) {
-  line(field("log"), element("time", clock()), element("b", kind), `${name} ${JSON.stringify(value) ?? ""}`);
+  line(field("log"), element("time", clock()), element("b", kind), element("span", `${name} ${JSON.stringify(value) ?? ""}`));
 }
 
 function showTemperature([reading]) {
@@ -51,9 +51,19 @@ function showLamp([state], _, details) {
   field("brightness-text").textContent = `${field("brightness").value} %`;
 }
 
-function showPresence([isOnline]) {
-  log("event", "demo.device.online", isOnline);
-  field("hint").hidden = isOnline === true;
+/** Says what is missing and which command starts it; nothing, if all are here. */
+function hint(text, command) {
+  field("hint").replaceChildren(`${text ?? ""} `, element("code", command ?? ""));
+  field("hint").hidden = !text;
+}
+
+function hintOfDevice(isOnline) {
+  hint(isOnline ? "" : "No device is here. Start one in another terminal:", "corsac demo");
+}
+
+function showPresence([isOnline], _, details) {
+  log(details.retained ? "retained" : "event", "demo.device.online", isOnline);
+  hintOfDevice(isOnline === true);
   for (const id of ["power", "brightness"]) field(id).disabled = isOnline !== true;
 }
 
@@ -96,7 +106,8 @@ function greet([caller]) {
 async function join(session) {
   field("session").textContent = `joined ${session.realm}`;
   field("session").classList.add("joined");
-  field("hint").hidden = false;
+  document.querySelector("main").classList.remove("stale");
+  hintOfDevice(false);
   field("say").querySelector("button").disabled = false;
   const retained = { get_retained: true };
   await session.subscribe("demo.device.online", showPresence, retained);
@@ -110,6 +121,9 @@ async function join(session) {
 function leave(reason) {
   field("session").textContent = `not joined: ${reason}`;
   field("session").classList.remove("joined");
+  document.querySelector("main").classList.add("stale");
+  const isAway = reason === "no connection";
+  hint(isAway && "The router does not answer, and this page tries again. If it has stopped, start it in a terminal:", "corsac");
   for (const control of [field("power"), field("brightness"), field("say").querySelector("button")]) control.disabled = true;
 }
 

@@ -106,7 +106,7 @@ async def retained_state(world):
         async with demo_page(world) as page:  # it comes after the state was published
             await page.reads("#lamp-text", "on, at 60 %")
             await page.lists("#log", "retained", "demo.lamp.state", '"on":true')
-            await page.lists("#log", "event", "demo.device.online", "true")
+            await page.lists("#log", "retained", "demo.device.online", "true")
             expect(await page.value(IS_LIT), "the lamp is not shown as on")
 
 
@@ -236,7 +236,8 @@ async def page_cut_off(world):
             await page.has_line("#chat", f"mosquitto: time {times}")
             if times == 1:
                 line.cut()
-                await page.until('document.getElementById("session").textContent.startsWith("not joined")')
+                await page.until('document.getElementById("session").textContent.startsWith("not joined") '
+                                 '&& document.getElementById("hint").innerText.includes("The router does not answer")')
                 expect(await page.value('document.getElementById("power").disabled'), "the lamp can be switched without a router")
 
 
