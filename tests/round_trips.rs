@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 
 use bytes::{Bytes, BytesMut};
 use corsac::model::command::CancelMode;
-use corsac::model::publication::Passthru;
+use corsac::model::properties::Passthru;
 use corsac::model::{
     Encoding, InvocationId, Payload, PublicationId, RegistrationId, RequestId, SessionId, SubscriptionId as Subscription,
 };

@@ -360,7 +360,26 @@ fn inner_named(source: &Source) -> Vec<(usize, Vec<String>)> {
 
 /// Folders whose files stand in an order: no two of them know each other, directly or through others. The `mod.rs` above them may
 /// know all.
-const ORDERED: &[&str] = &["src/node/", "src/node/config/", "src/store/log/"];
+const ORDERED: &[&str] = &[
+    "src/cluster/",
+    "src/command_line/bench/",
+    "src/gate/mqtt/",
+    "src/gate/wamp/",
+    "src/model/",
+    "src/net/",
+    "src/node/",
+    "src/node/config/",
+    "src/router/base/",
+    "src/router/broker/",
+    "src/router/dealer/",
+    "src/router/lock/",
+    "src/router/session/",
+    "src/store/",
+    "src/store/log/",
+    "src/wire/mqtt/",
+    "src/wire/payload/",
+    "src/wire/wamp/",
+];
 
 /// Circles among the files of one folder.
 fn circles(sources: &[Source], folder: &str) -> Vec<String> {

@@ -4,7 +4,7 @@ use serde_json::Value;
 use crate::model::arguments::Arguments;
 use crate::model::command::{Acknowledge, Call, ReplyTo};
 use crate::model::names::{NACK, PUT};
-use crate::model::publication::Properties;
+use crate::model::properties::Properties;
 use crate::model::{Command, Encoding, Payload, Reason, Topic};
 use crate::wire::payload;
 

@@ -4,7 +4,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Number, Value};
 
 use crate::model::command::{Condition, ReplyTo};
-use crate::model::publication::Properties;
+use crate::model::properties::Properties;
 use crate::model::reason::MustBe;
 use crate::model::{Reason, names};
 use crate::wire::wamp::options::PublishOptions;

@@ -1,6 +1,6 @@
 //! Keys by which a client's retries are recognized, as a WAMP option and as an MQTT 5 user property (MAPPING.md, Payloads).
 use crate::model::command::MAX_DEDUP_BYTES;
-use crate::model::publication::Properties;
+use crate::model::properties::Properties;
 use crate::model::reason::MustBe;
 use crate::model::{Qos, Reason, names};
 use crate::wire::wamp::options::PublishOptions;

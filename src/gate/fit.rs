@@ -1,6 +1,6 @@
 //! The properties of a message that MQTT clients can be sent, measured by the rules that hold for their own (MQTT 5, 1.5.4).
 use crate::model::Topic;
-use crate::model::publication::Properties;
+use crate::model::properties::Properties;
 use crate::model::text::unfit_in;
 
 /// Longest text or data of a property, in bytes (MQTT 5, 1.5.4, 1.5.6).

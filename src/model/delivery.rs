@@ -3,8 +3,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::command::{CancelMode, FailedRequest, Outcome};
-use super::publication::{Properties, Publisher};
+use super::command::{CancelMode, FailedRequest};
+use super::outcome::Outcome;
+use super::properties::Properties;
+use super::publication::Publisher;
 use super::{
     EventId, InvocationId, PacketId, Payload, Publication, PublicationId, Qos, Reason, RegistrationId, RequestId, SessionId,
     SubscriptionId, Topic,

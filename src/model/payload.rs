@@ -4,7 +4,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::publication::Properties;
+use super::properties::Properties;
 
 /// A payload, with the properties of the message that carried it, as arguments in an encoding (`wire::payload::to_args`): handed to
 /// floors that may not know the way themselves.

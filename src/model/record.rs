@@ -3,8 +3,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::command::Readers;
-use super::publication::{Properties, Publisher};
+use super::properties::Properties;
+use super::publication::Publisher;
+use super::readers::Readers;
 use super::{EventId, Filter, Payload, Principal, Publication, Qos, SessionId, Topic};
 
 /// Which of the requests to append to a history this is: counted by one from 0 by whoever asks, answered in that order.

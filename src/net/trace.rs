@@ -113,7 +113,7 @@ pub fn refusal(delivery: &Delivery) -> Option<(&'static str, Reason)> {
         Delivery::Failed(FailedRequest::Call, _, reason) => Some(("call", *reason)),
         Delivery::Failed(FailedRequest::Publish, _, reason) => Some(("publish", *reason)),
         Delivery::Answer(answer) => match &answer.outcome {
-            crate::model::command::Outcome::Error(ErrorUri::Reason(reason)) => Some(("call", *reason)),
+            crate::model::outcome::Outcome::Error(ErrorUri::Reason(reason)) => Some(("call", *reason)),
             _ => None,
         },
         _ => None,

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::error::Error;
 use super::input::{Input, put_bytes, put_varint};
-use crate::model::command::{Audience, Readers};
-use crate::model::publication::{Passthru, Properties};
+use crate::model::properties::{Passthru, Properties};
+use crate::model::readers::{Audience, Readers};
 use crate::model::record::{DedupKey, Flags, Kind, Origin};
 use crate::model::{Encoding, EventId, Item, Payload, Qos, Record, SessionId, Topic};
 

@@ -142,8 +142,8 @@ fn windows_and_batches_are_bounded() {
 
 #[test]
 fn answers_of_calls_are_refused() {
-    use crate::model::command::Outcome;
-    use crate::model::publication::Properties;
+    use crate::model::outcome::Outcome;
+    use crate::model::properties::Properties;
     let mut solo = joined(SoloLimits::default());
     let properties = Properties { outcome: Some(Outcome::Result), ..Properties::default() };
     let item = Item { properties: Some(Box::new(properties)), ..item(1) };

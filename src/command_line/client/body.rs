@@ -2,7 +2,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use corsac::model::publication::Properties;
+use corsac::model::properties::Properties;
 use corsac::model::{self, Encoding, Payload};
 use corsac::wire::payload;
 use serde_json::value::RawValue;

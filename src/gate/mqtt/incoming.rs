@@ -12,11 +12,12 @@ use crate::gate::report::Ending;
 use crate::gate::selection::{self, Asked};
 use crate::gate::{Arrived, Output};
 use crate::model::command::{
-    Acknowledge, Call, Close, InvokePolicy, Outcome, PublishOptions, RegisterOptions, ReplyTo, RetainHandling, SubscribeEntry,
+    Acknowledge, Call, Close, InvokePolicy, PublishOptions, RegisterOptions, ReplyTo, RetainHandling, SubscribeEntry,
     SubscribeOptions, UnsubscribeEntry, Yield,
 };
 use crate::model::names as reserved;
-use crate::model::publication::Properties;
+use crate::model::outcome::Outcome;
+use crate::model::properties::Properties;
 use crate::model::reason::MustBe;
 use crate::model::{Command, ErrorUri, Filter, InvocationId, PacketId, Payload, Publication, Qos, Reason, RequestId, Topic};
 use crate::wire::mqtt::{

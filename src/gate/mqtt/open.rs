@@ -8,7 +8,7 @@ use crate::gate::mqtt::aliases::OutboundAliases;
 use crate::gate::report::{Ending, Introduction};
 use crate::model::command::{Features, Open, Protocol, Transport, Will};
 use crate::model::names as reserved;
-use crate::model::publication::Properties;
+use crate::model::properties::Properties;
 use crate::model::{Command, Payload, Principal, Publication, Reason, SessionId, Topic};
 use crate::wire::mqtt::{self as wire, ConnAck, ConnAckProperties, Connect, Error, Packet, PacketType, ReasonCode, Version};
 

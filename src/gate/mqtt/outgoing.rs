@@ -6,11 +6,12 @@ use smallvec::SmallVec;
 
 use super::{MqttGate, State, names};
 use crate::gate::{Output, arguments, fit};
-use crate::model::command::{Acknowledge, AcknowledgeStep, Acknowledgement, Outcome, Yield};
+use crate::model::command::{Acknowledge, AcknowledgeStep, Acknowledgement, Yield};
 use crate::model::delivery::{Event, Granted, Taken};
 use crate::model::names as reserved;
+use crate::model::outcome::Outcome;
 use crate::model::payload::Body;
-use crate::model::publication::Properties;
+use crate::model::properties::Properties;
 use crate::model::{
     Command, Delivery, Encoding, ErrorUri, EventId, InvocationId, PacketId, Payload, Publication, Qos, Reason, RequestId,
 };

@@ -8,11 +8,13 @@ use crate::gate::report::Ending;
 use crate::gate::{Output, RequestIds};
 use crate::gate::{arguments, condition, dedup, fit, selection};
 use crate::model::command::{
-    Acknowledge, Audience, Call, CancelMode, Close, FailedRequest, Outcome, PublishOptions, Readers, RegisterOptions, ReplyTo,
-    RetainHandling, Selection, SubscribeEntry, SubscribeOptions, UnsubscribeEntry, Yield,
+    Acknowledge, Call, CancelMode, Close, FailedRequest, PublishOptions, RegisterOptions, ReplyTo, RetainHandling, Selection,
+    SubscribeEntry, SubscribeOptions, UnsubscribeEntry, Yield,
 };
 use crate::model::names::PUBLISH;
-use crate::model::publication::{Passthru, Properties};
+use crate::model::outcome::Outcome;
+use crate::model::properties::{Passthru, Properties};
+use crate::model::readers::{Audience, Readers};
 use crate::model::reason::MustBe;
 use crate::model::{Command, ErrorUri, Filter, InvocationId, Payload, Publication, Qos, Reason, RequestId, Topic};
 

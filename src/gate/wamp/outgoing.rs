@@ -2,9 +2,10 @@
 use super::asked::{self, About, Asked};
 use super::{State, WampGate};
 use crate::gate::{Output, arguments};
-use crate::model::command::{CancelMode, FailedRequest, Outcome};
+use crate::model::command::{CancelMode, FailedRequest};
 use crate::model::delivery::{Answer, Event, Granted, Invocation};
-use crate::model::publication::Properties;
+use crate::model::outcome::Outcome;
+use crate::model::properties::Properties;
 use crate::model::{
     Command, Delivery, ErrorUri, InvocationId, Payload, Publication, PublicationId, Reason, RequestId, SubscriptionId,
 };

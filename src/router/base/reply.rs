@@ -4,8 +4,9 @@ use crate::model::sentence::of_call;
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::model::command::{Acknowledge, Outcome, ReplyTo};
-use crate::model::publication::Properties;
+use crate::model::command::{Acknowledge, ReplyTo};
+use crate::model::outcome::Outcome;
+use crate::model::properties::Properties;
 use crate::model::{Encoding, ErrorUri, Payload, Qos, Reason, RequestId};
 use crate::router::base::key::SessionKey;
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::model::command::{Acknowledge, Outcome, Protocol, ReplyTo};
+use crate::model::command::{Acknowledge, Protocol, ReplyTo};
 use crate::model::delivery::{Answer, Taken};
-use crate::model::publication::Properties;
+use crate::model::outcome::Outcome;
+use crate::model::properties::Properties;
 use crate::model::{
     ConnectionId, Delivery, ErrorUri, InvocationId, PacketId, Payload, Publication, PublicationId, Qos, Reason, Topic, names,
 };

@@ -1,6 +1,7 @@
 //! Calls on their way: from the caller to a callee, and its answers back, until one of them has had enough.
-use crate::model::command::{Call, CalleeForm, CancelMode, Outcome, Yield};
+use crate::model::command::{Call, CalleeForm, CancelMode, Yield};
 use crate::model::delivery::Invocation;
+use crate::model::outcome::Outcome;
 use crate::model::{ConnectionId, Delivery, InvocationId, Publication, PublicationId, Qos, Reason, RequestId, Topic, names};
 use crate::router::base::context::Consequence;
 use crate::router::base::key::SessionKey;

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::model::command::{Acknowledge, Outcome};
+use crate::model::command::Acknowledge;
 use crate::model::delivery::Taken;
-use crate::model::publication::Properties;
+use crate::model::outcome::Outcome;
+use crate::model::properties::Properties;
 use crate::model::{ConnectionId, Delivery, Payload, Publication, Qos, Reason, Topic, names};
 use crate::router::base::context::RETRY_MS;
 use crate::router::base::due::Due;

@@ -3,8 +3,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::model::command::{Audience, Outcome, Readers, ReplyTo};
-use crate::model::publication::Properties;
+use crate::model::command::ReplyTo;
+use crate::model::outcome::Outcome;
+use crate::model::properties::Properties;
+use crate::model::readers::{Audience, Readers};
 use crate::model::{ErrorUri, EventId, Publication, Qos, Reason, SessionId, Topic, names};
 use crate::router::base::key::SessionKey;
 use crate::router::base::reply::{Caller, Message, Reply, json_args};

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::model::command::{Acknowledge, Outcome, PublishOptions, SubscribeOptions};
+use crate::model::command::{Acknowledge, PublishOptions, SubscribeOptions};
 use crate::model::delivery::Granted;
+use crate::model::outcome::Outcome;
 use crate::model::payload::Part;
-use crate::model::publication::Properties;
+use crate::model::properties::Properties;
 use crate::model::record::Kind;
 use crate::model::{
     ConnectionId, Delivery, Filter, Payload, Publication, PublicationId, Qos, Reason, Record, RequestId, SubscriptionId, Topic,

@@ -8,8 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::model::arguments::Arguments;
-use crate::model::command::Outcome;
-use crate::model::publication::{Properties, Publisher};
+use crate::model::outcome::Outcome;
+use crate::model::properties::Properties;
+use crate::model::publication::Publisher;
 use crate::model::query::{MAX_PAGE_RECORDS, Page, Query, ReadTicket};
 use crate::model::timestamp::Timestamp;
 use crate::model::{Encoding, EventId, Filter, MatchPolicy, Payload, Publication, Reason, Record, SubscriptionId, Topic};

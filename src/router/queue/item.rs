@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::publication::Properties;
+use crate::model::properties::Properties;
 use crate::model::{Payload, Topic};
 use crate::router::base::claim::Token;
 

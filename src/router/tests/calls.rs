@@ -1,8 +1,7 @@
 //! Calls between WAMP sessions.
 use super::{ALL_FEATURES, Realm, call_to, payload, refusal, reply_topic, wamp_call};
-use crate::model::command::{
-    Call, CalleeForm, CancelMode, Features, InvokePolicy, Outcome, RegisterOptions, ReplyTo, UnsubscribeEntry,
-};
+use crate::model::command::{Call, CalleeForm, CancelMode, Features, InvokePolicy, RegisterOptions, ReplyTo, UnsubscribeEntry};
+use crate::model::outcome::Outcome;
 use crate::model::{ConnectionId, Delivery, ErrorUri, Filter, InvocationId, Limits, MatchPolicy, Qos, Reason, RequestId};
 use crate::router::matcher::tests::Chance;
 

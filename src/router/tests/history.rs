@@ -5,8 +5,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::model::arguments::Arguments;
-use crate::model::command::{Acknowledge, Audience, Call, Outcome, PublishOptions, Readers, SubscribeEntry, SubscribeOptions};
+use crate::model::command::{Acknowledge, Call, PublishOptions, SubscribeEntry, SubscribeOptions};
 use crate::model::delivery::Granted;
+use crate::model::outcome::Outcome;
+use crate::model::readers::{Audience, Readers};
 use crate::model::reason::MustBe;
 use crate::model::{
     Command, ConnectionId, ErrorUri, EventId, Filter, MatchPolicy, Payload, Publication, Qos, Reason, Record, RequestId,

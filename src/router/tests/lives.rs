@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::model::command::{Acknowledge, CalleeForm, Open, Outcome, Protocol, SubscribeEntry, SubscribeOptions, Will};
+use crate::model::command::{Acknowledge, CalleeForm, Open, Protocol, SubscribeEntry, SubscribeOptions, Will};
+use crate::model::outcome::Outcome;
 use crate::model::record::Kind;
 use crate::model::{Command, ConnectionId, Delivery, Filter, Payload, Publication, Qos, Reason, RequestId, Topic};
 use crate::router::tests::handshakes::{HOUR_S, connect, exchange, history, publish, send, subscriber, texts};

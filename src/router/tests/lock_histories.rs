@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::Realm;
 use super::locks::{acquire_of, call};
-use crate::model::command::{Acknowledge, Condition, Outcome, PublishOptions};
+use crate::model::command::{Acknowledge, Condition, PublishOptions};
+use crate::model::outcome::Outcome;
 use crate::model::record::{Flags, Kind};
 use crate::model::{
     Command, ConnectionId, Delivery, ErrorUri, EventId, Limits, Payload, Publication, PublicationId, Qos, Reason, Record,

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::model::arguments::Arguments;
-use crate::model::command::{Acknowledge, Call, CancelMode, Condition, Outcome, PublishOptions, ReplyTo};
+use crate::model::command::{Acknowledge, Call, CancelMode, Condition, PublishOptions, ReplyTo};
 use crate::model::delivery::Taken;
+use crate::model::outcome::Outcome;
 use crate::model::reason::MustBe;
 use crate::model::record::Kind;
 use crate::model::{

@@ -29,10 +29,11 @@ use serde_json::Value;
 use super::{Draft, Effect, Piece, PieceKey, ReadForm, Router};
 use crate::model::arguments::Arguments;
 use crate::model::command::{
-    Acknowledge, Call, CalleeForm, CancelMode, Features, InvokePolicy, Open, Outcome, Protocol, RegisterOptions, ReplyTo,
-    SubscribeEntry, SubscribeOptions, Transport, UnsubscribeEntry, Yield,
+    Acknowledge, Call, CalleeForm, CancelMode, Features, InvokePolicy, Open, Protocol, RegisterOptions, ReplyTo, SubscribeEntry,
+    SubscribeOptions, Transport, UnsubscribeEntry, Yield,
 };
 use crate::model::delivery::{Answer, Event, Granted, Invocation};
+use crate::model::outcome::Outcome;
 use crate::model::query::{Page, Query, ReadTicket};
 use crate::model::record::{Kind, Ticket};
 use crate::model::{

@@ -317,7 +317,7 @@ fn a_snapshot_without_history_is_of_retained_values() {
     assert_eq!(drained(&mut realm, subscriber), ["7", "complete"]);
 }
 
-fn json_args(payload: &Payload, _: Option<&crate::model::publication::Properties>, _: crate::model::Encoding) -> Payload {
+fn json_args(payload: &Payload, _: Option<&crate::model::properties::Properties>, _: crate::model::Encoding) -> Payload {
     let Payload::Bytes(bytes) = payload else { return payload.clone() };
     let args = format!("[{}]", String::from_utf8_lossy(bytes)).into();
     Payload::Args { encoding: crate::model::Encoding::Json, args, kwargs: Default::default() }
@@ -381,8 +381,8 @@ fn a_restricted_event_reaches_whom_it_is_for_while_the_history_hides_it() {
     realm.send(subscriber, Command::Subscribe { request: RequestId(1), entries });
     realm.page();
     for sessions in [vec![SessionId(1_002)], vec![SessionId(5)]] {
-        let eligible = Some(crate::model::command::Audience { sessions: Some(sessions), ..Default::default() });
-        let readers = Some(Box::new(crate::model::command::Readers { eligible, exclude: None }));
+        let eligible = Some(crate::model::readers::Audience { sessions: Some(sessions), ..Default::default() });
+        let readers = Some(Box::new(crate::model::readers::Readers { eligible, exclude: None }));
         let publication = Publication::new(Topic::from_mqtt("t").unwrap(), Payload::Bytes("secret".into()), Qos::AtLeastOnce);
         let publication = Arc::new(Publication { readers, ..publication });
         let acknowledge = Acknowledge::Request(RequestId(1));

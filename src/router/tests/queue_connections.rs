@@ -8,7 +8,7 @@ use crate::model::command::{
 };
 use crate::model::delivery::Event;
 use crate::model::delivery::Granted;
-use crate::model::publication::Properties;
+use crate::model::properties::Properties;
 use crate::model::{
     Command, ConnectionId, Delivery, Filter, Limits, PacketId, Payload, Publication, PublicationId, Qos, Reason, SubscriptionId,
     Topic,

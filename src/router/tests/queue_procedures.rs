@@ -1,9 +1,10 @@
 //! Queues as calls see them.
 use serde_json::{Value, json};
 
-use crate::model::command::{CancelMode, Outcome};
+use crate::model::command::CancelMode;
 use crate::model::delivery::Answer;
 use crate::model::names::PUT;
+use crate::model::outcome::Outcome;
 use crate::model::payload::Part;
 use crate::model::record::Kind;
 use crate::model::{ConnectionId, Encoding, ErrorUri, Limits, Payload, Reason};

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::model::command::{
-    Acknowledge, Audience, Condition, Past, PublishOptions, Readers, RetainHandling, Selection, SubscribeEntry, SubscribeOptions,
+    Acknowledge, Condition, Past, PublishOptions, RetainHandling, Selection, SubscribeEntry, SubscribeOptions,
 };
+use crate::model::readers::{Audience, Readers};
 use crate::model::{
     Command, ConnectionId, Delivery, Encoding, EventId, Filter, Payload, Publication, Qos, Reason, RequestId, SessionId, Topic,
 };

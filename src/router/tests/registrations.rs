@@ -1,8 +1,9 @@
 //! Registrations, shared and by pattern.
 use crate::model::command::{
-    CalleeForm, Features, InvokePolicy, Open, Outcome, Protocol, RegisterOptions, ReplyTo, SubscribeEntry, UnsubscribeEntry,
+    CalleeForm, Features, InvokePolicy, Open, Protocol, RegisterOptions, ReplyTo, SubscribeEntry, UnsubscribeEntry,
 };
 use crate::model::delivery::Granted;
+use crate::model::outcome::Outcome;
 use crate::model::{ErrorUri, Filter, Limits, MatchPolicy, Qos, Reason};
 
 use super::{Realm, call_to, mqtt_open, wamp_call};

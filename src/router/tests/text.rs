@@ -1,9 +1,11 @@
 //! Effects as text that no rename changes: what the trace of a seeded world is made of.
 use std::fmt::Write;
 
-use crate::model::command::{CancelMode, Outcome};
+use crate::model::command::CancelMode;
 use crate::model::delivery::{Answer, Event, Granted, Invocation, Taken};
-use crate::model::publication::{Properties, Publisher};
+use crate::model::outcome::Outcome;
+use crate::model::properties::Properties;
+use crate::model::publication::Publisher;
 use crate::model::query::Query;
 use crate::model::record::{DedupKey, Origin};
 use crate::model::{Delivery, Encoding, ErrorUri, Filter, Item, Payload, Publication, Reason};

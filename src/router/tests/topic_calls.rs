@@ -1,11 +1,12 @@
 //! Calls of and to MQTT sessions.
 use crate::model::command::{
-    Acknowledge, AcknowledgeStep, Acknowledgement, Call, CalleeForm, CancelMode, Features, Open, Outcome, Protocol,
-    RegisterOptions, ReplyTo, SubscribeEntry, SubscribeOptions, Yield,
+    Acknowledge, AcknowledgeStep, Acknowledgement, Call, CalleeForm, CancelMode, Features, Open, Protocol, RegisterOptions,
+    ReplyTo, SubscribeEntry, SubscribeOptions, Yield,
 };
 use crate::model::delivery::Granted;
 use crate::model::delivery::{Event, Taken};
-use crate::model::publication::Properties;
+use crate::model::outcome::Outcome;
+use crate::model::properties::Properties;
 use crate::model::{Command, ConnectionId, Delivery, ErrorUri, Filter, InvocationId, PacketId, Qos, Reason, RegistrationId};
 
 use super::{Realm, call_to, mqtt_open, packet, payload, refusal, reply_topic, topic_and_outcome, wamp_call};

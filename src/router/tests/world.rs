@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 use super::{ALL_FEATURES, Realm, mqtt_open, packet, wamp_call};
 use crate::model::arguments::Arguments;
 use crate::model::command::{
-    Acknowledge, AcknowledgeStep, Acknowledgement, Audience, Call, CalleeForm, CancelMode, Close, Condition, InvokePolicy, Open,
-    Outcome, Past, Protocol, PublishOptions, Readers, RegisterOptions, ReplyTo, RetainHandling, Selection, SubscribeEntry,
-    SubscribeOptions, UnsubscribeEntry, Will, Yield,
+    Acknowledge, AcknowledgeStep, Acknowledgement, Call, CalleeForm, CancelMode, Close, Condition, InvokePolicy, Open, Past,
+    Protocol, PublishOptions, RegisterOptions, ReplyTo, RetainHandling, Selection, SubscribeEntry, SubscribeOptions,
+    UnsubscribeEntry, Will, Yield,
 };
+use crate::model::outcome::Outcome;
+use crate::model::readers::{Audience, Readers};
 use crate::model::{
     Command, ConnectionId, Delivery, Encoding, ErrorUri, EventId, Filter, InvocationId, Limits, MatchPolicy, PacketId, Payload,
     Publication, Qos, Reason, RequestId, Topic,

@@ -2,8 +2,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::command::{Audience, Readers};
-use crate::model::publication::{Passthru, Properties};
+use crate::model::properties::{Passthru, Properties};
+use crate::model::readers::{Audience, Readers};
 use crate::model::record::{DedupKey, Flags, Origin};
 use crate::model::{Encoding, Qos, SessionId};
 use crate::store::codec;

@@ -40,7 +40,7 @@ use super::wamp::json::JsonWriter;
 use super::wamp::msgpack::MsgPackWriter;
 use super::wamp::token::Writer;
 use crate::model::payload::Body;
-use crate::model::publication::Properties;
+use crate::model::properties::Properties;
 use crate::model::{Encoding, Payload};
 
 /// Containers that a payload may nest and still be converted.

@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::json::binary_of;
 use super::token::{Open, Reader, Token, Writer, big_to_f64, to_f64, write_i64};
 use crate::model::command::{CancelMode, InvokePolicy};
-use crate::model::publication::Passthru;
+use crate::model::properties::Passthru;
 use crate::model::{MatchPolicy, PublicationId, Qos, RegistrationId, SessionId, SubscriptionId};
 
 /// Containers that an envelope may nest, the message itself counted (LIMITS: nesting).

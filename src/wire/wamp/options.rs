@@ -11,7 +11,7 @@ use super::dict::{Item, Keys, dict, entries, option, passthru_entries, passthru_
 use super::fault::Fault;
 use super::token::{Reader, Token, Writer};
 use crate::model::command::{CancelMode, InvokePolicy};
-use crate::model::publication::Passthru;
+use crate::model::properties::Passthru;
 use crate::model::{MatchPolicy, Qos, RegistrationId, SessionId, SubscriptionId};
 
 dict! {

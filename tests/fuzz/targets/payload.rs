@@ -2,7 +2,7 @@
 #![no_main]
 
 use bytes::Bytes;
-use corsac::model::publication::Properties;
+use corsac::model::properties::Properties;
 use corsac::model::{Encoding, Payload};
 use corsac::wire::payload::{Form, JSON_TYPE, bytes_to_args, is_json, to_args, to_bytes, to_bytes_in};
 use corsac_fuzz::choice::ENCODINGS;

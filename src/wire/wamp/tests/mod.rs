@@ -13,7 +13,7 @@ use rmpv::Value;
 use super::options::*;
 use super::*;
 use crate::model::command::{CancelMode, InvokePolicy};
-use crate::model::publication::Passthru;
+use crate::model::properties::Passthru;
 use crate::model::{
     Encoding, InvocationId, MatchPolicy, Payload, PublicationId, Qos, RegistrationId, RequestId, SessionId, SubscriptionId,
 };
