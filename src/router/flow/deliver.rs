@@ -174,8 +174,8 @@ pub fn pass(realm: &mut Realm, selection: SelectionKey, publication: &Arc<Public
 /// Sends an event; the packet id of QoS 2 is on record before, so that no other process gives it to another event.
 pub fn send_event(realm: &mut Realm, key: SessionKey, connection: ConnectionId, event: Event) {
     let session = realm.sessions.at(key).filter(|session| session.is_recorded);
-    // A repetition has its record, unless that is on its way still.
-    let is_on_record = event.duplicate && session.is_some_and(|session| session.saying.last().is_none());
+    // A repetition has its record, unless that is on its way still, or was at the end of the process before.
+    let is_on_record = event.duplicate && session.is_some_and(has_records);
     let Some(client) = session.and_then(|session| session.client_id.clone()) else {
         return realm.cx.tell(connection, Delivery::Event(event));
     };
@@ -202,13 +202,18 @@ pub fn send_release(realm: &mut Realm, key: SessionKey, connection: ConnectionId
     }
 }
 
-/// Sends PUBREL once more, to a client that came back; where the record of a PUBREC is on its way still, behind it.
+/// Sends PUBREL once more, to a client that came back; where the PUBREC may not be on record, behind its record.
 pub fn repeat_release(realm: &mut Realm, key: SessionKey, connection: ConnectionId, id: PacketId) {
-    if realm.sessions.at(key).is_some_and(|session| session.saying.last().is_some()) {
-        send_release(realm, key, connection, id, Ok(()));
-    } else {
+    if realm.sessions.at(key).is_some_and(has_records) {
         realm.cx.tell(connection, Delivery::Release(id, Ok(())));
+    } else {
+        send_release(realm, key, connection, id, Ok(()));
     }
+}
+
+/// True if the steps of QoS 2 that a session has taken are on record.
+fn has_records(session: &Session) -> bool {
+    session.saying.last().is_none() && !session.is_from_piece
 }
 
 /// A record of this session has its place, or what it leaves has.

@@ -309,6 +309,7 @@ fn restore_session(realm: &mut Realm, client: &str, state: SessionState) -> Opti
     session.principal = Arc::new(Principal::of_record(authid, authrole));
     session.protocol = protocol_of(state.protocol);
     session.left_ms = state.left_ms;
+    session.is_from_piece = true;
     session.inbound.restore_uses(state.uses);
     session.will_delay_s = state.will_delay_s;
     state.unreleased.into_iter().filter_map(PacketId::new).for_each(|id| session.inbound.restore_packet_id(id, 0));

@@ -115,6 +115,8 @@ pub struct Session {
     pub inflight: Inflight,
     /// It is on record: it outlives the process.
     pub is_recorded: bool,
+    /// It was kept as a piece, which may tell of steps of QoS 2 that no record tells of: they were on their way at the end.
+    pub is_from_piece: bool,
     /// The records are being read, and it is in them.
     pub is_replayed: bool,
     /// When its client left; `None` if it has not.
@@ -176,6 +178,7 @@ impl Session {
             queue_user: None,
             inflight: Inflight::new(window),
             is_recorded: false,
+            is_from_piece: false,
             is_replayed: false,
             left_ms: None,
             is_changed: false,

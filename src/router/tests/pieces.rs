@@ -377,6 +377,34 @@ fn what_is_over_stays_over_whatever_an_older_record_says() {
     assert!(matches!(&told[..], [Delivery::Release(id, Ok(()))] if *id == packet(3)), "{told:?}");
 }
 
+/// A piece may tell of a packet id whose record is lost. The next process records it again: a third may have records alone.
+#[test]
+fn steps_of_qos_2_that_a_piece_tells_of_are_recorded_again() {
+    let mut world = World { is_exact: false, ..World::start() };
+    world.take(Step::Subscribe { client: 0, filter: 1, qos: 2 });
+    world.realm.is_disk_slow = true;
+    world.take(Step::Publish { from: 1, topic: 2, qos: 2, retain: false, is_empty: false });
+    while world.realm.records.iter().all(|record| record.item.indexed_topic().is_none()) {
+        world.realm.append();
+    }
+    assert!(world.realm.on_their_way() > 0, "the packet id");
+    world.take(Step::Keep);
+    world.take(Step::Restart);
+    world.realm.is_disk_slow = false;
+    let client = world.client(0);
+    let told = world.realm.inbox(client);
+    assert!(matches!(&told[..], [Delivery::Event(event)] if event.packet_id == Some(packet(1))), "{told:?}");
+    let steps = [AcknowledgeStep::Received, AcknowledgeStep::Completed];
+    for step in steps.map(|step| Acknowledgement { packet_id: packet(1), step }) {
+        world.realm.send(client, Command::Acknowledge(vec![step]));
+    }
+    world.realm.restart();
+    world.clients = [None; 3];
+    let client = world.client(0);
+    let told = world.realm.inbox(client);
+    assert!(told.iter().all(|told| matches!(told, Delivery::Release(..))), "{told:?}");
+}
+
 /// [MQTT-3.10.4-3]: a delivery of a shared subscription that has begun goes on to its end, also without the subscription.
 #[test]
 fn what_a_share_group_gave_outlives_the_group() {
