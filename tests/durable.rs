@@ -182,6 +182,52 @@ fn a_crash_of_the_router_is_no_goodbye() {
     }
 }
 
+/// Values that were retained before the SUBSCRIBE are owed as well as what comes live; what has changed comes once.
+#[test]
+fn a_session_is_owed_the_values_that_it_has_not_acknowledged() {
+    const VALUES: usize = 300;
+    let data = Data::new();
+    let mut router = data.start();
+    let (mut publisher, _) = Client::resume(&router, "p");
+    for number in 1..=VALUES {
+        publisher.ask(&format!("PUBLISH t/{number:03} v{number} q1 retain id={number}"));
+    }
+    let connect = "CONNECT v5 id=s session_expiry=1000 receive_maximum=5";
+    let (mut subscriber, _) = Client::try_connect(router.mqtt, connect).unwrap();
+    assert_eq!(subscriber.ask("SUBSCRIBE id=1 t/+:1"), "SUBACK id=1 01");
+    let mut seen = std::collections::BTreeSet::new();
+    let mut take = |subscriber: &mut Client| {
+        let words = subscriber.receive();
+        seen.insert(words[1].clone());
+        subscriber.send(&format!("PUBACK id={}", words.id()));
+        seen.len()
+    };
+    for round in 0..3 {
+        for _ in 0..40 {
+            take(&mut subscriber);
+        }
+        // The connection ends, the process is killed, and it stops.
+        match round {
+            0 => drop(subscriber),
+            1 => {
+                drop(router);
+                router = data.start();
+            }
+            _ => {
+                router.terminate();
+                assert!(router.wait(PATIENCE).success());
+                router = data.start();
+            }
+        }
+        let (back, is_present) = Client::try_connect(router.mqtt, connect).unwrap();
+        assert!(is_present);
+        subscriber = back;
+    }
+    let (mut publisher, _) = Client::resume(&router, "p");
+    publisher.ask("PUBLISH t/299 changed q1 retain id=1");
+    while take(&mut subscriber) < VALUES {}
+}
+
 /// The events that the history has on `t`.
 fn history(router: &Router) -> Vec<String> {
     let (args, _) = Wamp::open(router).call("corsac.history.read", json!(["t", {"limit": 1_000}]), json!({}));

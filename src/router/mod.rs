@@ -177,7 +177,10 @@ impl Router {
         let Some(Reader { session: key, purpose }) = reader else { return };
         match purpose {
             Purpose::Call => history::handle_call_page(realm, key, ticket, page),
-            Purpose::Past(selection) => replay::handle_past_page(realm, key, selection, ticket, page),
+            Purpose::Past(selection) => {
+                replay::handle_past_page(realm, key, selection, ticket, page);
+                window::go_on(realm, key);
+            }
             Purpose::Backlog => window::handle_backlog_page(realm, key, ticket, page),
             Purpose::Probe => subscribe::handle_probe(realm, key, page.map(|_| ())),
         }
@@ -188,6 +191,7 @@ impl Router {
     pub fn handle_outbox_drained(&mut self, connection: ConnectionId) {
         if let Some(key) = self.realm.sessions.of_connection(connection) {
             replay::continue_replay(&mut self.realm, key);
+            window::go_on(&mut self.realm, key);
             self.finish();
         }
     }

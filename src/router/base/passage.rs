@@ -48,6 +48,8 @@ pub enum Source {
     Live,
     /// An event that was found in the history.
     Past,
+    /// A retained value or past event that its session is owed until the replay is over.
+    Replayed,
     /// A shared subscription: it goes to another member if this session ends.
     Shared(u32),
     /// Neither: it ends with the process.

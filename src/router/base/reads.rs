@@ -63,6 +63,12 @@ impl Reads {
     }
 }
 
+/// True for a publication of which it is known who may receive it: one of an earlier version that was limited does not say to whom.
+pub fn has_known_readers(record: &Record) -> bool {
+    let item = &record.item;
+    item.kind == Kind::PUBLICATION && (item.readers.is_some() || !item.flags.has(Flags::RESTRICTED))
+}
+
 /// True for a publication that can be read again: by everybody, or by those whom its readers' authids and authroles admit. One that
 /// was limited by session ids is for nobody, nor is one of an earlier version, which did not record for whom it was.
 pub fn is_readable(record: &Record) -> bool {

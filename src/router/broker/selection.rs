@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::model::command::SubscribeOptions;
 use crate::model::pattern::fits;
-use crate::model::{Encoding, Filter, Payload, Publication, SubscriptionId};
+use crate::model::{Encoding, EventId, Filter, Payload, Publication, SubscriptionId};
 use crate::router::base::catching::Catching;
 use crate::router::base::key::SessionKey;
 
@@ -27,6 +27,8 @@ pub struct SelectiveSubscription {
     pub pattern: Option<Value>,
     /// It ends with what there is.
     pub is_snapshot: bool,
+    /// An earlier process had it, and the session reads what is behind this event otherwise.
+    pub until: Option<EventId>,
     /// How far it has come in the history, while it gets past events.
     pub catching: Option<Catching<Arc<Publication>>>,
 }

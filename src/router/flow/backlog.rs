@@ -9,7 +9,7 @@ use crate::router::base::catching::{PAGE_BYTES, PAGE_EVENTS, together};
 use crate::router::base::effect::ReadForm;
 use crate::router::base::key::SessionKey;
 use crate::router::base::passage::{Passage, Source};
-use crate::router::base::reads::{Purpose, is_readable};
+use crate::router::base::reads::{Purpose, has_known_readers};
 use crate::router::flow::{append, deliver};
 use crate::router::realm::Realm;
 use crate::router::session::Session;
@@ -26,6 +26,11 @@ pub fn continue_backlog(realm: &mut Realm, key: SessionKey) {
     let last = realm.reads.last_id();
     let Some(session) = realm.sessions.at_mut(key).filter(|session| session.connection.is_some()) else { return };
     if session.inflight.waiting() > LOW_EVENTS && !session.inflight.is_awaiting() {
+        return;
+    }
+    // Past events that an earlier process owed come first: they are older.
+    let selected = session.replays.iter().filter_map(|replay| realm.selections.get(replay.selection? as usize));
+    if selected.into_iter().any(|selected| selected.until.is_some()) {
         return;
     }
     let Some(after) = session.backlog.as_mut().and_then(|backlog| backlog.start_read(last)) else { return };
@@ -76,7 +81,8 @@ pub fn pass_backlog(realm: &mut Realm, key: SessionKey, connection: ConnectionId
 fn owed_of(realm: &Realm, key: SessionKey, record: &Record) -> Option<Outgoing> {
     let session = realm.sessions.at(key)?;
     let backlog = session.backlog.as_ref()?;
-    if !is_readable(record) || backlog.was_over(record.id) {
+    // A session that stays is itself in every process, so that session ids admit it too.
+    if !has_known_readers(record) || backlog.was_over(record.id) {
         return None;
     }
     let publication = record.to_publication().filter(|publication| deliver::admits(session, publication))?;
@@ -100,7 +106,8 @@ fn passage_of(realm: &Realm, session: &Session, record: &Record, publication: &P
     for ((filter, share), subscribed) in &session.subscriptions {
         let options = subscribed.options;
         let is_kept_from = (is_own && options.no_local) || (options.retained_only && !publication.retain);
-        if share.is_some() || subscribed.since >= record.id.value() || is_kept_from || !filter.covers(&publication.topic) {
+        let is_old = subscribed.since.max(subscribed.had) >= record.id.value();
+        if share.is_some() || is_old || is_kept_from || !filter.covers(&publication.topic) {
             continue;
         }
         if let Some(selection) = session.selections.get(filter) {

@@ -149,7 +149,10 @@ pub fn deliver_selected(
     let id = publication.id.event().filter(|_| is_history);
     let catching = selected.catching.as_mut();
     match catching.map_or(LiveTurn::Now, |catching| catching.turn_of(id, publication.weight(), || publication.clone())) {
-        LiveTurn::Now => pass(realm, selection, publication, if id.is_some() { Source::Live } else { Source::Other }),
+        LiveTurn::Now => {
+            let source = if publication.id.event().is_some() { Source::Live } else { Source::Other };
+            pass(realm, selection, publication, source);
+        }
         LiveTurn::Later => {}
     }
     true
@@ -163,12 +166,23 @@ pub fn is_wanted(realm: &Realm, selection: SelectionKey, publication: &Publicati
 
 /// Sends an event through a selective subscription.
 pub fn pass(realm: &mut Realm, selection: SelectionKey, publication: &Arc<Publication>, source: Source) {
-    let Some(selected) = realm.selections.get(selection as usize) else { return };
-    let Some(session) = realm.sessions.at(selected.session) else { return };
-    let mut passage = Passage::of(selected.options, &selected.filter, session.protocol, selected.subscription);
-    passage.retain = selected.options.retain_as_published && publication.retain;
-    passage.source = source;
-    deliver_to(realm, selected.session, publication, passage);
+    if let Some((key, passage)) = passage_through(realm, selection, publication, source) {
+        deliver_to(realm, key, publication, passage);
+    }
+}
+
+/// How an event comes through a selective subscription, and to whom.
+pub fn passage_through(
+    realm: &Realm,
+    selection: SelectionKey,
+    publication: &Publication,
+    source: Source,
+) -> Option<(SessionKey, Passage)> {
+    let selected = realm.selections.get(selection as usize)?;
+    let session = realm.sessions.at(selected.session)?;
+    let passage = Passage::of(selected.options, &selected.filter, session.protocol, selected.subscription);
+    let retain = selected.options.retain_as_published && publication.retain;
+    Some((selected.session, Passage { retain, source, ..passage }))
 }
 
 /// Sends an event; the packet id of QoS 2 is on record before, so that no other process gives it to another event.
@@ -181,8 +195,9 @@ pub fn send_event(realm: &mut Realm, key: SessionKey, connection: ConnectionId, 
     };
     match event.packet_id.filter(|_| event.qos == Qos::ExactlyOnce && !is_on_record) {
         Some(PacketId(packet_id)) => {
-            let is_shared = session.is_some_and(|session| session.inflight.is_shared(PacketId(packet_id)));
-            let step = Handshake::Sent { client, packet_id, event: event.publication.id.0, is_shared };
+            let source = session.and_then(|session| session.inflight.source_of(PacketId(packet_id)));
+            let (is_shared, is_replayed) = (matches!(source, Some(Source::Shared(_))), source == Some(Source::Replayed));
+            let step = Handshake::Sent { client, packet_id, event: event.publication.id.0, is_shared, is_replayed };
             append::append_delivery(realm, key, connection, Delivery::Event(event), Kind::HANDSHAKE, encode_record(&step));
         }
         None => say_behind(realm, key, connection, Delivery::Event(event)),

@@ -198,6 +198,7 @@ fn session_state(realm: &mut Realm, key: SessionKey) -> Option<SessionState> {
         begun: begun.collect(),
         entries: entries_of(realm, session),
         shared: shared_of(realm, session),
+        replays: session.backlog.as_ref().map_or(Vec::new(), |backlog| backlog.replay_states()),
     })
 }
 
@@ -296,6 +297,7 @@ fn restore_session(realm: &mut Realm, client: &str, state: SessionState) -> Opti
                 SubscribeEntry::Selected { filter, .. } => Some((filter.clone(), None)),
                 _ => None,
             };
+            // Those that are owed are in the piece.
             restart::replay_entry(realm, key, entry);
             let session = realm.sessions.at_mut(key)?;
             if let Some(subscribed) = filter.and_then(|name| session.subscriptions.get_mut(&name)) {
@@ -324,10 +326,11 @@ fn restore_session(realm: &mut Realm, client: &str, state: SessionState) -> Opti
     }
     for (packet_id, owed) in shared {
         match (packet_id, owed.publication.id.event()) {
-            (Some(packet_id), Some(event)) => session.inflight.restore_sent(packet_id, event, Some(owed)),
+            (Some(packet_id), Some(event)) => session.inflight.restore_sent(packet_id, event, owed),
             _ => session.inflight.wait(owed),
         }
     }
+    state.replays.into_iter().for_each(|replay| restart::restore_replay(realm, key, replay));
     Some(())
 }
 

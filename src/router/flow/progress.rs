@@ -82,14 +82,38 @@ pub fn note_finished(realm: &mut Realm, key: SessionKey, publication: Publicatio
     let Some(session) = realm.sessions.at_mut(key) else { return };
     let Some(backlog) = session.backlog.as_mut().filter(|_| source != Source::Other) else { return };
     let Some(id) = EventId::new(publication.0) else { return };
-    if source.is_history() {
-        backlog.note_done(id);
+    match source {
+        Source::Live | Source::Past => backlog.note_done(id),
+        Source::Replayed => backlog.replays().note_over(id),
+        Source::Shared(_) | Source::Other => {}
     }
     if session.finished.note(id, source) {
-        realm.progressed.push(key);
-        if realm.checkpoint_timer.is_none() {
-            realm.checkpoint_timer = Some(realm.cx.timers.set(realm.cx.now_ms + CHECKPOINT_MS, Due::Checkpoint));
-        }
+        schedule_checkpoint(realm, key);
+    }
+}
+
+/// There is nothing left to send of a replay that its session is owed over restarts.
+pub fn note_all_sent(realm: &mut Realm, key: SessionKey, replay: u32) {
+    let backlog = realm.sessions.at_mut(key).and_then(|session| session.backlog.as_mut());
+    let Some(replays) = backlog.map(|backlog| backlog.replays()) else { return };
+    replays.note_all_sent(replay);
+    if replays.is_changed() {
+        schedule_checkpoint(realm, key);
+    }
+}
+
+/// A replay that its session was owed over restarts comes to nothing.
+pub fn end_resumable(realm: &mut Realm, key: SessionKey, replay: u32) {
+    if let Some(backlog) = realm.sessions.at_mut(key).and_then(|session| session.backlog.as_mut()) {
+        backlog.replays().end(replay);
+        schedule_checkpoint(realm, key);
+    }
+}
+
+fn schedule_checkpoint(realm: &mut Realm, key: SessionKey) {
+    realm.progressed.push(key);
+    if realm.checkpoint_timer.is_none() {
+        realm.checkpoint_timer = Some(realm.cx.timers.set(realm.cx.now_ms + CHECKPOINT_MS, Due::Checkpoint));
     }
 }
 
@@ -104,11 +128,15 @@ pub fn checkpoint(realm: &mut Realm) {
 }
 
 pub fn record_progress(realm: &mut Realm, key: SessionKey) {
-    let Some(session) = realm.sessions.at_mut(key).filter(|session| !session.finished.is_empty()) else { return };
-    let (client, [history, shared]) = (session.client_id.clone(), session.finished.take());
+    let Some(session) = realm.sessions.at_mut(key) else { return };
+    let replays = session.backlog.as_mut().map_or(Vec::new(), |backlog| backlog.replays().take_changes());
+    if session.finished.is_empty() && replays.is_empty() {
+        return;
+    }
+    let (client, [history, shared, replayed]) = (session.client_id.clone(), session.finished.take());
     if let (Some(client), Some(standing)) = (client, standing_of(realm, key, &history)) {
         let Position { cursor, over, done } = standing;
-        let checkpoint = Checkpoint { client, cursor, over, done, shared };
+        let checkpoint = Checkpoint { client, cursor, over, done, shared, replayed, replays };
         append::append_change(realm, Some(key), Kind::CURSOR, encode_record(&checkpoint), None);
     }
 }

@@ -9,7 +9,7 @@ use crate::model::command::{Past, Selection, SubscribeOptions};
 use crate::model::names::Root;
 use crate::model::query::{Page, Query, ReadTicket};
 use crate::model::record::Flags;
-use crate::model::{Delivery, EventId, Filter, Publication, Reason, Record, SubscriptionId};
+use crate::model::{Delivery, EventId, Filter, Publication, Qos, Reason, Record, SubscriptionId};
 use crate::router::base::catching::{Catching, PAGE_BYTES, PAGE_EVENTS, together};
 use crate::router::base::context::Consequence;
 use crate::router::base::effect::ReadForm;
@@ -18,10 +18,12 @@ use crate::router::base::passage::{Passage, Source};
 use crate::router::base::reads::{Purpose, is_readable};
 use crate::router::broker::selection::SelectiveSubscription;
 use crate::router::flow::queues::queue_named;
-use crate::router::flow::{append, deliver, queues};
+use crate::router::flow::{append, deliver, progress, queues};
 use crate::router::realm::Realm;
-use crate::router::retained::{Author, Retained, Wanted};
+use crate::router::retained::{Author, Cursor, Retained, Wanted};
+use crate::router::session::record::Entry;
 use crate::router::session::replay::{Replay, ReplaySource};
+use crate::router::session::window::Outgoing;
 
 /// `$reply/…` and `$cancel/…`: each session sees only its own (MAPPING.md, Calls).
 pub fn is_private_filter(filter: &Filter) -> bool {
@@ -71,10 +73,12 @@ pub fn continue_past(realm: &mut Realm, key: SessionKey, selection: SelectionKey
     let Some(session) = realm.sessions.at_mut(key) else { return };
     let Some(replay) = session.replays.front_mut().filter(|replay| replay.reading.is_none()) else { return };
     replay.is_held_up = session.inflight.waiting() > 0;
+    replay.is_held_up &= !session.inflight.is_awaiting_replay();
     if replay.is_held_up || session.connection.is_none() {
         return;
     }
     let Some(selected) = realm.selections.get_mut(selection as usize) else { return };
+    let until = selected.until;
     let Some(catching) = &mut selected.catching else { return };
     let mut query = Query { filter: Some(selected.filter.clone()), max_bytes: PAGE_BYTES, ..Query::new("") };
     if catching.is_finding() {
@@ -82,6 +86,7 @@ pub fn continue_past(realm: &mut Realm, key: SessionKey, selection: SelectionKey
         query.reverse = true;
     } else {
         query.after = catching.cursor();
+        query.before = until.and_then(EventId::next);
         query.limit = max_events;
         catching.start_read(last);
     }
@@ -112,7 +117,8 @@ pub fn handle_past_page(
         // Trimmed while it was looked through: the last ones are what is left.
         Err(Reason::HistoryTooOld(_)) if is_finding => find_in(realm, key, selection, &Page { is_end: true, ..Page::default() }),
         Err(reason) => {
-            pop_replay(realm, key);
+            let resumable = pop_replay(realm, key).and_then(|replay| replay.resumable);
+            resumable.into_iter().for_each(|replay| progress::end_resumable(realm, key, replay));
             revoke(realm, selection, Err(reason));
             continue_replay(realm, key);
         }
@@ -141,27 +147,71 @@ fn pass_page(realm: &mut Realm, key: SessionKey, selection: SelectionKey, page: 
     let records = together(&page.records);
     let is_cut = records.len() < page.records.len();
     let mut is_any = false;
+    let resumable = realm.sessions.at(key).and_then(|session| session.replays.front()?.resumable);
     for record in records {
         if let Some(publication) = past_event(realm, key, selection, record) {
-            // What was there before it subscribed ends with the process, as its wish for that does.
             let is_new = since_of(realm, key, selection) < record.id.value();
-            deliver::pass(realm, selection, &Arc::new(publication), if is_new { Source::Past } else { Source::Other });
+            pass_past(realm, selection, &Arc::new(publication), resumable.filter(|_| !is_new), is_new);
             is_any = true;
         }
     }
     let last = realm.reads.last_id();
-    let Some(catching) = catching_mut(realm, selection) else { return };
+    let Some(selected) = realm.selections.get_mut(selection as usize) else { return };
+    let is_bounded = selected.until.is_some();
+    let Some(catching) = &mut selected.catching else { return };
     let cut_at = records.last().filter(|_| is_cut).map(|record| record.id);
     let Some(held) = catching.finish_read(page, cut_at, last) else {
         return pause_replay(realm, key, is_any);
     };
-    for publication in held {
-        deliver::pass(realm, selection, &publication, Source::Past);
+    for publication in held.iter().filter(|_| !is_bounded) {
+        deliver::pass(realm, selection, publication, Source::Past);
         is_any = true;
     }
     pop_replay(realm, key);
     complete(realm, selection);
+    resumable.into_iter().for_each(|replay| progress::note_all_sent(realm, key, replay));
     pause_replay(realm, key, is_any);
+}
+
+/// Sends a past event: one that is new to the session's cursor, or one that belongs to this replay.
+fn pass_past(realm: &mut Realm, selection: SelectionKey, publication: &Arc<Publication>, resumable: Option<u32>, is_new: bool) {
+    let source = if is_new { Source::Past } else { Source::Other };
+    if let Some((key, passage)) = deliver::passage_through(realm, selection, publication, source) {
+        send_replayed(realm, key, publication, passage, resumable);
+    }
+}
+
+/// Sends a value or past event of a replay. One that the session is owed over restarts is remembered until it is over; one that an
+/// earlier process had sent goes on where it was.
+fn send_replayed(
+    realm: &mut Realm,
+    key: SessionKey,
+    publication: &Arc<Publication>,
+    mut passage: Passage,
+    resumable: Option<u32>,
+) {
+    let qos = publication.qos.min(passage.qos);
+    let id = publication.id.event().filter(|_| qos > Qos::AtMostOnce);
+    let session = realm.sessions.at_mut(key);
+    let mut replays = session.and_then(|session| Some((&mut session.inflight, session.backlog.as_mut()?.replays())));
+    if let (Some(number), Some((_, replays))) = (resumable, &mut replays) {
+        replays.note_begun(number);
+    }
+    if let (Some(number), Some(id), Some((inflight, replays))) = (resumable, id, replays) {
+        if replays.was_over(number, id) {
+            return;
+        }
+        replays.note_sent(number, &publication.topic, id);
+        passage.source = Source::Replayed;
+        if replays.is_resumed(number) {
+            let again = qos == Qos::AtLeastOnce;
+            let Passage { retain, subscriptions, source, .. } = passage;
+            let publication = publication.clone();
+            let owed = Outgoing { publication, qos, retain, subscriptions, source, claim: None, again };
+            return inflight.restore_read(owed).into_iter().for_each(|owed| inflight.wait(owed));
+        }
+    }
+    deliver::deliver_to(realm, key, publication, passage);
 }
 
 /// The number of the last event before a subscription began.
@@ -194,10 +244,8 @@ fn pause_replay(realm: &mut Realm, key: SessionKey, is_any: bool) {
     }
 }
 
-fn pop_replay(realm: &mut Realm, key: SessionKey) {
-    if let Some(session) = realm.sessions.at_mut(key) {
-        session.replays.pop_front();
-    }
+fn pop_replay(realm: &mut Realm, key: SessionKey) -> Option<Replay> {
+    realm.sessions.at_mut(key)?.replays.pop_front()
 }
 
 /// Begins to send what is retained under `filter` to a session that has just subscribed.
@@ -220,20 +268,42 @@ pub fn start_replay(
     let until = |store: &Retained| if is_snapshot { u64::MAX } else { store.latest() };
     let own_until = is_own.then(|| until(&realm.own_retained));
     let until = until(&realm.retained);
-    line_up(realm, key, filter, selection, ReplaySource::Retained { subscription, options, cursor: None, until, own_until });
+    let pattern = selected.and_then(|selected| selected.pattern().cloned());
+    let entry = Entry::of_topic(filter, None, &options, pattern).map(|entry| Entry { snapshot: is_snapshot, ..entry });
+    let source = ReplaySource::Retained { subscription, options, cursor: None, until, own_until };
+    line_up(realm, key, filter, selection, source, entry);
 }
 
-/// Begins to send the past events that a subscription has asked for.
-pub fn start_past(realm: &mut Realm, key: SessionKey, filter: &Filter, selection: SelectionKey) {
-    line_up(realm, key, filter, Some(selection), ReplaySource::History(selection));
+/// Begins to send the past events that a subscription has asked for, as it is recorded.
+pub fn start_past(realm: &mut Realm, key: SessionKey, filter: &Filter, selection: SelectionKey, entry: Option<Entry>) {
+    line_up(realm, key, filter, Some(selection), ReplaySource::History(selection), entry);
 }
 
-fn line_up(realm: &mut Realm, key: SessionKey, filter: &Filter, selection: Option<SelectionKey>, source: ReplaySource) {
-    let filter = filter.clone();
-    let replay = Replay { filter, source, selection, reading: None, is_held_up: false, is_over: false };
+fn line_up(
+    realm: &mut Realm,
+    key: SessionKey,
+    filter: &Filter,
+    selection: Option<SelectionKey>,
+    source: ReplaySource,
+    entry: Option<Entry>,
+) {
+    let last = realm.reads.last_id().map_or(0, EventId::value);
     let Some(session) = realm.sessions.at_mut(key) else { return };
+    let until = session.inbound.asked_behind().unwrap_or(last);
+    // Who asks again before it was sent anything has asked once.
+    let is_again = |replay: &Replay| replay.filter == *filter && !replay.has_begun();
+    let given_up: Vec<u32> =
+        session.replays.iter().filter(|replay| is_again(replay)).filter_map(|replay| replay.resumable).collect();
+    session.replays.retain(|replay| !is_again(replay));
+    let entry = entry.filter(|entry| session.is_recorded && entry.qos > 0);
+    let replays = session.backlog.as_mut().map(|backlog| backlog.replays());
+    let resumable = replays.zip(entry).map(|(replays, entry)| replays.begin(entry, until));
+    let filter = filter.clone();
+    let replay = Replay { filter, source, resumable, selection, reading: None, is_held_up: false, is_over: false };
     session.replays.push_back(replay);
-    if session.replays.len() == 1 {
+    let is_first = session.replays.len() == 1;
+    given_up.into_iter().for_each(|replay| progress::end_resumable(realm, key, replay));
+    if is_first {
         continue_replay(realm, key);
     }
 }
@@ -249,9 +319,62 @@ pub fn stop_replays(realm: &mut Realm, key: SessionKey, filter: &Filter) {
     }
 }
 
+/// Has a session forget, over restarts too, what was still to be sent for a subscription: its client has given that up.
+pub fn forget_replays(realm: &mut Realm, key: SessionKey, filter: &Filter) {
+    let backlog = realm.sessions.at_mut(key).and_then(|session| session.backlog.as_mut());
+    if let Some((backlog, filter)) = backlog.zip(filter.as_mqtt()) {
+        backlog.replays().forget(filter);
+    }
+}
+
+/// An earlier process was done with this replay.
+pub fn end_replay(realm: &mut Realm, key: SessionKey, resumable: u32) {
+    let Some(session) = realm.sessions.at_mut(key) else { return };
+    let Some(index) = session.replays.iter().position(|replay| replay.resumable == Some(resumable)) else { return };
+    if let Some(selection) = session.replays.remove(index).and_then(|replay| replay.selection) {
+        complete(realm, selection);
+    }
+}
+
+/// Another process goes on with the replays of a session: behind the last value that is over.
+pub fn resume_replays(realm: &mut Realm, key: SessionKey) {
+    let Some(session) = realm.sessions.at_mut(key) else { return };
+    let Some(backlog) = &mut session.backlog else { return };
+    let replays = backlog.replays();
+    replays.resume();
+    for replay in &mut session.replays {
+        let Some(resumption) = replay.resumable.and_then(|number| replays.resumption_of(number)) else { continue };
+        match &mut replay.source {
+            ReplaySource::Retained { cursor, until, .. } => {
+                *cursor = resumption.topic.map(Cursor::behind);
+                *until = if *until == u64::MAX { u64::MAX } else { resumption.until };
+            }
+            ReplaySource::History(selection) => {
+                let Some(selected) = realm.selections.get_mut(*selection as usize) else { continue };
+                let since = session.subscriptions.get(&(replay.filter.clone(), None)).map_or(0, |subscribed| subscribed.since);
+                selected.until = EventId::new(resumption.until.min(since));
+                selected.catching = resumption.past.map(|past| catching_of(past, selected.until));
+            }
+        }
+    }
+}
+
+/// What an earlier process had sent and no replay can bring any more is not to come.
+fn give_up_replayed(realm: &mut Realm, key: SessionKey) {
+    if let Some(session) = realm.sessions.at_mut(key)
+        && session.replays.iter().all(|replay| replay.resumable.is_none())
+    {
+        session.inflight.give_up_replayed();
+    }
+}
+
 /// Sends the next page; asks to be told when it has left the outbox if there is more.
 pub fn continue_replay(realm: &mut Realm, key: SessionKey) {
-    let mut page = Vec::new();
+    send_pages(realm, key);
+    give_up_replayed(realm, key);
+}
+
+fn send_pages(realm: &mut Realm, key: SessionKey) {
     loop {
         let Some(session) = realm.sessions.at_mut(key) else { return };
         let Some(mut replay) = session.replays.pop_front() else { return };
@@ -262,51 +385,68 @@ pub fn continue_replay(realm: &mut Realm, key: SessionKey) {
                 None => continue,
             }
         }
-        let (subscription, options, cursor, until, own_until) = match &mut replay.source {
-            ReplaySource::Retained { subscription, options, cursor, until, own_until } => {
-                (*subscription, *options, cursor, *until, own_until)
-            }
-            ReplaySource::History(selection) => {
-                let selection = *selection;
-                session.replays.push_front(replay);
-                return continue_past(realm, key, selection);
-            }
-        };
-        let (protocol, connection) = (session.protocol, session.connection);
-        // [MQTT-3.8.3-3]
-        let own = session.client_id.as_deref().filter(|_| options.no_local).map(Author::of);
-        let (store, set_until) = match *own_until {
-            Some(until) => (&realm.own_retained, until),
-            None => (&realm.retained, until),
-        };
-        let wanted = Wanted { now_ms: realm.cx.now_ms, set_until, not_by: own };
-        page.clear();
-        let after = cursor.take();
-        let next = store.page(&replay.filter, after.as_ref(), PAGE_STEPS, wanted, &mut page);
-        page.retain(|publication| deliver::admits(session, publication));
-        page.retain(|publication| replay.selection.is_none_or(|selection| deliver::is_wanted(realm, selection, publication)));
-        for publication in &page {
-            let mut passage = Passage::of(options, &replay.filter, protocol, subscription);
-            passage.retain = true; // 3.1.1: [MQTT-3.3.1-8]
-            deliver::deliver_to(realm, key, publication, passage);
+        if let ReplaySource::History(selection) = replay.source {
+            session.replays.push_front(replay);
+            return continue_past(realm, key, selection);
         }
-        // Behind those of the router's own come those of clients.
-        if next.is_some() || own_until.take().is_some() {
-            *cursor = next;
-            if let Some(session) = realm.sessions.at_mut(key) {
-                session.replays.push_front(replay);
-            }
-        } else if let Some(selection) = replay.selection {
-            complete(realm, selection);
+        let is_full = session.inflight.waiting() > 0 && !session.inflight.is_awaiting_replay();
+        replay.is_held_up = replay.is_paced_by_window() && is_full;
+        let Some(connection) = session.connection.filter(|_| !replay.is_held_up) else {
+            return session.replays.push_front(replay);
+        };
+        let (page, is_last) = next_page(realm, key, &mut replay);
+        for publication in &page {
+            send_value(realm, key, publication, &replay);
+        }
+        if is_last {
+            replay.selection.into_iter().for_each(|selection| complete(realm, selection));
+            replay.resumable.into_iter().for_each(|number| progress::note_all_sent(realm, key, number));
         }
         let Some(session) = realm.sessions.at_mut(key) else { return };
+        if !is_last {
+            session.replays.push_front(replay);
+        }
         if session.replays.is_empty() {
             return;
         }
-        if let Some(connection) = connection.filter(|_| !page.is_empty()) {
-            realm.cx.tell(connection, Delivery::Paused);
-            return;
+        if !page.is_empty() {
+            return realm.cx.tell(connection, Delivery::Paused);
         }
+    }
+}
+
+/// The next retained messages of a replay, and whether they are the last. Behind those of the router's own come those of clients.
+fn next_page(realm: &Realm, key: SessionKey, replay: &mut Replay) -> (Vec<Arc<Publication>>, bool) {
+    let mut page = Vec::new();
+    let ReplaySource::Retained { options, cursor, until, own_until, .. } = &mut replay.source else { return (page, true) };
+    let Some(session) = realm.sessions.at(key) else { return (page, true) };
+    // [MQTT-3.8.3-3]
+    let not_by = session.client_id.as_deref().filter(|_| options.no_local).map(Author::of);
+    let (store, set_until) = match *own_until {
+        Some(until) => (&realm.own_retained, until),
+        None => (&realm.retained, *until),
+    };
+    let wanted = Wanted { now_ms: realm.cx.now_ms, set_until, not_by };
+    let steps = PAGE_STEPS.min(realm.cx.limits.max_session_queue).max(1);
+    *cursor = store.page(&replay.filter, cursor.take().as_ref(), steps, wanted, &mut page);
+    page.retain(|publication| deliver::admits(session, publication));
+    page.retain(|publication| replay.selection.is_none_or(|selection| deliver::is_wanted(realm, selection, publication)));
+    let is_last = cursor.is_none() && own_until.take().is_none();
+    (page, is_last)
+}
+
+fn send_value(realm: &mut Realm, key: SessionKey, publication: &Arc<Publication>, replay: &Replay) {
+    let ReplaySource::Retained { subscription, options, .. } = &replay.source else { return };
+    let Some(protocol) = realm.sessions.at(key).map(|session| session.protocol) else { return };
+    let passage = Passage::of(*options, &replay.filter, protocol, *subscription);
+    // 3.1.1: [MQTT-3.3.1-8]
+    send_replayed(realm, key, publication, Passage { retain: true, ..passage }, replay.resumable);
+}
+
+fn catching_of(past: Past, last: Option<EventId>) -> Catching<Arc<Publication>> {
+    match past {
+        Past::After(after) => Catching::after(after),
+        Past::Last(count) => Catching::last(count, last),
     }
 }
 
@@ -320,13 +460,18 @@ pub fn select(
     selection: Selection,
 ) -> SelectionKey {
     let Selection { past, is_snapshot, pattern } = selection;
-    let catching = past.map(|past| match past {
-        Past::After(after) => Catching::after(after),
-        Past::Last(count) => Catching::last(count, realm.reads.last_id()),
-    });
+    let catching = past.map(|past| catching_of(past, realm.reads.last_id()));
     let filter = filter.clone();
-    let selected =
-        SelectiveSubscription { session: key, subscription, filter: filter.clone(), options, pattern, is_snapshot, catching };
+    let selected = SelectiveSubscription {
+        session: key,
+        subscription,
+        filter: filter.clone(),
+        options,
+        pattern,
+        is_snapshot,
+        until: None,
+        catching,
+    };
     let selection = realm.selections.insert(selected) as SelectionKey;
     realm.broker.select(key, &filter, Some(selection));
     if let Some(session) = realm.sessions.at_mut(key) {
@@ -346,12 +491,13 @@ pub fn forget_selection(realm: &mut Realm, key: SessionKey, filter: &Filter) {
 pub fn complete(realm: &mut Realm, selection: SelectionKey) {
     let last = realm.reads.last_id().map_or(0, EventId::value);
     let Some(selected) = realm.selections.get_mut(selection as usize) else { return };
-    // Whatever the session reads besides, this subscription has had everything.
-    let subscriptions = realm.sessions.at_mut(selected.session).map(|session| &mut session.subscriptions);
-    let subscribed = subscriptions.and_then(|all| all.get_mut(&(selected.filter.clone(), None)));
-    if let (Some(subscribed), Some(_)) = (subscribed, selected.catching.take()) {
-        subscribed.since = last;
+    // Whatever the session reads besides, this subscription has had everything, unless an earlier process had it.
+    let session = realm.sessions.at_mut(selected.session).filter(|session| !session.is_replayed && selected.until.is_none());
+    let subscribed = session.and_then(|session| session.subscriptions.get_mut(&(selected.filter.clone(), None)));
+    if let (Some(_), Some(subscribed)) = (selected.catching.take(), subscribed) {
+        subscribed.had = last;
     }
+    selected.until = None;
     if selected.is_snapshot {
         revoke(realm, selection, Ok(()));
     } else if selected.pattern.is_none() {

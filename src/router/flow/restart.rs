@@ -3,23 +3,25 @@ use crate::router::base::codec::Unreadable;
 use crate::router::session::record::HANDSHAKES;
 use std::sync::Arc;
 
-use crate::model::command::{Features, Open, Protocol, SubscribeEntry, Transport};
+use crate::model::command::{Features, Open, Protocol, Selection, SubscribeEntry, SubscribeOptions, Transport};
 use crate::model::record::{DedupKey, Flags, Kind};
-use crate::model::{EventId, Item, PacketId, Payload, Principal, PublicationId, Qos, Record, SessionId};
+use crate::model::{EventId, Filter, Item, PacketId, Payload, Principal, PublicationId, Qos, Record, SessionId, SubscriptionId};
 use crate::router::base::codec::decode_record;
 use crate::router::base::key::SessionKey;
 use crate::router::base::passage::Source;
 use crate::router::base::piece::PieceKey;
 use crate::router::base::place::Place;
-use crate::router::base::reads::is_readable;
-use crate::router::flow::{deliver, locks, queues, route, session, subscribe, wills};
+use crate::router::base::reads::has_known_readers;
+use crate::router::flow::subscribe::OwedReplay;
+use crate::router::flow::{deliver, locks, queues, replay, route, session, subscribe, wills};
 use crate::router::lock::LockedTopic;
 use crate::router::lock::holder::Holder;
 use crate::router::lock::record::LockChange;
 use crate::router::realm::Realm;
 use crate::router::session::Session;
 use crate::router::session::backlog::{Backlog, Position};
-use crate::router::session::record::{Checkpoint, Handshake, SessionChange, SubscriptionChange, protocol_of};
+use crate::router::session::record::{Checkpoint, Entry, Handshake, SessionChange, SubscriptionChange, protocol_of};
+use crate::router::session::resumable::ReplayState;
 use crate::router::session::window::Outgoing;
 
 /// A record of the history that was there before this process: brings the realm's state to what it was behind it. Records
@@ -86,7 +88,7 @@ fn session_of<'a>(realm: &'a mut Realm, client: &str) -> Option<&'a mut Session>
 }
 
 fn replay_checkpoint(realm: &mut Realm, checkpoint: Checkpoint) {
-    let Checkpoint { client, cursor, over, done, shared } = checkpoint;
+    let Checkpoint { client, cursor, over, done, shared, replayed, replays } = checkpoint;
     let Some(key) = realm.sessions.of_client_id(&client) else { return };
     deliver::note_session_changed(realm, key);
     let Some(session) = realm.sessions.at_mut(key) else { return };
@@ -94,6 +96,12 @@ fn replay_checkpoint(realm: &mut Realm, checkpoint: Checkpoint) {
     backlog.restore_said(Position { cursor, over, done });
     let is_over = |id: PublicationId| id.event().is_none_or(|id| backlog.is_over(id));
     session.inflight.restore_finished(|id, source| source.is_history() && is_over(id));
+    if !replayed.is_empty() {
+        let is_over = |id: PublicationId| replayed.iter().any(|(first, last)| (*first..=*last).contains(&id.0));
+        session.inflight.restore_finished(|id, source| source == Source::Replayed && is_over(id));
+    }
+    let ended: Vec<u32> = replays.into_iter().filter_map(|said| backlog.replays().restore(said)).collect();
+    ended.into_iter().for_each(|number| replay::end_replay(realm, key, number));
     if shared.is_empty() {
         return;
     }
@@ -108,9 +116,13 @@ fn replay_checkpoint(realm: &mut Realm, checkpoint: Checkpoint) {
 }
 
 /// Finds what an earlier process sent through a shared subscription, with whichever member it was expected.
-fn replay_sent(realm: &mut Realm, client: &str, packet_id: PacketId, event: EventId, is_shared: bool) {
+fn replay_sent(realm: &mut Realm, client: &str, packet_id: PacketId, event: EventId, is_shared: bool, is_replayed: bool) {
     let Some(key) = realm.sessions.of_client_id(client) else { return };
     deliver::note_session_changed(realm, key);
+    if is_replayed {
+        let inflight = realm.sessions.at_mut(key).map(|session| &mut session.inflight);
+        return inflight.into_iter().for_each(|inflight| inflight.restore_awaited(packet_id, event, Source::Replayed));
+    }
     let fellows = if is_shared { fellows_of(realm, key) } else { Vec::new() };
     let mut fellows = fellows.into_iter();
     let owed = fellows.find_map(|member| {
@@ -123,8 +135,10 @@ fn replay_sent(realm: &mut Realm, client: &str, packet_id: PacketId, event: Even
         true => owed.is_none(),
         false => session.backlog.as_ref().is_none_or(|backlog| backlog.is_over(event)),
     };
-    if !is_over {
-        session.inflight.restore_sent(packet_id, event, owed);
+    match owed {
+        _ if is_over => {}
+        Some(owed) => session.inflight.restore_sent(packet_id, event, owed),
+        None => session.inflight.restore_awaited(packet_id, event, Source::Past),
     }
 }
 
@@ -135,9 +149,9 @@ fn replay_handshake(realm: &mut Realm, step: Handshake) {
                 session.inbound.release(PacketId(packet_id));
             }
         }
-        Handshake::Sent { client, packet_id, event, is_shared } => {
+        Handshake::Sent { client, packet_id, event, is_shared, is_replayed } => {
             if let Some(event) = EventId::new(event) {
-                replay_sent(realm, &client, PacketId(packet_id), event, is_shared);
+                replay_sent(realm, &client, PacketId(packet_id), event, is_shared, is_replayed);
             }
         }
         Handshake::Received { client, packet_id } => {
@@ -227,21 +241,24 @@ fn replay_subscription(realm: &mut Realm, change: SubscriptionChange) {
     // The bounds refuse again what they refused before.
     for entry in entries {
         if is_subscribed && let Some(entry) = entry.to_subscribe() {
-            replay_entry(realm, key, entry);
+            let replays = replay_entry(realm, key, entry);
+            subscribe::start_replays(realm, key, replays);
         } else if let Some(entry) = entry.to_unsubscribe() {
             subscribe::unsubscribe_entry(realm, key, &entry).ok();
         }
     }
 }
 
-pub fn replay_entry(realm: &mut Realm, key: SessionKey, entry: SubscribeEntry) {
+/// Subscribes a session as it was subscribed. What it is owed of before that is begun again, as far as records behind do not say that
+/// it is over.
+pub fn replay_entry(realm: &mut Realm, key: SessionKey, entry: SubscribeEntry) -> Vec<OwedReplay> {
+    let mut replays = Vec::new();
     match entry {
-        // What is retained was sent, or is owed no more: the client subscribed on an earlier connection.
         SubscribeEntry::Topic { filter, share, options } => {
-            subscribe::subscribe_topic(realm, key, filter, share, options, &mut Vec::new()).ok();
+            subscribe::subscribe_topic(realm, key, filter, share, options, &mut replays).ok();
         }
         SubscribeEntry::Selected { filter, options, selection } => {
-            subscribe::subscribe_selected(realm, key, filter, options, *selection, Ok(()), &mut Vec::new()).ok();
+            subscribe::subscribe_selected(realm, key, filter, options, *selection, Ok(()), &mut replays).ok();
         }
         SubscribeEntry::Procedure { filter, options } => {
             if let Some(session) = realm.sessions.at_mut(key) {
@@ -250,6 +267,56 @@ pub fn replay_entry(realm: &mut Realm, key: SessionKey, entry: SubscribeEntry) {
         }
         SubscribeEntry::Refused(_) => {}
     }
+    replays.retain(OwedReplay::is_lasting);
+    replays
+}
+
+/// A replay that a session is owed, as it was kept. A subscription that ends with it is kept nowhere else.
+pub fn restore_replay(realm: &mut Realm, key: SessionKey, state: ReplayState) {
+    let ReplayState { entry, until, reached } = state;
+    let replay = match entry.to_subscribe() {
+        Some(SubscribeEntry::Topic { filter, options, .. }) => OwedReplay::Retained(filter, SubscriptionId(0), options),
+        Some(SubscribeEntry::Selected { filter, options, selection }) => {
+            restore_selected(realm, key, entry, until, filter, options, *selection)
+        }
+        _ => return,
+    };
+    let newest = |realm: &mut Realm| Some(realm.sessions.at_mut(key)?.backlog.as_mut()?.replays().newest());
+    let before = newest(realm);
+    subscribe::start_replays(realm, key, vec![replay]);
+    let number = newest(realm).filter(|number| Some(*number) != before);
+    let backlog = realm.sessions.at_mut(key).and_then(|session| session.backlog.as_mut());
+    if let (Some(number), Some(backlog)) = (number, backlog) {
+        backlog.replays().restore_reached(number, until, reached);
+    }
+}
+
+/// The replay of a subscription that selects what it gets, which is made anew.
+fn restore_selected(
+    realm: &mut Realm,
+    key: SessionKey,
+    entry: Entry,
+    until: u64,
+    filter: Filter,
+    options: SubscribeOptions,
+    selection: Selection,
+) -> OwedReplay {
+    let is_past = selection.past.is_some();
+    if selection.is_snapshot {
+        subscribe::subscribe_topic(realm, key, filter.clone(), None, options, &mut Vec::new()).ok();
+        let subscriptions = realm.sessions.at_mut(key).map(|session| &mut session.subscriptions);
+        if let Some(subscribed) = subscriptions.and_then(|all| all.get_mut(&(filter.clone(), None))) {
+            subscribed.since = until;
+        }
+    }
+    if selection.is_snapshot || is_past {
+        replay::forget_selection(realm, key, &filter);
+        let selection = replay::select(realm, key, SubscriptionId(0), &filter, options, selection);
+        if is_past {
+            return OwedReplay::Past(filter, selection, Some(entry));
+        }
+    }
+    OwedReplay::Retained(filter, SubscriptionId(0), options)
 }
 
 /// The QoS 2 id under which a publication or an item of a queue came, not released.
@@ -271,7 +338,7 @@ fn replay_refused(realm: &mut Realm, record: &Record) {
 
 /// A publication of an earlier process: its subscribers are owed one more.
 pub fn replay_publication(realm: &mut Realm, record: &Record) {
-    if realm.sessions.is_empty() || !is_readable(record) || record.item.qos == Qos::AtMostOnce {
+    if realm.sessions.is_empty() || !has_known_readers(record) || record.item.qos == Qos::AtMostOnce {
         return;
     }
     let Some(publication) = record.to_publication() else { return };
@@ -324,6 +391,7 @@ pub fn finish_replay(realm: &mut Realm) {
             session.note_left(left_ms, last);
             deliver::note_session_changed(realm, key);
         }
+        replay::resume_replays(realm, key);
         wills::restore_will(realm, key);
         if session::wait_for_client(realm, key, left_ms) {
             realm.wills.note_due(key);

@@ -99,10 +99,10 @@ pub fn route(
 ) -> usize {
     let plan = realm.broker.plan(&publication.topic);
     let exclude_me = append::is_kept_from_publisher(realm, from, options);
-    // What is limited to sessions by their ids is not in the history for them to read.
-    let is_lasting = publication.readers.as_ref().is_none_or(|readers| readers.is_lasting());
-    let is_history = is_lasting && publication.id.event().is_some();
-    let source = if is_history { Source::Live } else { Source::Other };
+    let is_stored = publication.id.event().is_some();
+    let source = if is_stored { Source::Live } else { Source::Other };
+    // What is limited to sessions by their ids is not among the past events that subscriptions ask for.
+    let is_history = is_stored && publication.readers.as_ref().is_none_or(|readers| readers.is_lasting());
     let (mut reached, mut body) = (0, ParsedBody::default());
     for receiver in &plan.receivers {
         if Some(receiver.session) == from {

@@ -100,6 +100,7 @@ fn arrive(realm: &mut Realm, key: SessionKey, connection: ConnectionId) {
         register_again(realm, key);
         queues::attach_again(realm, key);
         replay::continue_replay(realm, key);
+        window::continue_window(realm, key, connection);
     }
 }
 
@@ -197,8 +198,7 @@ pub fn lose(realm: &mut Realm, key: SessionKey, reason: Reason) {
     withdraw(realm, key);
     locks::leave_lines(realm, key);
     let Some(session) = realm.sessions.at_mut(key) else { return };
-    // Retained messages are asked for again; past events go on where they are.
-    session.replays.retain(Replay::is_lasting);
+    session.replays.retain_mut(Replay::outlive_connection);
     session.history_calls.clear();
     session.call_read = None;
     if session.expiry_s == 0 {

@@ -5,7 +5,9 @@ use crate::model::command::{
 use crate::model::delivery::Granted;
 use crate::model::query::Query;
 use crate::model::reason::MustBe;
+use crate::model::record::Kind;
 use crate::model::{ConnectionId, Delivery, EventId, Filter, Qos, Reason, RegistrationId, RequestId, SubscriptionId};
+use crate::router::base::codec::encode_record;
 use crate::router::base::context::Consequence;
 use crate::router::base::effect::ReadForm;
 use crate::router::base::key::{SelectionKey, SessionKey};
@@ -16,12 +18,23 @@ use crate::router::flow::{append, queues, replay};
 use crate::router::realm::Realm;
 use crate::router::session::Subscribed;
 use crate::router::session::inbound::Probing;
+use crate::router::session::record::{Entry, SubscriptionChange};
 
 /// A replay owed after the answer: SUBACK comes first.
 #[derive(Debug)]
 pub enum OwedReplay {
     Retained(Filter, SubscriptionId, SubscribeOptions),
-    Past(Filter, SelectionKey),
+    Past(Filter, SelectionKey, Option<Entry>),
+}
+
+impl OwedReplay {
+    /// True if it is owed to a session that stays, whatever becomes of the connection.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            OwedReplay::Retained(_, _, options) => options.qos > Qos::AtMostOnce,
+            OwedReplay::Past(_, _, entry) => entry.as_ref().is_some_and(|entry| entry.qos > 0),
+        }
+    }
 }
 
 fn past_of(entry: &SubscribeEntry) -> Option<Past> {
@@ -46,21 +59,25 @@ pub fn subscribe(realm: &mut Realm, key: SessionKey, connection: ConnectionId, r
     }
     // The oldest event that anybody asks for.
     let after = pasts.filter_map(first_of).min();
+    let since = realm.reads.last_id().map_or(0, EventId::value);
     if let Some(session) = realm.sessions.at_mut(key) {
-        session.inbound.begin_probe(Probing { connection, request, entries });
+        session.inbound.begin_probe(Probing { connection, request, entries, since });
     }
     append::read(realm, key, Purpose::Probe, Query { after, limit: 1, ..Query::new("") }, ReadForm::Stored);
 }
 
 /// The history has answered: what a SUBSCRIBE asks for is there, or why not.
 pub fn handle_probe(realm: &mut Realm, key: SessionKey, outcome: Result<(), Reason>) {
-    let Some(Probing { connection, request, entries }) =
+    let Some(Probing { connection, request, entries, .. }) =
         realm.sessions.at_mut(key).and_then(|session| session.inbound.end_probe())
     else {
         return;
     };
     if realm.sessions.at(key).is_some_and(|session| session.connection == Some(connection)) {
         subscribe_all(realm, key, connection, request, entries, outcome);
+    }
+    if let Some(session) = realm.sessions.at_mut(key) {
+        session.inbound.note_answered();
     }
     realm.cx.then(Consequence::Continue(key));
 }
@@ -74,7 +91,8 @@ fn subscribe_all(
     history: Result<(), Reason>,
 ) {
     let mut replays = Vec::new();
-    let results = entries
+    let refusable = if history.is_err() { entries.iter().map(Entry::of_subscribe).collect() } else { Vec::new() };
+    let results: Vec<Result<Granted, Reason>> = entries
         .into_iter()
         .map(|entry| match entry {
             SubscribeEntry::Topic { filter, share, options } => subscribe_topic(realm, key, filter, share, options, &mut replays),
@@ -85,13 +103,30 @@ fn subscribe_all(
             SubscribeEntry::Refused(reason) => Err(reason),
         })
         .collect();
+    record_refused(realm, key, refusable, &results);
     realm.cx.tell(connection, Delivery::Subscribed(request, results));
+    start_replays(realm, key, replays);
+}
+
+/// The history has refused some of what is on record as subscribed.
+fn record_refused(realm: &mut Realm, key: SessionKey, entries: Vec<Option<Entry>>, results: &[Result<Granted, Reason>]) {
+    let Some(session) = realm.sessions.at(key).filter(|session| session.is_durable()) else { return };
+    let is_there = |entry: &Entry| session.subscriptions.keys().any(|(filter, _)| filter.as_mqtt() == Some(&entry.filter));
+    let refused = entries.into_iter().zip(results).filter(|(_, result)| result.is_err()).filter_map(|(entry, _)| entry);
+    let entries: Vec<Entry> = refused.filter(|entry| !is_there(entry)).collect();
+    if let Some(client) = session.client_id.clone().filter(|_| !entries.is_empty()) {
+        let body = encode_record(&SubscriptionChange::Unsubscribed { client, entries });
+        append::append_change(realm, Some(key), Kind::SUBSCRIPTION, body, None);
+    }
+}
+
+pub fn start_replays(realm: &mut Realm, key: SessionKey, replays: Vec<OwedReplay>) {
     for replay in replays {
         match replay {
             OwedReplay::Retained(filter, subscription, options) => {
                 replay::start_replay(realm, key, &filter, subscription, options)
             }
-            OwedReplay::Past(filter, selection) => replay::start_past(realm, key, &filter, selection),
+            OwedReplay::Past(filter, selection, entry) => replay::start_past(realm, key, &filter, selection, entry),
         }
     }
 }
@@ -115,11 +150,19 @@ pub fn subscribe_selected(
         options.retain_handling = RetainHandling::Always;
     }
     let has_past = selection.past.is_some();
+    let entry = Entry::of_selected(&filter, &options, &selection);
     let mut retained = Vec::new();
     let granted = subscribe_topic(realm, key, filter.clone(), None, options, &mut retained)?;
+    if has_past {
+        // What comes first is all that there is of it: an earlier subscription's place in the history is over.
+        let last = realm.reads.last_id().map_or(0, EventId::value);
+        let session = realm.sessions.at_mut(key).ok_or(Reason::ConnectionLost)?;
+        let since = session.inbound.asked_behind().unwrap_or(last);
+        session.subscriptions.insert((filter.clone(), None), Subscribed { options, since, had: 0 });
+    }
     if let Granted::Subscription(id, _) = granted {
         let selection = replay::select(realm, key, id, &filter, options, selection);
-        replays.extend(has_past.then_some(OwedReplay::Past(filter, selection)));
+        replays.extend(has_past.then_some(OwedReplay::Past(filter, selection, entry)));
     }
     replays.append(&mut retained);
     Ok(granted)
@@ -148,6 +191,7 @@ pub fn subscribe_topic(
     let last = realm.reads.last_id().map_or(0, EventId::value);
     let name = (filter, share);
     let session = realm.sessions.at_mut(key).ok_or(Reason::ConnectionLost)?;
+    let last = session.inbound.asked_behind().unwrap_or(last);
     if let Some(root) = name.0.root().filter(|root| !root.is_heard(&name.0, session.protocol.is_mqtt())) {
         return Err(Reason::ReservedName(root));
     }
@@ -174,6 +218,7 @@ pub fn subscribe_topic(
     session.wildcards += usize::from(is_new && is_wildcard);
     if name.1.is_none() && session.selections.contains_key(&name.0) {
         replay::stop_replays(realm, key, &name.0);
+        replay::forget_replays(realm, key, &name.0);
         replay::forget_selection(realm, key, &name.0);
     }
     let session = realm.sessions.at_mut(key).ok_or(Reason::ConnectionLost)?;
@@ -181,7 +226,8 @@ pub fn subscribe_topic(
     // What came with QoS 0 before is not owed.
     let earlier = session.subscriptions.get(&name).filter(|earlier| earlier.options.qos > Qos::AtMostOnce);
     let since = earlier.map_or(last, |earlier| earlier.since);
-    session.subscriptions.insert(name.clone(), Subscribed { options, since });
+    let had = earlier.map_or(0, |earlier| earlier.had);
+    session.subscriptions.insert(name.clone(), Subscribed { options, since, had });
     let (filter, share) = name;
     let (id, _) = realm.broker.subscribe(key, &filter, share.as_deref(), options, session.protocol.is_mqtt());
     let wants_retained = match options.retain_handling {
@@ -209,7 +255,12 @@ pub fn unsubscribe(
 
 pub fn unsubscribe_entry(realm: &mut Realm, key: SessionKey, entry: &UnsubscribeEntry) -> Result<(), Reason> {
     match entry {
-        UnsubscribeEntry::Topic { filter, share } => replay::unsubscribe_topic(realm, key, filter, share.as_deref()),
+        UnsubscribeEntry::Topic { filter, share } => {
+            if share.is_none() {
+                replay::forget_replays(realm, key, filter);
+            }
+            replay::unsubscribe_topic(realm, key, filter, share.as_deref())
+        }
         UnsubscribeEntry::Subscription(id) => {
             let filter = realm.broker.filter_of(*id).cloned().ok_or(Reason::NoSuchSubscription)?;
             replay::unsubscribe_topic(realm, key, &filter, None)

@@ -43,6 +43,13 @@ pub fn handle_acknowledgements(realm: &mut Realm, key: SessionKey, connection: C
     continue_window(realm, key, connection);
 }
 
+/// A replay of a session has brought something: what it may send of that, it sends.
+pub fn go_on(realm: &mut Realm, key: SessionKey) {
+    if let Some(connection) = realm.sessions.at(key).and_then(|session| session.connection) {
+        continue_window(realm, key, connection);
+    }
+}
+
 /// Sends what is next in a session's window, as far as it has room.
 pub fn continue_window(realm: &mut Realm, key: SessionKey, connection: ConnectionId) {
     while let Some(session) = realm.sessions.at_mut(key)

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use smallvec::SmallVec;
 
-use crate::model::{Filter, Publication, Topic};
+use crate::model::{EventId, Filter, Publication, Topic};
+use crate::router::base::catching::PAGE_BYTES;
 use crate::router::retained::scan::{Scan, Verdict};
 
 /// A topic's MQTT spelling with NUL, which no topic holds, for `/`: byte order is then the order by levels, and all that lies
@@ -32,7 +33,7 @@ pub struct Retained {
     latest: u64,
 }
 
-/// A retained publication, when it was set, counting from 1, and by whom.
+/// A retained publication, when it was set, and by whom. Events are numbered by their ids, what is no event by counting on.
 #[derive(Debug)]
 struct RetainedValue {
     publication: Arc<Publication>,
@@ -74,6 +75,19 @@ impl Wanted {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cursor(Vec<u8>);
 
+impl Cursor {
+    /// Behind this topic, in MQTT's spelling.
+    pub fn behind(topic: &str) -> Self {
+        let key: LevelKey = divided(topic).collect();
+        Cursor(first_behind(&key))
+    }
+}
+
+/// True if the first of these topics, in MQTT's spelling, comes before the other in pages.
+pub fn is_before(topic: &str, other: &str) -> bool {
+    divided(topic).lt(divided(other))
+}
+
 impl Retained {
     /// Nothing in it.
     #[cfg(test)]
@@ -88,8 +102,9 @@ impl Retained {
         self.expiring.extend(publication.expires_at_ms.map(|at_ms| (at_ms, publication.topic.clone())));
         let key = key_of(&publication.topic).as_slice().into();
         let lifetime = publication.expires_at_ms;
-        self.latest += 1;
-        let earlier = self.by_levels.insert(key, RetainedValue { publication, set_at: self.latest, by })?.publication;
+        let set_at = publication.id.event().map_or(self.latest + 1, EventId::value);
+        self.latest = self.latest.max(set_at);
+        let earlier = self.by_levels.insert(key, RetainedValue { publication, set_at, by })?.publication;
         // An equal lifetime stands for the new one already.
         self.forget(&earlier, earlier.expires_at_ms != lifetime);
         Some(earlier)
@@ -167,7 +182,7 @@ impl Retained {
     }
 
     /// Adds the messages under `filter` that are wanted to `out`, in the order of topics by levels, looking at no more than
-    /// `max_steps` topics (at least one). `None` at the end, else where to go on with `after`.
+    /// `max_steps` topics (at least one), until they are [`PAGE_BYTES`] or more. `None` at the end, else where to go on with `after`.
     ///
     /// Every topic that has a message from the first page to the last comes exactly once, whatever is set and cleared in between.
     pub fn page(
@@ -188,20 +203,22 @@ impl Retained {
             Filter::Prefix(prefix) => Scan::prefix(filter, prefix),
         };
         let mut from = after.map_or_else(|| scan.start(), |cursor| cursor.0.clone());
-        let mut steps = 0;
+        let (mut steps, mut bytes) = (0, 0);
         loop {
             let rest = self.by_levels.range::<[u8], _>((Bound::Included(from.as_slice()), Bound::Unbounded));
             let mut is_at_end = true;
             for (key, value) in rest {
                 let verdict = scan.judge(key, &value.publication.topic, &mut from);
                 if verdict == Verdict::Covered && wanted.admits(value) {
+                    bytes += value.publication.weight();
                     out.push(value.publication.clone());
                 }
                 steps += 1;
+                let is_full = steps >= max_steps || bytes >= PAGE_BYTES;
                 match verdict {
                     Verdict::End => return None,
-                    Verdict::Seek if steps >= max_steps => return Some(Cursor(from)),
-                    Verdict::Covered | Verdict::Next if steps >= max_steps => return Some(Cursor(first_behind(key))),
+                    Verdict::Seek if is_full => return Some(Cursor(from)),
+                    Verdict::Covered | Verdict::Next if is_full => return Some(Cursor(first_behind(key))),
                     Verdict::Covered | Verdict::Next => {}
                     Verdict::Seek => {
                         is_at_end = false;

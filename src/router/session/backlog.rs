@@ -9,6 +9,7 @@ use crate::model::{EventId, Limits};
 use crate::router::base::catching::{Catching, LiveTurn};
 use crate::router::base::passage::Source;
 use crate::router::session::Session;
+use crate::router::session::resumable::{ReplayState, Resumables};
 use crate::router::session::window::Offered;
 use crate::router::session::window::{Inflight, Outgoing};
 use std::collections::VecDeque;
@@ -38,6 +39,8 @@ pub struct Backlog {
     has_gap: bool,
     /// Up to here events may have been sent by an earlier process.
     sent_until: Option<EventId>,
+    /// What it is owed of before its subscriptions.
+    replays: Resumables,
 }
 
 /// A page that has been passed on to a session.
@@ -84,6 +87,10 @@ impl Ranges {
         }
     }
 
+    pub fn into_vec(self) -> Vec<(u64, u64)> {
+        self.0
+    }
+
     pub fn forget_until(&mut self, number: u64) {
         self.0.retain(|(_, last)| *last > number);
         if let Some((first, _)) = self.0.first_mut() {
@@ -96,6 +103,16 @@ impl Backlog {
     /// Of a session that an earlier process had: behind from this event on, until it is known better.
     pub fn restored(after: Option<EventId>) -> Self {
         Backlog { catching: Some(Catching::after(after)), ..Backlog::default() }
+    }
+
+    /// What it is owed of before its subscriptions.
+    pub fn replays(&mut self) -> &mut Resumables {
+        &mut self.replays
+    }
+
+    /// The same, for the piece of its session.
+    pub fn replay_states(&self) -> Vec<ReplayState> {
+        self.replays.states()
     }
 
     /// True if there is something to be read for it, sooner or later.
@@ -259,6 +276,11 @@ impl Session {
             self.inflight.wait(owed);
             return Offered::Waits;
         }
+        if owed.source == Source::Replayed && !(is_connected && self.inflight.is_next(limits)) {
+            // Replays come in pages, which the window paces.
+            self.inflight.wait(owed);
+            return Offered::Waits;
+        }
         let owed = match self.backlog.as_deref_mut().filter(|_| owed.source == Source::Live) {
             Some(backlog) => backlog.take(owed, &self.inflight, is_connected, limits),
             None => Some(owed),
@@ -272,18 +294,23 @@ impl Session {
 pub struct Finished {
     history: Vec<(u64, u64)>,
     shared: Vec<(u64, u64)>,
+    replayed: Vec<(u64, u64)>,
 }
 
 impl Finished {
-    /// All of it, of the history and of shared subscriptions; nothing is left.
-    pub fn take(&mut self) -> [Vec<(u64, u64)>; 2] {
-        [std::mem::take(&mut self.history), std::mem::take(&mut self.shared)]
+    /// All of it: of the history, of shared subscriptions, of replays. Nothing is left.
+    pub fn take(&mut self) -> [Vec<(u64, u64)>; 3] {
+        [&mut self.history, &mut self.shared, &mut self.replayed].map(std::mem::take)
     }
 
     /// One more; true if it is the first.
     pub fn note(&mut self, id: EventId, source: Source) -> bool {
         let (is_first, id) = (self.is_empty(), id.value());
-        let ranges = if source.is_history() { &mut self.history } else { &mut self.shared };
+        let ranges = match source {
+            Source::Live | Source::Past => &mut self.history,
+            Source::Replayed => &mut self.replayed,
+            Source::Shared(_) | Source::Other => &mut self.shared,
+        };
         match ranges.last_mut() {
             Some((_, last)) if *last + 1 == id => *last = id,
             _ => ranges.push((id, id)),
@@ -297,7 +324,7 @@ impl Finished {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.history.is_empty() && self.shared.is_empty()
+        self.history.is_empty() && self.shared.is_empty() && self.replayed.is_empty()
     }
 }
 

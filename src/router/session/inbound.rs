@@ -15,6 +15,8 @@ pub struct Probing {
     pub request: RequestId,
     /// What is asked for.
     pub entries: Vec<SubscribeEntry>,
+    /// The number of the last event before it.
+    pub since: u64,
 }
 
 /// What becomes of a packet id under which something came as QoS 2.
@@ -63,6 +65,8 @@ pub struct Inbound {
     last: Ticket,
     /// A SUBSCRIBE that waits for the history, and holds up everything behind it.
     probing: Option<Box<Probing>>,
+    /// The number of the last event before a SUBSCRIBE that the history has answered, while that is carried out.
+    asked_behind: Option<u64>,
     /// Changes of state that it asked for and that have not come back. They hold up nothing but the reading of its socket.
     changes: usize,
     /// Those among them whose outcome decides where the next publication stands: conditions.
@@ -151,8 +155,19 @@ impl Inbound {
     /// Takes that SUBSCRIBE back out.
     pub fn end_probe(&mut self) -> Option<Probing> {
         let probing = self.probing.take()?;
+        self.asked_behind = Some(probing.since);
         self.note_back();
         Some(*probing)
+    }
+
+    /// The last event before the SUBSCRIBE that is carried out, if that has waited for the history.
+    pub fn asked_behind(&self) -> Option<u64> {
+        self.asked_behind
+    }
+
+    /// It is carried out.
+    pub fn note_answered(&mut self) {
+        self.asked_behind = None;
     }
 
     /// A command waits.
@@ -295,7 +310,7 @@ mod tests {
         assert_eq!(inbound.turn(), Turn::Later);
         inbound.note_granted(true);
         assert_eq!(inbound.turn(), Turn::Behind(Ticket(7)));
-        inbound.begin_probe(Probing { connection: ConnectionId(1), request: RequestId(1), entries: Vec::new() });
+        inbound.begin_probe(Probing { connection: ConnectionId(1), request: RequestId(1), entries: Vec::new(), since: 0 });
         assert_eq!(inbound.turn(), Turn::Probing);
         inbound.defer(ConnectionId(1), Command::Release(id(1)));
         assert!(inbound.end_probe().is_some() && inbound.turn() == Turn::Later && inbound.next_deferred().is_none());

@@ -4,6 +4,7 @@ pub mod inbound;
 pub mod reading;
 pub mod record;
 pub mod replay;
+pub mod resumable;
 pub mod window;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -32,6 +33,8 @@ pub struct Subscribed {
     pub options: SubscribeOptions,
     /// The number of the last event before it.
     pub since: u64,
+    /// The number of the last event that has come through it already, to whichever session it comes otherwise too.
+    pub had: u64,
 }
 
 /// Steps of deliveries that are on their way into the history before they are said.

@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::command::{
-    CalleeForm, InvokePolicy, Protocol, RegisterOptions, RetainHandling, Selection, SubscribeEntry, SubscribeOptions,
+    CalleeForm, InvokePolicy, Past, Protocol, RegisterOptions, RetainHandling, Selection, SubscribeEntry, SubscribeOptions,
     UnsubscribeEntry,
 };
 use crate::model::record::Kind;
-use crate::model::{Filter, Qos};
+use crate::model::{EventId, Filter, Qos};
 use crate::router::base::codec::decode_record;
 use crate::router::session::Session;
+use crate::router::session::resumable::{ReplayProgress, ReplayState};
 use crate::router::session::window::Begun;
 
 /// How long what was acknowledged may wait for its record.
@@ -50,8 +51,8 @@ pub enum SubscriptionChange {
     Unsubscribed { client: Box<str>, entries: Vec<Entry> },
 }
 
-/// A filter as it is recorded, with what was asked for.
-#[derive(Serialize, Deserialize)]
+/// A filter as it is recorded, with what was asked for. Earlier versions did not record what comes before live events.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Entry {
     pub filter: Box<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,6 +70,26 @@ pub struct Entry {
     /// Only events whose body fits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<Value>,
+    /// Retained messages: 1 always, 2 if it is new; 0 never.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retained: u8,
+    /// Past events behind this one first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// So many past events first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<u64>,
+    /// It ends behind these.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub snapshot: bool,
+}
+
+fn is_zero(number: &u8) -> bool {
+    *number == 0
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// [`Kind::HANDSHAKE`]: the steps of QoS 2 that a packet id must not forget.
@@ -76,8 +97,15 @@ pub struct Entry {
 pub enum Handshake {
     /// From a client: PUBREL ends the use of the id.
     Released { client: Box<str>, packet_id: NonZeroU16 },
-    /// Towards a client: the id is given to this event, which may come through a shared subscription.
-    Sent { client: Box<str>, packet_id: NonZeroU16, event: u64, is_shared: bool },
+    /// Towards a client: the id is given to this event, which may come through a shared subscription, or in a replay.
+    Sent {
+        client: Box<str>,
+        packet_id: NonZeroU16,
+        event: u64,
+        is_shared: bool,
+        #[serde(default, skip_serializing_if = "is_false")]
+        is_replayed: bool,
+    },
     /// Towards a client: PUBREC has come.
     Received { client: Box<str>, packet_id: NonZeroU16 },
 }
@@ -96,6 +124,12 @@ pub struct Checkpoint {
     /// What came through shared subscriptions and was over since the checkpoint before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shared: Vec<(u64, u64)>,
+    /// The same of what came in replays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replayed: Vec<(u64, u64)>,
+    /// How far it has come in those that have changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replays: Vec<ReplayProgress>,
 }
 
 /// True for the record of a session's opening.
@@ -123,11 +157,14 @@ impl Entry {
     pub fn of_subscribe(entry: &SubscribeEntry) -> Option<Entry> {
         match entry {
             SubscribeEntry::Topic { filter, share, options } => Entry::of_topic(filter, share.clone(), options, None),
-            // A snapshot ends by itself.
-            SubscribeEntry::Selected { selection, .. } if selection.is_snapshot => None,
-            SubscribeEntry::Selected { filter, options, selection } => {
+            // With QoS 0 nothing is owed: a snapshot ends with the process, and any other subscription goes on with live events.
+            SubscribeEntry::Selected { options, selection, .. } if options.qos == Qos::AtMostOnce && selection.is_snapshot => {
+                None
+            }
+            SubscribeEntry::Selected { filter, options, selection } if options.qos == Qos::AtMostOnce => {
                 Entry::of_topic(filter, None, options, selection.pattern.clone())
             }
+            SubscribeEntry::Selected { filter, options, selection } => Entry::of_selected(filter, options, selection),
             SubscribeEntry::Procedure { filter, options } => Some(Entry {
                 filter: filter.as_mqtt()?.into(),
                 share: None,
@@ -135,7 +172,7 @@ impl Entry {
                 qos: options.qos.bits(),
                 flags: u8::from(options.invoke != InvokePolicy::Single),
                 identifier: options.identifier,
-                pattern: None,
+                ..Entry::default()
             }),
             SubscribeEntry::Refused(_) => None,
         }
@@ -150,7 +187,33 @@ impl Entry {
         let flags = [options.no_local, options.retain_as_published, options.retained_only];
         let flags = flags.iter().rev().fold(0, |flags, is_set| flags << 1 | u8::from(*is_set));
         let (qos, identifier) = (options.qos.bits(), options.identifier);
-        Some(Entry { filter: filter.as_mqtt()?.into(), share, form: 0, qos, flags, identifier, pattern })
+        let retained = match options.retain_handling {
+            RetainHandling::Always if options.qos > Qos::AtMostOnce => 1,
+            RetainHandling::IfNew if options.qos > Qos::AtMostOnce => 2,
+            _ => 0,
+        };
+        Some(Entry { filter: filter.as_mqtt()?.into(), share, qos, flags, identifier, pattern, retained, ..Entry::default() })
+    }
+
+    pub fn of_selected(filter: &Filter, options: &SubscribeOptions, selection: &Selection) -> Option<Entry> {
+        let (after, last) = match selection.past {
+            Some(Past::After(after)) => (Some(after.map_or(0, EventId::value)), None),
+            Some(Past::Last(count)) => (None, Some(count)),
+            None => (None, None),
+        };
+        let entry = Entry::of_topic(filter, None, options, selection.pattern.clone())?;
+        Some(Entry { after, last, snapshot: selection.is_snapshot, ..entry })
+    }
+
+    /// True if what its session published does not come to it.
+    pub fn has_no_local(&self) -> bool {
+        self.flags & 1 != 0
+    }
+
+    /// The past events that are asked for.
+    pub fn past(&self) -> Option<Past> {
+        let after = self.after.map(|after| Past::After(EventId::new(after)));
+        after.or(self.last.map(Past::Last))
     }
 
     pub fn of_unsubscribe(entry: &UnsubscribeEntry) -> Option<Entry> {
@@ -159,7 +222,7 @@ impl Entry {
             UnsubscribeEntry::Procedure { filter, form } => (filter, None, form_number(*form)),
             _ => return None,
         };
-        Some(Entry { filter: filter.as_mqtt()?.into(), share, form, qos: 0, flags: 0, identifier: None, pattern: None })
+        Some(Entry { filter: filter.as_mqtt()?.into(), share, form, ..Entry::default() })
     }
 
     pub fn to_subscribe(&self) -> Option<SubscribeEntry> {
@@ -178,15 +241,17 @@ impl Entry {
                     no_local: self.flags & 1 != 0,
                     retain_as_published: self.flags & 2 != 0,
                     retained_only: self.flags & 4 != 0,
-                    retain_handling: RetainHandling::Never,
+                    retain_handling: match self.retained {
+                        1 => RetainHandling::Always,
+                        2 => RetainHandling::IfNew,
+                        _ => RetainHandling::Never,
+                    },
                     identifier,
                 };
-                match self.pattern.clone() {
-                    None => SubscribeEntry::Topic { filter, share: self.share.clone(), options },
-                    pattern => {
-                        let selection = Box::new(Selection { pattern, ..Selection::default() });
-                        SubscribeEntry::Selected { filter, options, selection }
-                    }
+                let selection = Selection { past: self.past(), is_snapshot: self.snapshot, pattern: self.pattern.clone() };
+                match selection == Selection::default() {
+                    true => SubscribeEntry::Topic { filter, share: self.share.clone(), options },
+                    false => SubscribeEntry::Selected { filter, options, selection: Box::new(selection) },
                 }
             }
         })
@@ -240,6 +305,8 @@ pub struct SessionState {
     /// Everything subscribed and served, with the last event before.
     pub entries: Vec<(Entry, u64)>,
     pub shared: Vec<SharedState>,
+    #[serde(default)]
+    pub replays: Vec<ReplayState>,
 }
 
 /// An event that a session is owed through a shared subscription.

@@ -64,8 +64,8 @@ enum Slot {
     Free,
     Sent(Outgoing),
     Released(PublicationId, Source),
-    /// An earlier process sent this event of the history under this id, as QoS 2; it is being read again.
-    Awaited(EventId),
+    /// An earlier process sent this event under this id, as QoS 2. It is being read again, or comes in the replay that goes on.
+    Awaited(EventId, Source),
 }
 
 impl Slot {
@@ -74,9 +74,20 @@ impl Slot {
         match self {
             Slot::Sent(owed) if owed.source.is_history() => owed.publication.id.event(),
             Slot::Released(id, source) if source.is_history() => id.event(),
-            Slot::Awaited(id) => Some(*id),
+            Slot::Awaited(id, source) if source.is_history() => Some(*id),
             _ => None,
         }
+    }
+
+    /// True for a delivery of this event, which came from there.
+    fn is_of(&self, event: EventId, from: Source) -> bool {
+        let (id, source) = match self {
+            Slot::Free => return false,
+            Slot::Sent(owed) => (owed.publication.id, owed.source),
+            Slot::Released(id, source) => (*id, *source),
+            Slot::Awaited(id, source) => ((*id).into(), *source),
+        };
+        id == event.into() && (source == from || (source.is_history() && from.is_history()))
     }
 }
 
@@ -216,7 +227,7 @@ impl Inflight {
     pub fn poll_next(&mut self, now_ms: u64, limits: &Limits) -> Option<Next> {
         while self.has_room(limits) {
             let (packet_id, slot) = match self.older.as_mut().and_then(|older| older.poll_again()) {
-                Some((_, Slot::Awaited(_))) => return None,
+                Some((_, Slot::Awaited(..))) => return None,
                 Some(one) => one,
                 None => {
                     let Some(slot) = self.slots.get(self.sent) else { break };
@@ -226,7 +237,7 @@ impl Inflight {
                 }
             };
             match slot {
-                Slot::Free | Slot::Awaited(_) => {}
+                Slot::Free | Slot::Awaited(..) => {}
                 Slot::Sent(owed) => {
                     self.active += 1;
                     self.active_bytes += owed.publication.weight();
@@ -323,7 +334,7 @@ impl Inflight {
                 (owed.publication.id, owed.source)
             }
             Slot::Released(id, source) => (id, source),
-            Slot::Free | Slot::Awaited(_) => (PublicationId(0), Source::Other),
+            Slot::Free | Slot::Awaited(..) => (PublicationId(0), Source::Other),
         };
         self.active -= 1;
         self.trim();
@@ -392,11 +403,16 @@ impl Inflight {
     /// The QoS 2 deliveries of stored events that have begun, but for those of shared subscriptions without PUBREC.
     pub fn begun(&self) -> impl Iterator<Item = (PacketId, EventId, Begun)> {
         self.with_ids().filter_map(|(packet_id, slot)| match slot {
+            Slot::Sent(owed) if owed.qos == Qos::ExactlyOnce && owed.source == Source::Replayed => {
+                Some((packet_id, owed.publication.id.event()?, Begun::ReplayedSent))
+            }
             Slot::Sent(owed) if owed.qos == Qos::ExactlyOnce => Some((packet_id, slot.event()?, Begun::Sent)),
             Slot::Sent(_) | Slot::Free => None,
             Slot::Released(id, Source::Shared(_)) => Some((packet_id, id.event()?, Begun::SharedReceived)),
+            Slot::Released(id, Source::Replayed) => Some((packet_id, id.event()?, Begun::ReplayedReceived)),
             Slot::Released(..) => Some((packet_id, slot.event()?, Begun::Received)),
-            Slot::Awaited(event) => Some((packet_id, *event, Begun::Sent)),
+            Slot::Awaited(event, Source::Replayed) => Some((packet_id, *event, Begun::ReplayedSent)),
+            Slot::Awaited(event, _) => Some((packet_id, *event, Begun::Sent)),
         })
     }
 
@@ -412,13 +428,14 @@ impl Inflight {
 
     /// A delivery that had begun in an earlier process.
     pub fn restore_begun(&mut self, packet_id: PacketId, event: EventId, step: Begun) {
-        self.restore_sent(packet_id, event, None);
-        if step == Begun::Sent {
-            return;
-        }
-        let source = if step == Begun::SharedReceived { Source::Shared(u32::MAX) } else { Source::Past };
-        if let Some(slot) = self.slot_mut(packet_id) {
-            *slot = Slot::Released(event.into(), source);
+        let source = match step {
+            Begun::Sent | Begun::Received => Source::Past,
+            Begun::SharedReceived => Source::Shared(u32::MAX),
+            Begun::ReplayedSent | Begun::ReplayedReceived => Source::Replayed,
+        };
+        self.restore_awaited(packet_id, event, source);
+        if matches!(step, Begun::Received | Begun::SharedReceived | Begun::ReplayedReceived) {
+            self.restore_received(packet_id);
         }
     }
 
@@ -442,11 +459,14 @@ impl Inflight {
         sent.chain(self.queue.iter().map(|owed| (None, owed))).filter(|(_, owed)| matches!(owed.source, Source::Shared(_)))
     }
 
-    /// True if what was sent under this id came through a shared subscription.
-    pub fn is_shared(&self, packet_id: PacketId) -> bool {
+    /// Where the event that was sent under this id comes from.
+    pub fn source_of(&self, packet_id: PacketId) -> Option<Source> {
         let recent = self.slots.get(self.index_of(packet_id)).filter(|slot| !matches!(slot, Slot::Free));
         let older = || Some(&self.older.as_ref()?.by_id.get(&packet_id.value())?.slot);
-        matches!(recent.or_else(older), Some(Slot::Sent(Outgoing { source: Source::Shared(_), .. })))
+        match recent.or_else(older)? {
+            Slot::Sent(owed) => Some(owed.source),
+            _ => None,
+        }
     }
 
     /// Takes what waits of this publication, and came through a shared subscription, out of the line.
@@ -458,23 +478,31 @@ impl Inflight {
         Some(owed)
     }
 
-    /// An earlier process sent this event as QoS 2 under this packet id. Where it is not at hand it is read again.
-    pub fn restore_sent(&mut self, packet_id: PacketId, event: EventId, owed: Option<Outgoing>) {
+    /// An earlier process sent this event as QoS 2 under this packet id.
+    pub fn restore_sent(&mut self, packet_id: PacketId, event: EventId, owed: Outgoing) {
+        self.restore_slot(packet_id, event, Slot::Sent(owed));
+    }
+
+    /// The same, of an event that is not at hand: it comes from there again.
+    pub fn restore_awaited(&mut self, packet_id: PacketId, event: EventId, source: Source) {
+        self.restore_slot(packet_id, event, Slot::Awaited(event, source));
+    }
+
+    fn restore_slot(&mut self, packet_id: PacketId, event: EventId, slot: Slot) {
         // Ids go round: one that is less than half a round ahead was given later than `first`, the others before.
         let ahead = self.index_of(packet_id);
         if ahead < IDS / 2 {
             self.first = id_at(self.first, ahead + 1).map_or(1, PacketId::value);
         }
-        let slot = owed.map_or(Slot::Awaited(event), Slot::Sent);
         self.older.get_or_insert_default().put(packet_id.value(), slot, event.value(), false);
     }
 
     /// An event that an earlier process may have sent has been read; gives it back if it was not sent under a packet id that is
     /// known.
     pub fn restore_read(&mut self, owed: Outgoing) -> Option<Outgoing> {
-        let event = owed.publication.id.event();
-        match self.all_mut().find(|slot| slot.event().is_some() && slot.event() == event) {
-            Some(slot @ Slot::Awaited(_)) => *slot = Slot::Sent(owed),
+        let Some(event) = owed.publication.id.event() else { return Some(owed) };
+        match self.all_mut().find(|slot| slot.is_of(event, owed.source)) {
+            Some(slot @ Slot::Awaited(..)) => *slot = Slot::Sent(owed),
             // The client has it.
             Some(_) => {}
             None => return Some(owed),
@@ -484,18 +512,32 @@ impl Inflight {
 
     /// What an earlier process sent up to this event cannot be read any more: with PUBREL both sides forget it.
     pub fn give_up_awaited(&mut self, until: EventId) {
+        self.give_up(|event, source| source.is_history() && event <= until);
+    }
+
+    /// No replay is left in which the events could come that an earlier process sent.
+    pub fn give_up_replayed(&mut self) {
+        self.give_up(|_, source| source == Source::Replayed);
+    }
+
+    fn give_up(&mut self, is_lost: impl Fn(EventId, Source) -> bool) {
         for slot in self.all_mut() {
-            if let Slot::Awaited(event) = slot
-                && *event <= until
+            if let Slot::Awaited(event, source) = slot
+                && is_lost(*event, *source)
             {
-                *slot = Slot::Released((*event).into(), Source::Past);
+                *slot = Slot::Released((*event).into(), *source);
             }
         }
     }
 
-    /// True if an event is to be sent again that has not been read.
+    /// True if an event is to be sent again that has not been read in the history.
     pub fn is_awaiting(&self) -> bool {
-        self.all().any(|slot| matches!(slot, Slot::Awaited(_)))
+        self.all().any(|slot| matches!(slot, Slot::Awaited(_, source) if source.is_history()))
+    }
+
+    /// True if an event is to be sent again that has not come in a replay.
+    pub fn is_awaiting_replay(&self) -> bool {
+        self.older().any(|(_, one)| matches!(one.slot, Slot::Awaited(_, Source::Replayed)))
     }
 
     /// The client was connected to an earlier process: what waits may have been sent. Not so with QoS 2: what was sent is on
@@ -509,7 +551,7 @@ impl Inflight {
         if let Some(slot) = self.slot_mut(packet_id) {
             match slot {
                 Slot::Sent(owed) => *slot = Slot::Released(owed.publication.id, owed.source),
-                Slot::Awaited(event) => *slot = Slot::Released((*event).into(), Source::Past),
+                Slot::Awaited(event, source) => *slot = Slot::Released((*event).into(), *source),
                 Slot::Free | Slot::Released(..) => {}
             }
         }
@@ -523,7 +565,7 @@ impl Inflight {
             let (id, source) = match slot {
                 Slot::Sent(owed) => (owed.publication.id, owed.source),
                 Slot::Released(id, source) => (*id, *source),
-                Slot::Awaited(event) => ((*event).into(), Source::Past),
+                Slot::Awaited(event, source) => ((*event).into(), *source),
                 Slot::Free => continue,
             };
             if is_over(id, source) {
@@ -638,7 +680,7 @@ impl Older {
     fn poll_again(&mut self) -> Option<(PacketId, &Slot)> {
         let id = *self.again.front()?;
         let one = self.by_id.get_mut(&id)?;
-        if !matches!(one.slot, Slot::Awaited(_)) {
+        if !matches!(one.slot, Slot::Awaited(..)) {
             one.is_sent = true;
             self.again.pop_front();
         }
@@ -661,6 +703,10 @@ pub enum Begun {
     Received,
     /// The same, of one that came through a shared subscription.
     SharedReceived,
+    /// PUBLISH was sent, of a replay.
+    ReplayedSent,
+    /// PUBREC has come, of a replay.
+    ReplayedReceived,
 }
 
 /// One thing to send.

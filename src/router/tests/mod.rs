@@ -8,6 +8,7 @@ mod history;
 mod lives;
 mod lock_histories;
 mod locks;
+mod origins;
 mod past;
 mod pieces;
 mod queue_connections;
