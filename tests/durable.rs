@@ -228,6 +228,59 @@ fn a_session_is_owed_the_values_that_it_has_not_acknowledged() {
     while take(&mut subscriber) < VALUES {}
 }
 
+/// 4.8.2: a worker whose window is full keeps nothing but what it was sent, and that only while its connection lasts.
+#[test]
+fn a_member_that_hangs_keeps_nothing_from_the_others() {
+    let data = Data::new();
+    let router = data.start();
+    let join = |router: &Router, id: &str| {
+        let connect = format!("CONNECT v5 id={id} session_expiry=1000 receive_maximum=1");
+        let (mut member, is_present) = Client::try_connect(router.mqtt, &connect).unwrap();
+        if !is_present {
+            assert_eq!(member.ask("SUBSCRIBE id=1 $share/g/t:1"), "SUBACK id=1 01");
+        }
+        member
+    };
+    let (mut hangs, mut works) = (join(&router, "a"), join(&router, "b"));
+    let (mut publisher, _) = Client::resume(&router, "p");
+    for number in 1..=10 {
+        publisher.ask(&format!("PUBLISH t x{number} q1 id={number}"));
+    }
+    let take = |member: &mut Client, text: &str| {
+        let words = member.receive();
+        assert_eq!(words[2], text, "{words:?}");
+        member.send(&format!("PUBACK id={}", words.id()));
+    };
+    assert_eq!(hangs.receive(), "PUBLISH t x1 q1 id=1");
+    for number in 2..=6 {
+        take(&mut works, &format!("x{number}"));
+    }
+    assert!(works.receive().starts_with("PUBLISH t x7 q1"));
+    drop(router);
+
+    let router = data.start();
+    let mut works = join(&router, "b");
+    let mut left: Vec<String> = ["x1", "x7", "x8", "x9", "x10"].map(str::to_owned).into();
+    while !left.is_empty() {
+        let words = works.receive();
+        left.retain(|text| *text != words[2]);
+        works.send(&format!("PUBACK id={}", words.id()));
+    }
+    works.assert_nothing();
+    let mut hangs = join(&router, "a");
+    hangs.assert_nothing();
+    let (mut publisher, _) = Client::resume(&router, "p");
+    for number in 11..=12 {
+        publisher.ask(&format!("PUBLISH t x{number} q1 id={number}"));
+    }
+    let sent = hangs.receive();
+    take(&mut works, if sent[2] == "x11" { "x12" } else { "x11" });
+    works.assert_nothing();
+    drop(hangs);
+    take(&mut works, &sent[2]);
+    works.assert_nothing();
+}
+
 /// The events that the history has on `t`.
 fn history(router: &Router) -> Vec<String> {
     let (args, _) = Wamp::open(router).call("corsac.history.read", json!(["t", {"limit": 1_000}]), json!({}));

@@ -47,6 +47,8 @@ pub struct Group {
     pub members: Vec<(SessionKey, SubscribeOptions)>,
     /// Whose turn it is.
     pub turn: usize,
+    /// Something waits in the line of a member, for whoever has room first.
+    is_behind: bool,
 }
 
 /// Subscriptions of a realm.
@@ -57,6 +59,8 @@ pub struct Broker {
     /// By a number that is never used again: deliveries remember it for longer than the group may last.
     groups: HashMap<u32, Group, FixedState>,
     last_group: u32,
+    /// Groups that are behind.
+    behind: usize,
     plans: HashMap<Topic, Arc<Plan>, RandomState>,
     planned: usize,
     by_id: HashMap<SubscriptionId, u32, FixedState>,
@@ -90,7 +94,7 @@ impl Broker {
             self.last_group = self.last_group.wrapping_add(1);
             self.last_group
         });
-        let group = self.groups.entry(group_key).or_insert_with(|| Group { members: Vec::new(), turn: 0 });
+        let group = self.groups.entry(group_key).or_insert_with(|| Group { members: Vec::new(), turn: 0, is_behind: false });
         let place = group.members.iter_mut().find(|(member, _)| *member == session);
         let is_new = place.is_none();
         match place {
@@ -128,7 +132,8 @@ impl Broker {
                     let (left, is_empty) = group.map_or((false, true), |group| group.leave(session));
                     if is_empty {
                         subscription.groups.remove(share);
-                        self.groups.remove(&group_key);
+                        let gone = self.groups.remove(&group_key);
+                        self.behind -= usize::from(gone.is_some_and(|group| group.is_behind));
                     }
                     left
                 }
@@ -192,6 +197,24 @@ impl Broker {
     /// Those of them that are shared.
     pub fn shared_members(&self) -> usize {
         self.shared_members
+    }
+
+    /// Something waits in the line of a member of this group, or nothing does any more.
+    pub fn note_behind(&mut self, key: u32, is_behind: bool) {
+        let Some(group) = self.groups.get_mut(&key).filter(|group| group.is_behind != is_behind) else { return };
+        group.is_behind = is_behind;
+        self.behind = if is_behind { self.behind + 1 } else { self.behind.saturating_sub(1) };
+    }
+
+    /// True if something waits in the line of a member of any group.
+    pub fn is_any_behind(&self) -> bool {
+        self.behind > 0
+    }
+
+    /// The members of a group if something waits in the line of one of them.
+    pub fn members_behind(&self, key: u32) -> Vec<SessionKey> {
+        let group = self.groups.get(&key).filter(|group| group.is_behind);
+        group.map_or(Vec::new(), |group| group.members.iter().map(|(member, _)| *member).collect())
     }
 
     /// The share group with this number.

@@ -81,7 +81,7 @@ pub fn deliver_to(realm: &mut Realm, key: SessionKey, publication: &Arc<Publicat
     }
 }
 
-/// One member of a share group gets it: in turn among those that are connected, else one that will come back.
+/// One member of a share group gets it: in turn among those that are connected and have room, else whoever has room first.
 pub fn deliver_shared(realm: &mut Realm, group_key: u32, publication: &Arc<Publication>) -> bool {
     let Some((session, options)) = pick_member(realm, group_key, publication, publication.qos) else { return false };
     let mut subscriptions = SmallVec::new();
@@ -89,7 +89,100 @@ pub fn deliver_shared(realm: &mut Realm, group_key: u32, publication: &Arc<Publi
     let retain = options.retain_as_published && publication.retain;
     let source = Source::Shared(group_key);
     deliver_to(realm, session, publication, Passage { qos: options.qos, retain, by_pattern: true, subscriptions, source });
+    note_behind(realm, group_key, session);
     true
+}
+
+/// What a member of a share group has no room for goes to whoever has room first.
+fn note_behind(realm: &mut Realm, group: u32, member: SessionKey) {
+    if realm.sessions.at(member).is_some_and(|session| session.inflight.waiting() > 0) {
+        realm.broker.note_behind(group, true);
+    }
+}
+
+/// True if this session can be sent the next thing at once.
+fn has_room(realm: &Realm, key: SessionKey) -> bool {
+    realm.sessions.at(key).is_some_and(|session| session.connection.is_some() && session.inflight.is_next(&realm.cx.limits))
+}
+
+/// A member that has room gets what waits in the lines of others of its share groups, the oldest first: a client that hangs holds up
+/// nothing that it was not sent.
+pub fn take_from_fellows(realm: &mut Realm, key: SessionKey) {
+    if !realm.broker.is_any_behind() || !has_room(realm, key) {
+        return;
+    }
+    let Some(session) = realm.sessions.at(key) else { return };
+    let shared = session.subscriptions.iter().filter_map(|((filter, share), subscribed)| {
+        Some((realm.broker.group_of(filter, share.as_deref()?)?, subscribed.options))
+    });
+    for (group, options) in shared.collect::<Vec<_>>() {
+        while has_room(realm, key)
+            && let Some(owed) = take_waiting(realm, group, key)
+        {
+            deal(realm, group, key, options, &owed);
+        }
+    }
+}
+
+/// Takes the oldest event out of the lines of a share group that this member may receive.
+fn take_waiting(realm: &mut Realm, group: u32, key: SessionKey) -> Option<Outgoing> {
+    let mut oldest: Option<(u64, SessionKey)> = None;
+    let mut is_behind = false;
+    for member in realm.broker.members_behind(group) {
+        let Some(owed) = realm.sessions.at(member).and_then(|session| session.inflight.first_waiting(group)) else { continue };
+        is_behind = true;
+        let may_receive = realm.sessions.at(key).is_some_and(|session| admits(session, &owed.publication));
+        let waiting = (owed.publication.id.0, member);
+        if may_receive && oldest.is_none_or(|oldest| waiting < oldest) {
+            oldest = Some(waiting);
+        }
+    }
+    realm.broker.note_behind(group, is_behind);
+    let (_, member) = oldest?;
+    note_session_changed(realm, member);
+    realm.sessions.at_mut(member)?.inflight.take_first_waiting(group)
+}
+
+/// The connection of a member has ended: what it has not acknowledged goes to those that are connected, but for QoS 2 that was sent
+/// [MQTT-4.8.2-5].
+pub fn give_to_fellows(realm: &mut Realm, key: SessionKey) {
+    let Some(session) = realm.sessions.at(key) else { return };
+    let groups = session.inflight.shared().filter_map(|(_, owed)| match owed.source {
+        Source::Shared(group) => Some(group),
+        _ => None,
+    });
+    let mut groups: Vec<u32> = groups.collect();
+    groups.sort_unstable();
+    groups.dedup();
+    let is_connected = |member: &SessionKey| realm.sessions.at(*member).is_some_and(|session| session.connection.is_some());
+    groups.retain(|group| {
+        realm.broker.group_mut(*group).is_some_and(|group| group.members.iter().any(|(member, _)| is_connected(member)))
+    });
+    if groups.is_empty() {
+        return;
+    }
+    note_session_changed(realm, key);
+    let session = realm.sessions.at_mut(key);
+    let taken = session.map_or(Vec::new(), |session| session.inflight.take_shared(|group| groups.contains(&group)));
+    for (group, owed) in taken {
+        deal_in_turn(realm, group, &owed);
+    }
+}
+
+/// Gives a member of a share group what another was owed.
+fn deal(realm: &mut Realm, group: u32, member: SessionKey, options: SubscribeOptions, owed: &Outgoing) {
+    let subscriptions = options.identifier.map(u64::from).into_iter().collect();
+    let passage =
+        Passage { qos: options.qos, retain: owed.retain, by_pattern: true, subscriptions, source: Source::Shared(group) };
+    deliver_to(realm, member, &owed.publication, passage);
+    note_behind(realm, group, member);
+}
+
+/// The same, to the member whose turn it is.
+fn deal_in_turn(realm: &mut Realm, group: u32, owed: &Outgoing) {
+    if let Some((member, options)) = pick_member(realm, group, &owed.publication, owed.qos) {
+        deal(realm, group, member, options, owed);
+    }
 }
 
 /// The member that is next in turn for this publication, delivered with `qos` at the most.
@@ -106,13 +199,20 @@ pub fn pick_member(
     let member = |index: &usize| group.members.get(*index).and_then(|(key, _)| realm.sessions.at(*key));
     let is_admitted = |index: &usize| member(index).is_some_and(|session| admits(session, publication));
     let is_connected = |index: &usize| member(index).is_some_and(|session| session.connection.is_some());
+    let limits = &realm.cx.limits;
+    // What waits is in one line, as far as it has room: so it goes out in its order.
+    let has_line =
+        |index: &usize| member(index).is_some_and(|session| session.inflight.has_line(group_key, publication.weight(), limits));
+    let has_room = |index: &usize| is_connected(index) && member(index).is_some_and(|session| session.inflight.is_next(limits));
     // Nobody keeps what a member takes with QoS 0 while it is away.
     let keeps = |index: &usize| {
         let granted = group.members.get(*index).map(|(_, options)| options.qos);
         granted.is_some_and(|granted| granted.min(qos) > Qos::AtMostOnce)
     };
     let admitted = || (0..count).map(at).filter(is_admitted);
-    let index = admitted().find(is_connected).or_else(|| admitted().find(keeps))?;
+    let goes_at_once = |index: &usize| if keeps(index) { has_room(index) } else { is_connected(index) };
+    let waits = || admitted().find(has_line).or_else(|| admitted().find(is_connected)).or_else(|| admitted().find(keeps));
+    let index = admitted().find(goes_at_once).or_else(waits)?;
     group.turn = index + 1;
     group.members.get(index).copied()
 }
@@ -125,11 +225,7 @@ pub fn admits(session: &Session, publication: &Publication) -> bool {
 /// What its share groups still owe, but for QoS 2 that has begun [MQTT-4.8.2-5], goes to their other members.
 pub fn redistribute(realm: &mut Realm, inflight: Inflight) {
     for (group, owed) in inflight.into_shared() {
-        if let Some((member, options)) = pick_member(realm, group, &owed.publication, owed.qos) {
-            let subscriptions = options.identifier.map(u64::from).into_iter().collect();
-            let passage = Passage { qos: options.qos, retain: owed.retain, by_pattern: true, subscriptions, source: owed.source };
-            deliver_to(realm, member, &owed.publication, passage);
-        }
+        deal_in_turn(realm, group, &owed);
     }
 }
 

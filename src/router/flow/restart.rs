@@ -383,6 +383,11 @@ pub fn finish_replay(realm: &mut Realm) {
         let Some(session) = realm.sessions.at_mut(key) else { continue };
         session.inflight.trim_to(&realm.cx.limits);
         session.is_replayed = false;
+        for (_, owed) in session.inflight.shared() {
+            if let Source::Shared(group) = owed.source {
+                realm.broker.note_behind(group, true);
+            }
+        }
         if let Some(client) = &session.client_id {
             realm.calls.begin(key, client);
         }

@@ -205,6 +205,9 @@ pub fn lose(realm: &mut Realm, key: SessionKey, reason: Reason) {
         return end(realm, key, reason);
     }
     progress::record_left(realm, key);
+    if reason != Reason::SessionTakenOver && !realm.cx.is_closed {
+        deliver::give_to_fellows(realm, key);
+    }
     let will_is_due = wait_for_client(realm, key, realm.cx.now_ms);
     if will_is_due {
         wills::publish_will(realm, key);

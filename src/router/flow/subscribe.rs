@@ -14,7 +14,7 @@ use crate::router::base::key::{SelectionKey, SessionKey};
 use crate::router::base::reads::Purpose;
 use crate::router::flow::queues::queue_named;
 use crate::router::flow::replay::is_private_filter;
-use crate::router::flow::{append, queues, replay};
+use crate::router::flow::{append, queues, replay, window};
 use crate::router::realm::Realm;
 use crate::router::session::Subscribed;
 use crate::router::session::inbound::Probing;
@@ -106,6 +106,8 @@ fn subscribe_all(
     record_refused(realm, key, refusable, &results);
     realm.cx.tell(connection, Delivery::Subscribed(request, results));
     start_replays(realm, key, replays);
+    // A new member of a share group has room.
+    window::go_on(realm, key);
 }
 
 /// The history has refused some of what is on record as subscribed.

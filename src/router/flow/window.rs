@@ -60,6 +60,7 @@ pub fn continue_window(realm: &mut Realm, key: SessionKey, connection: Connectio
             Next::Release(packet_id) => deliver::repeat_release(realm, key, connection, packet_id),
         }
     }
+    deliver::take_from_fellows(realm, key);
     backlog::continue_backlog(realm, key);
     let Some(session) = realm.sessions.at(key) else { return };
     if session.inflight.waiting() == 0 && session.replays.front().is_some_and(|replay| replay.is_held_up) {

@@ -469,6 +469,56 @@ impl Inflight {
         }
     }
 
+    /// The first that waits of this share group.
+    pub fn first_waiting(&self, group: u32) -> Option<&Outgoing> {
+        self.queue.iter().find(|owed| owed.source == Source::Shared(group))
+    }
+
+    /// True if something of this share group waits, and one more of so many bytes may.
+    pub fn has_line(&self, group: u32, bytes: usize, limits: &Limits) -> bool {
+        let has_room = self.queue.len() < limits.max_session_queue && self.queue_bytes + bytes <= limits.max_session_queue_bytes;
+        has_room && self.first_waiting(group).is_some()
+    }
+
+    /// Takes it out of the line.
+    pub fn take_first_waiting(&mut self, group: u32) -> Option<Outgoing> {
+        let index = self.queue.iter().position(|owed| owed.source == Source::Shared(group))?;
+        let owed = self.queue.remove(index)?;
+        self.queue_bytes -= owed.publication.weight();
+        Some(owed)
+    }
+
+    /// The connection has ended: takes out what is owed through these share groups and may go to another member (4.8.2), in the order of
+    /// sending. QoS 2 that was sent stays [MQTT-4.8.2-5].
+    pub fn take_shared(&mut self, may_go: impl Fn(u32) -> bool) -> Vec<(u32, Outgoing)> {
+        let group_of = |owed: &Outgoing| match owed.source {
+            Source::Shared(group) if may_go(group) => Some(group),
+            _ => None,
+        };
+        let mut older: Vec<_> = self.older.iter_mut().flat_map(|older| older.by_id.values_mut()).collect();
+        older.sort_by_key(|one| one.order);
+        let mut taken = Vec::new();
+        for slot in older.into_iter().map(|one| &mut one.slot).chain(&mut self.slots) {
+            if let Slot::Sent(owed) = slot
+                && owed.qos == Qos::AtLeastOnce
+                && let Some(group) = group_of(owed)
+                && let Slot::Sent(owed) = std::mem::replace(slot, Slot::Free)
+            {
+                taken.push((group, owed));
+            }
+        }
+        for owed in std::mem::take(&mut self.queue) {
+            match group_of(&owed) {
+                Some(group) => taken.push((group, owed)),
+                None => self.queue.push_back(owed),
+            }
+        }
+        self.queue_bytes = self.queue.iter().map(|owed| owed.publication.weight()).sum();
+        self.trim();
+        self.forget_older();
+        taken
+    }
+
     /// Takes what waits of this publication, and came through a shared subscription, out of the line.
     pub fn take_waiting(&mut self, publication: PublicationId) -> Option<Outgoing> {
         let is_it = |owed: &Outgoing| owed.publication.id == publication && matches!(owed.source, Source::Shared(_));

@@ -16,6 +16,7 @@ mod queue_procedures;
 mod readers;
 mod registrations;
 mod replay;
+mod shares;
 pub mod text;
 mod topic_calls;
 mod trace;
