@@ -127,19 +127,7 @@ const TOP_LEVEL: &[&str] =
     &["Cargo.toml", "Cargo.lock", "README.md", "LICENSE", "src", "tests", "demo", "supervisord", "target", "corsac-data"];
 
 /// Folders and files whose comments name their subjects.
-const PLAIN: &[&str] = &[
-    "src/cluster/",
-    "src/command_line/",
-    "src/gate/",
-    "src/lib.rs",
-    "src/main.rs",
-    "src/model/",
-    "src/net/",
-    "src/store/",
-    "src/wire/",
-    "tests/",
-    "demo/",
-];
+const PLAIN: &[&str] = &["src/", "tests/", "demo/"];
 
 /// Words that hide the subject of a sentence which begins with them.
 const HIDING: &[&str] = &["What", "Whatever", "Who", "Whoever", "Whose", "How", "It"];
@@ -373,6 +361,7 @@ const ORDERED: &[&str] = &[
     "src/router/broker/",
     "src/router/dealer/",
     "src/router/lock/",
+    "src/router/queue/",
     "src/router/session/",
     "src/store/",
     "src/store/log/",

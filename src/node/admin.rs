@@ -33,7 +33,7 @@ const SECURITY_HEADERS: [(header::HeaderName, &str); 5] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
-/// What the status page shows, as one moment saw it; also the shape of `/status.json`, which adds `version`.
+/// The content of the status page, as one moment saw it; also the shape of `/status.json`, which adds `version`.
 #[derive(Serialize, Clone, PartialEq, Eq, Debug, Default)]
 pub struct StatusSnapshot {
     /// Seconds since start.
@@ -52,7 +52,7 @@ pub struct StatusSnapshot {
     pub realms: Vec<RealmStatus>,
     /// Hosts and origins that were refused in the last hour, the latest one first.
     pub refused: Vec<RefusedStatus>,
-    /// What keeps the router from all that it promises, and what to do about it; absent while nothing does.
+    /// The trouble that keeps the router from all that it promises, with advice; absent while nothing does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
 }
@@ -75,9 +75,9 @@ impl From<&Listener> for ListenerStatus {
 /// One host or origin that was refused, on the status page.
 #[derive(Serialize, Clone, PartialEq, Eq, Debug)]
 pub struct RefusedStatus {
-    /// What was refused, and what would allow it.
+    /// The refusal, and the option that would allow it.
     pub why: String,
-    /// How many times.
+    /// The number of times.
     pub count: u64,
     /// Seconds since the last time.
     pub last_s: u64,
@@ -116,7 +116,7 @@ impl Status {
     }
 }
 
-/// What is wrapped around the snapshot in `/status.json`.
+/// The document around the snapshot in `/status.json`.
 #[derive(Serialize)]
 struct StatusDocument {
     version: &'static str,
@@ -124,8 +124,8 @@ struct StatusDocument {
     snapshot: StatusSnapshot,
 }
 
-/// The answers to every request that comes in at `listener` and opens no WebSocket: upgrades at its WebSocket paths are to
-/// be taken out before, since a plain request there is told 426.
+/// The answers to every request that comes in at `listener` and opens no WebSocket. Upgrades at its WebSocket paths are to be
+/// taken out before, since a plain request there is told 426.
 pub fn router(status: Status, listener: &Listener) -> Router {
     let websocket_paths: Arc<[String]> = Arc::new([listener.wamp_path.clone(), listener.mqtt_path.clone()]);
     pages()

@@ -1,4 +1,4 @@
-//! What the router says about its listeners: the lines at start, and why one could not be opened.
+//! The words of the router about its listeners: the lines at start, and why one could not be opened.
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! One realm in motion: whoever brings an input runs the router, for everybody who waits; nobody wakes a thread for it.
+//! One realm in motion: a thread that brings an input runs the router for all who wait, and no thread is woken for it.
 //!
 //! Inputs go into a mailbox; the one that finds the router free empties the mailbox in order, the others leave theirs and
 //! go on reading. So a realm has one order, and at low rates a message is routed on the thread that read it.
@@ -65,7 +65,7 @@ struct Core {
     overrun: Vec<(ConnectionId, u64)>,
     /// The way into the history; without one ids are given at once.
     line: Option<Line>,
-    /// What is kept of the router's state.
+    /// The part of the router's state that is kept.
     kept: Option<Kept>,
     /// The way back out of it.
     reading: Option<Reading>,
@@ -102,7 +102,7 @@ impl EventLoop {
                 .map(|(history, restored, owners, kept)| (Line::start(post, name, history.clone(), restored, owners), kept));
             EventLoop::of(router, line, reading, unreadable)
         });
-        // What had to be made anew need not be made once more; later it would hold up whoever is served.
+        // Keeps the state that had to be made anew, because doing so later would hold up clients.
         event_loop.keep_if_new();
         // The end of the process before this one is the first thing to be written.
         event_loop.put(Item::Timeout);

@@ -50,7 +50,7 @@ impl<F: DiskFile> Entries<F> {
     fn next_realm(&mut self) -> Result<Option<(Arc<str>, EventId)>, Error> {
         let name = self.next()?;
         if name.is_empty() {
-            // What it is as of is known to be complete only now.
+            // The ids that it is as of are known to be complete only now.
             return self.reader.next_chunk()?.is_none().then_some(None).ok_or_else(unreadable);
         }
         let name = String::from_utf8(name).map_err(|_| unreadable())?;
@@ -113,7 +113,7 @@ pub fn replay<D: Disk>(
     }
 }
 
-/// How much of a processor, and of the disk, a fold leaves to those who are served meanwhile.
+/// The share of a processor, and of the disk, that a fold leaves to those who are served meanwhile.
 #[derive(Clone, Copy, Debug)]
 pub enum Pace {
     /// Half: space waits for it.
@@ -123,7 +123,7 @@ pub enum Pace {
 }
 
 impl Pace {
-    /// How long to rest after so much work.
+    /// The rest that is due after so much work.
     fn rest(self, worked: Duration) -> Duration {
         match self {
             Pace::Brisk => worked,

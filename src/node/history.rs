@@ -25,7 +25,7 @@ use crate::store::disk::{Disk, OsDisk};
 use crate::store::log::{self, Options, Reader, Snapshots};
 use crate::store::{Error, Log, Projections, Retention};
 
-/// How often reading the log at start says how far it is.
+/// The time between two reports of progress while the log is read at start.
 const PROGRESS: Duration = Duration::from_secs(2);
 
 /// Parts in which what a rule keeps goes.
@@ -33,7 +33,7 @@ const PARTS: u64 = 8;
 /// The smallest part, in bytes and milliseconds.
 const MIN_PART_BYTES: u64 = 1024 * 1024;
 const MIN_PART_MS: u64 = 10_000;
-/// What a small publication takes in the log, about.
+/// Bytes that a small publication takes in the log, about.
 const RECORD_BYTES: u64 = 128;
 
 /// The snapshot that is being read at the start, and the realm that was looked for last.
@@ -55,7 +55,7 @@ pub struct History {
     _keeper: Sender<()>,
 }
 
-/// What [`History::open`] opens.
+/// The history that [`History::open`] opens.
 pub struct Opened {
     /// For the realms.
     pub history: Arc<History>,
@@ -244,7 +244,7 @@ fn open_log(path: &Path, config: &Config) -> Result<Log<OsDisk>, Error> {
     Log::open_at(path, log_config, options)
 }
 
-/// How much, and of which time, goes into one segment, so that the rules are kept to about an eighth.
+/// The bytes and the time that go into one segment, so that the rules are kept to about an eighth.
 fn parts_of(rules: &[Retention]) -> (u64, u64) {
     let bytes = rules.iter().filter_map(|rule| rule.max_bytes);
     let counted =

@@ -1,6 +1,6 @@
 //! Keeps the history in its bounds: writes a snapshot when the log has outgrown the one before, and removes what no rule asks to keep.
 //!
-//! A thread of its own looks once in a while. It reads and folds beside the writer, which only begins and ends what it does.
+//! A thread of its own looks once in a while. The thread reads and folds beside the writer, which only begins and ends a job.
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use crate::store::disk::OsDisk;
 use crate::store::log::Reader;
 use crate::store::{Error, Retention};
 
-/// How often it looks for segments that are sealed since the last time, and are to be sealed.
+/// The time between two looks for segments that are sealed since the last time, and are to be sealed.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often it looks at what has grown old, in looks.
+/// Looks between two that look for old segments too.
 const LOOKS: u32 = 30;
 
 /// Sealed segments worth a snapshot, however small the one before is, in bytes.
 const MIN_GROWTH_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// What the thread goes by.
+/// The rules and bounds that the thread goes by.
 pub struct Keeper {
     /// The log.
     pub reader: Reader<OsDisk>,
     /// Its writer.
     pub jobs: Sender<Job>,
-    /// How long what is kept.
+    /// The rules for how long publications are kept.
     pub rules: Vec<Retention>,
     /// Bounds of the realms.
     pub limits: Limits,

@@ -11,14 +11,14 @@ use crate::store::Projections;
 
 /// Retained messages that are kept together, without waiting for anything else.
 pub const PART: usize = 10_000;
-/// How many other pieces may have changed before they are kept.
+/// Other pieces that may have changed before they are kept.
 const MAX_CHANGED: usize = 10_000;
-/// How many records a start may have to read again, about.
+/// Records that a start may have to read again, about.
 const MAX_RECORDS: u64 = 500_000;
-/// How long changes may wait otherwise.
+/// The time that changes may wait otherwise.
 const INTERVAL_MS: u64 = 10_000;
 
-/// What is to be kept now.
+/// The part that is to be kept now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Due {
     /// Some of the retained messages that have changed.
@@ -27,7 +27,7 @@ pub enum Due {
     Whole,
 }
 
-/// What a realm wants to have kept.
+/// Changes that a realm wants to have kept.
 pub struct Batch {
     realm: Arc<str>,
     /// `None` for a part.
@@ -37,7 +37,7 @@ pub struct Batch {
     is_busy: Arc<AtomicBool>,
 }
 
-/// What of a realm is kept, and when more of it is to be.
+/// The kept state of a realm, and the time when more of it is due.
 pub struct Kept {
     realm: Arc<str>,
     batches: Sender<Batch>,
@@ -58,7 +58,7 @@ impl Kept {
         self.as_of.is_none()
     }
 
-    /// What it is time for, where so many retained messages and other pieces have changed, and `as_of` is the last event.
+    /// The part that is due now, where so many retained messages and other pieces have changed, and `as_of` is the last event.
     pub fn due(&self, changed: [usize; 2], as_of: Option<EventId>, now_ms: u64, is_last: bool) -> Option<Due> {
         let number = |id: Option<EventId>| id.map_or(0, EventId::value);
         let records = number(as_of).saturating_sub(number(self.as_of));
@@ -111,7 +111,7 @@ pub fn run(projections: &Projections, batches: &Receiver<Batch>) {
                 }
                 is_busy.store(false, Ordering::Relaxed);
             }
-            // What was kept before is as sound as it was; what is kept from now on would not be: the realm stays busy.
+            // The state kept before is as sound as it was, but any kept from now on would not be, so the realm stays busy.
             Err(error) => {
                 tracing::warn!("cannot keep the state of realm {realm}: {error}; the next start reads more of the history")
             }

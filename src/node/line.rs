@@ -14,10 +14,10 @@ use crate::router::Draft;
 /// A line with less is short, by [`Item::weight_bytes`].
 const SHORT_BYTES: u64 = 4 << 20;
 
-/// What became of one ticket, or of the process before this one.
+/// The fate of one ticket, or of the process before this one.
 #[derive(Clone, Copy, Debug)]
 pub enum Settled {
-    /// It has its place.
+    /// The record has its place.
     Appended {
         /// Which.
         ticket: Ticket,
@@ -25,7 +25,7 @@ pub enum Settled {
         id: EventId,
         /// The time of the place, in milliseconds since the Unix epoch.
         time_ms: u64,
-        /// It was there before.
+        /// The record was there before.
         is_duplicate: bool,
     },
     /// The process before this one ended here.
@@ -35,7 +35,7 @@ pub enum Settled {
         /// The time of the place, in milliseconds since the Unix epoch.
         time_ms: u64,
     },
-    /// It was not stored.
+    /// The record was not stored.
     Refused {
         /// Which.
         ticket: Ticket,
@@ -77,7 +77,7 @@ impl Line {
         self.submit(now_ms);
     }
 
-    /// What became of the next ticket, in the order of tickets.
+    /// The fate of the next ticket, in the order of tickets.
     pub fn poll_settled(&mut self) -> Option<Settled> {
         self.turns.settled.pop_front()
     }
@@ -92,8 +92,8 @@ impl Line {
         self.turns.solo.waiting_bytes() < SHORT_BYTES
     }
 
-    /// What the pipeline goes on from behind `as_of`, as far as it has changed since the last time; `None` if that is not the last
-    /// place that it gave.
+    /// The entries that the pipeline goes on from behind `as_of`, as far as they have changed since the last time. `None` if that
+    /// is not the last place that it gave.
     pub fn take_entries(&mut self, as_of: EventId) -> Option<Vec<Entry>> {
         let (next_id, dt_ms, incarnation) = self.turns.solo.place();
         if next_id != as_of.plus(1) {
@@ -122,7 +122,7 @@ struct Turns {
     first: Ticket,
     /// Refused before their turn, in the order of tickets.
     early: VecDeque<(Ticket, Reason)>,
-    /// Whose turn it is.
+    /// The ticket whose turn it is.
     next: Ticket,
     settled: VecDeque<Settled>,
     /// Owners of keys that are not kept as they are.
@@ -155,7 +155,7 @@ impl Turns {
                     room = Room { bytes: room.bytes.saturating_sub(bytes), items: room.items.saturating_sub(1) };
                     run.extend(self.gathered.pop_front());
                 }
-                // It alone: those before it and behind it have their places without it.
+                // Only this one is refused: those before it and behind it have their places without it.
                 Err(refusal) => {
                     self.submit_run(std::mem::take(&mut run));
                     self.gathered.pop_front();
@@ -210,7 +210,7 @@ impl Turns {
         self.gathered.is_empty() && self.solo.is_idle()
     }
 
-    /// What is to be written and synced next; until there is nothing, settles what can be.
+    /// The batch that is to be written and synced next. Until there is none, settles the tickets that can be.
     fn poll_write(&mut self, now_ms: u64) -> Option<(Write, SyncToken)> {
         let mut write = None;
         while let Some(effect) = self.solo.poll_effect(now_ms) {

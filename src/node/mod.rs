@@ -44,10 +44,10 @@ use config::Listener;
 use history::{History, Opened};
 use realms::Realms;
 
-/// How long the goodbyes may take (the promise is 5 s in all).
+/// The time that the goodbyes may take (the promise is 5 s in all).
 const GOODBYE: Duration = Duration::from_secs(4);
 
-/// How long the end of the process before this one may take to be written.
+/// The time that the end of the process before this one may take to be written.
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// Serves until the process is told to stop; an error is one sentence that says what to do.
@@ -96,7 +96,7 @@ pub async fn run(config: Config) -> Result<(), String> {
         }
     }
     service::notify("STOPPING=1");
-    // Whoever comes back before the next start is told so by the system.
+    // A client that comes back before the next start is told so by the system.
     doors.shutdown().await;
     stop(&realms).await;
     tracing::info!(target: "corsac::node", "stopped after {} s", started.elapsed().as_secs());

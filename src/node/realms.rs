@@ -24,7 +24,7 @@ pub struct Realms {
 }
 
 impl Realms {
-    /// The realms called `names`, and those that `history` knows; `creates`: others come into being on first use.
+    /// The realms called `names`, and those that `history` knows. `creates` lets others come into being on first use.
     pub fn start(names: &[String], creates: bool, limits: Limits, history: Option<Arc<History>>) -> Result<Arc<Self>, String> {
         let mut by_name: HashMap<Box<str>, Arc<EventLoop>> = HashMap::new();
         let known = history.as_ref().filter(|_| creates).map(|history| history.realms()).unwrap_or_default();

@@ -67,9 +67,9 @@ impl UnreadRecords {
 
 /// A realm that is put together again, first from entries, then from records.
 pub struct Rebuilt {
-    /// What its clients see.
+    /// The realm as its clients see it.
     pub router: Router,
-    /// What its pipeline goes on from; complete once [`Rebuilt::finish`] says so.
+    /// The place that its pipeline goes on from; complete once [`Rebuilt::finish`] says so.
     pub restored: Restored,
     /// Owners of keys that were in records.
     pub owners: HashSet<Arc<str>>,
@@ -152,7 +152,7 @@ impl Rebuilt {
     }
 }
 
-/// What the pipeline goes on from, as entries.
+/// The state that the pipeline goes on from, as entries.
 pub fn entries_of(state: &SoloState) -> Vec<Entry> {
     let mut by_owner: std::collections::BTreeMap<&Arc<str>, Vec<(&Bytes, EventId)>> = Default::default();
     for (key, id) in &state.seen {
@@ -209,7 +209,7 @@ pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// What [`put_bytes`] wrote, and what is behind it.
+/// The bytes that [`put_bytes`] wrote, and those behind them.
 pub fn bytes_from(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     rest.split_at_checked(u32::from_le_bytes(*length) as usize)

@@ -26,7 +26,7 @@ pub async fn publish_figures(realms: Arc<Realms>, doorway: Arc<Doorway>, every: 
     }
     let started = Instant::now();
     let mut figures = Figures::new(every);
-    // What each realm was told last: only changes are told again, and a new realm is told everything.
+    // The figures that each realm was told last: only changes are told again, and a new realm is told everything.
     let mut published: HashMap<Box<str>, HashMap<String, String>> = HashMap::new();
     let mut interval = tokio::time::interval(every);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -130,7 +130,7 @@ impl Reading {
     }
 }
 
-/// What the next figures depend on.
+/// The state that the next figures depend on.
 struct Figures {
     every: Duration,
     last: (Totals, Counters, u64),

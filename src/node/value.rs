@@ -1,4 +1,4 @@
-//! What a publication says, as one JSON value: what conditions are compared with.
+//! The body of a publication as one JSON value, which conditions are compared with.
 use serde_json::{Value, json};
 
 use crate::model::{Encoding, Payload, Publication};

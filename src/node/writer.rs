@@ -13,7 +13,7 @@ use crate::store::disk::OsDisk;
 use crate::store::log::{SnapshotDone, SnapshotJob};
 use crate::store::{Error, Log, Store};
 
-/// How often a full disk is looked at.
+/// The time between two looks at a full disk.
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(200);
 
 /// One thing for the thread to do.

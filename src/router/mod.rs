@@ -1,8 +1,9 @@
-//! One realm as a plain value: commands in, effects out; it knows no socket, no clock and no protocol bytes.
+//! One realm as a plain value, commands in and effects out, without socket, clock or protocol bytes.
 //!
 //! Inner floors, of which none knows one above it: `base` and `matcher` (nouns), the closed parts (`session`, `broker`, `dealer`,
-//! `lock`, `queue`, `retained`), `waiting` and `realm` (all parts side by side), `flow` (verbs over several parts), `procedure` (the
-//! router's own procedures), and this file: an input goes to one flow, then what that left to be done is done.
+//! `lock`, `queue`, `retained`), `waiting` and `realm` (all parts side by side), `flow` (verbs over several parts), `procedure`
+//! (the router's own procedures), and this file. Here an input goes to one flow, and then the consequences that it left are
+//! carried out.
 mod base;
 mod broker;
 mod dealer;
@@ -72,7 +73,7 @@ impl Router {
         // Commands behind a refused open, or behind the end, find no session: nobody waits for an answer.
         let Some(key) = self.realm.sessions.of_connection(connection) else { return };
         if matches!(command, Command::Ping) {
-            // It waits for nothing, so that a slow disk is no dead router.
+            // A ping waits for nothing, so that a slow disk is no dead router.
             self.realm.cx.tell(connection, Delivery::Pong);
             return self.finish();
         }
@@ -125,7 +126,7 @@ impl Router {
         }
     }
 
-    /// What follows from a consequence is done before the next one.
+    /// Carries out the consequences; all that follows from one is done before the next.
     fn carry_on(&mut self) {
         let mut line = Vec::new();
         self.realm.cx.take_consequences(&mut line);
@@ -147,7 +148,7 @@ impl Router {
         }
     }
 
-    /// What is due at `now_ms`.
+    /// Does all that is due at `now_ms`.
     pub fn handle_timeout(&mut self, now_ms: u64) {
         self.realm.cx.note_time(now_ms);
         while let Some(due) = self.realm.cx.timers.pop_due(self.realm.cx.now_ms) {
@@ -156,14 +157,14 @@ impl Router {
         }
     }
 
-    /// What was asked for under this ticket is in the history as `id`, at `time_ms` (milliseconds since the Unix epoch). A
-    /// duplicate was there before, under this id: it is acknowledged and goes to nobody. Tickets come back in their order.
+    /// The record of this ticket is in the history as `id`, at `time_ms` (milliseconds since the Unix epoch). A duplicate was
+    /// there before, under this id: it is acknowledged and goes to nobody. Tickets come back in their order.
     pub fn handle_appended(&mut self, ticket: Ticket, id: EventId, time_ms: u64, is_duplicate: bool) {
         place::handle_appended(&mut self.realm, ticket, id, time_ms, is_duplicate);
         self.finish();
     }
 
-    /// What was asked for under this ticket could not be stored: nobody gets it, and its publisher is told why.
+    /// The record of this ticket could not be stored: nobody gets it, and its publisher is told why.
     pub fn handle_append_refused(&mut self, ticket: Ticket, reason: Reason) {
         place::handle_append_refused(&mut self.realm, ticket, reason);
         self.finish();
@@ -303,12 +304,12 @@ impl Router {
         pieces::note_all_changed(&mut self.realm);
     }
 
-    /// How many retained messages have changed.
+    /// The number of retained messages that have changed.
     pub fn changed_retained(&self) -> usize {
         pieces::changed_retained(&self.realm)
     }
 
-    /// How many other pieces have changed, about.
+    /// The number of other pieces that have changed, about.
     pub fn changed(&self) -> usize {
         pieces::changed(&self.realm)
     }
@@ -334,7 +335,7 @@ impl Router {
         pieces::pieces(&self.realm)
     }
 
-    /// What a piece is now; `None` if there is none.
+    /// The present content of a piece; `None` if there is none.
     pub fn piece(&mut self, key: &PieceKey) -> Option<Piece> {
         pieces::piece(&mut self.realm, key)
     }

@@ -27,18 +27,18 @@ use crate::router::waiting::Waiting;
 use crate::router::waits::Waits;
 use crate::router::will::Wills;
 
-/// All parts of a realm side by side. It has no methods: whatever joins two parts is a flow.
+/// All parts of a realm side by side. The realm has no methods: a function that joins two parts is a flow.
 #[derive(Debug)]
 pub struct Realm {
     /// Time, bounds, chance, timers, and what is to be done.
     pub cx: Context,
     /// Its sessions.
     pub sessions: Sessions,
-    /// Who is subscribed to what.
+    /// The subscriptions.
     pub broker: Broker,
     /// Subscriptions that do not simply get what comes.
     pub selections: Slab<SelectiveSubscription>,
-    /// Who serves which procedure.
+    /// The registrations.
     pub dealer: Dealer,
     /// Calls that somebody waits for.
     pub calls: Calls,
@@ -46,23 +46,23 @@ pub struct Realm {
     pub retained: Retained,
     /// Those of the router's own (`$SYS`), which take no place from clients'.
     pub own_retained: Retained,
-    /// Who holds topics and waits for them.
+    /// The holders of topics, and those who wait.
     pub locks: Conditions,
     /// Queues and who takes from them.
     pub queues: Queues,
-    /// What connections leave behind.
+    /// The messages that connections leave behind.
     pub wills: Wills,
-    /// What is on its way into the history.
+    /// The records on their way into the history.
     pub tickets: Tickets<Waiting>,
-    /// What of it will change the value of a topic.
+    /// Those of them that will change the value of a topic.
     pub on_the_way: OnTheWay,
     /// Clients and commands that wait for the places of others.
     pub waits: Waits,
     /// Pages of the history that somebody waits for.
     pub reads: Reads,
-    /// What is stored can be read.
+    /// Stored records can be read.
     pub has_history: bool,
-    /// What is stored where that is not decided by whether it is acknowledged.
+    /// The rules of storing where that is not decided by the acknowledgement.
     pub store_rules: Vec<StoreRule>,
     /// Sessions with acknowledgements that are not on record.
     pub progressed: Vec<SessionKey>,
@@ -72,7 +72,7 @@ pub struct Realm {
     pub changes: Changes,
     /// While pieces of state are restored: events that are owed through shared subscriptions.
     pub restoring: HashMap<EventId, Arc<Publication>, FixedState>,
-    /// How bodies of other encodings are looked into.
+    /// The function that looks into bodies of other encodings.
     pub to_args: ToArgs,
 }
 

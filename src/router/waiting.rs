@@ -1,4 +1,4 @@
-//! What comes of each ticket: a publication, an item, a change, a condition, a command, or a delivery.
+//! The work that waits for each ticket: a publication, an item, a change, a condition, a command, or a delivery.
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,22 +12,22 @@ use crate::router::base::reply::Caller;
 use crate::router::lock::request::{Request, Role};
 use crate::router::retained::Author;
 
-/// What comes of each ticket.
+/// The work that waits for a ticket.
 #[derive(Debug)]
 pub enum Waiting {
-    /// It is published.
+    /// The publication is published.
     Publication(Published),
-    /// It is put into its queue.
+    /// The item is put into its queue.
     Item(WaitingItem),
     /// State changes.
     Change(WaitingChange),
-    /// It is judged.
+    /// The condition is judged.
     Condition(Box<Request>),
-    /// It is the will of this session from now on, or the end of that.
+    /// The will of this session from now on, or the end of that.
     Will(SessionId, Option<Box<Item>>),
-    /// It is carried out.
+    /// The command is carried out.
     Command(WaitingCommand),
-    /// It is said.
+    /// The delivery is said.
     Delivery(WaitingDelivery),
 }
 
@@ -38,16 +38,16 @@ pub struct WaitingDelivery {
     pub to: SessionKey,
     /// On which connection; on a later one it is said again.
     pub connection: ConnectionId,
-    /// What is said, and after it the events of the session that came behind it.
+    /// The delivery that is said, and after it the events of the session that came behind it.
     pub deliveries: Vec<Delivery>,
 }
 
 /// A command that is on record before it is carried out.
 #[derive(Debug)]
 pub struct WaitingCommand {
-    /// Whose.
+    /// The session that it comes from.
     pub from: SessionKey,
-    /// Who is answered.
+    /// The connection that is answered.
     pub connection: ConnectionId,
     /// The command.
     pub command: Command,
@@ -58,29 +58,29 @@ pub struct WaitingCommand {
 /// A change of state that somebody, or the router itself, has asked for.
 #[derive(Debug)]
 pub struct WaitingChange {
-    /// Who asked, if it was a session.
+    /// The session that asked, if it was one.
     pub from: Option<SessionKey>,
-    /// What it is about.
+    /// The kind of its record.
     pub kind: Kind,
-    /// What it says.
+    /// The body of its record.
     pub body: Bytes,
-    /// Who is answered.
+    /// The caller that is answered.
     pub caller: Option<Caller>,
 }
 
 /// An item of a queue, put by a call.
 #[derive(Debug)]
 pub struct WaitingItem {
-    /// Who called.
+    /// The session that called.
     pub from: Option<SessionKey>,
     /// The item.
     pub publication: Arc<Publication>,
-    /// Who is answered.
+    /// The caller that is answered.
     pub caller: Caller,
 }
 
 impl Waiting {
-    /// What goes on as soon as this has come back.
+    /// The publications that go on as soon as this has come back.
     pub fn followers(&mut self) -> Option<&mut Vec<Follower>> {
         match self {
             Waiting::Publication(Published { followers, .. }) | Waiting::Command(WaitingCommand { followers, .. }) => {
@@ -94,23 +94,23 @@ impl Waiting {
 /// A publication that has no id yet.
 #[derive(Debug)]
 pub struct Published {
-    /// Whose it is, while that session lasts.
+    /// The session that it comes from, while that lasts.
     pub from: Option<SessionKey>,
-    /// Whose it is on record, also when that session has ended.
+    /// The session that it comes from on record, also when that has ended.
     pub origin: Option<SessionId>,
-    /// Who retains it, if it is retained.
+    /// The author of the retained message, if it is retained.
     pub by: Option<Author>,
     /// By which connection, and who is answered; wills have none.
     pub connection: Option<ConnectionId>,
-    /// What is published.
+    /// The message to publish.
     pub publication: Arc<Publication>,
-    /// How it is answered.
+    /// The answer that it gets.
     pub acknowledge: Acknowledge,
-    /// How it is published.
+    /// The options of its publication.
     pub options: Option<Box<PublishOptions>>,
     /// Unacknowledged publications that its session published after it.
     pub followers: Vec<Follower>,
-    /// What it does to whoever holds or waits for its topic.
+    /// Its effect on the holder of its topic, and on those who wait.
     pub role: Role,
     /// The key that recognizes it, where its publisher has none to give.
     pub key: Option<Box<DedupKey>>,

@@ -10,7 +10,7 @@ use super::value::Value;
 
 const PREFIX: &str = "CORSAC_";
 
-/// What the environment says to the router.
+/// The variables of the environment that concern the router.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Variables {
     /// Those that are ours with their values, in the order of their names; `CORSAC_` taken off.
@@ -48,7 +48,7 @@ pub(super) fn variables(environment: impl IntoIterator<Item = (OsString, OsStrin
     Ok(variables)
 }
 
-/// What is said of a variable that is none of ours. Only a slip of the fingers is worth a guess.
+/// The words about a variable that is none of ours. Only a slip of the fingers is worth a guess.
 fn unknown(name: &str, names: &[(String, &str, &str)]) -> String {
     let known: Vec<&str> = names.iter().map(|(name, ..)| name.as_str()).collect();
     let advice = match nearest::within(name, &known, 2) {

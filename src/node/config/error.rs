@@ -38,14 +38,14 @@ pub enum ConfigError {
     Unreadable {
         /// The file as it was named.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         error: String,
     },
     /// The file is not TOML.
     Syntax {
         /// Where parsing stopped.
         place: Place,
-        /// What the parser said.
+        /// The message of the parser.
         message: String,
     },
     /// A key or variable that does not exist.
@@ -56,7 +56,7 @@ pub enum ConfigError {
         noun: &'static str,
         /// The key as written.
         key: String,
-        /// What to write instead: `did you mean …?` or the known keys.
+        /// The text to write instead: `did you mean …?` or the known keys.
         advice: String,
     },
     /// A value that its key cannot take.
@@ -65,7 +65,7 @@ pub enum ConfigError {
         place: Place,
         /// The key, with its table.
         key: String,
-        /// What is wrong and what to write instead.
+        /// The fault, and the text to write instead.
         problem: String,
     },
     /// Two values that exclude each other, or a value that needs another one.

@@ -5,7 +5,7 @@ use super::error::{ConfigError, Place};
 use super::settings::Settings;
 use super::value::Value;
 
-/// What may be said on the command line.
+/// The flags of the command line.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug, Default)]
 pub struct Flags {
     /// Read this TOML file
@@ -32,8 +32,8 @@ pub struct Flags {
     /// The directory of the history [default: corsac-data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// 1: messages of different clients are handled in the order in which they arrive. More: faster on many cores, that order is no
-    /// longer kept [default: 1]
+    /// 1: messages of different clients are handled in the order in which they arrive. More is faster on many cores, but that
+    /// order is no longer kept [default: 1]
     #[arg(long, value_name = "COUNT")]
     pub threads: Option<usize>,
     /// error, warn, info, debug, trace, off, or as info,corsac::net=debug [default: info]

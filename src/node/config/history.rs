@@ -10,14 +10,14 @@ use crate::store::Retention;
 /// The keys of one rule.
 pub(super) const KEYS: &[&str] = &["realm", "filter", "max_age", "max_age_s", "max_bytes", "max_count", "store"];
 
-/// How long is kept what no rule covers: seven days.
+/// The time for which publications that no rule covers are kept: seven days.
 const DEFAULT_AGE_MS: u64 = 7 * DAY_MS;
-/// How much is kept of what no rule covers, in each realm: 1 GiB.
+/// The bytes of publications that no rule covers that are kept in each realm: 1 GiB.
 const DEFAULT_BYTES: u64 = 1 << 30;
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
-/// What is done with the publications on some topics. Of several rules the first that covers a topic counts; what none covers is
-/// [`HistoryRule::default`]'s.
+/// The treatment of the publications on some topics. Of several rules the first that covers a topic counts. A publication that
+/// none covers is under [`HistoryRule::default`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HistoryRule {
     /// The realm; `None` = each, counted by itself.
@@ -58,7 +58,7 @@ impl HistoryRule {
         StoreRule { filter: self.filter.clone(), stored: self.store }
     }
 
-    /// How long this rule asks to keep what is stored. What is no longer stored need not be kept either.
+    /// The time for which this rule asks to keep stored publications. Those that are no longer stored need not be kept either.
     pub fn retention(&self) -> Retention {
         Retention {
             realm: self.realm.clone(),
@@ -87,7 +87,7 @@ impl HistoryRule {
         Ok(true)
     }
 
-    /// What contradicts itself in a rule that has these keys.
+    /// The contradiction in a rule that has these keys.
     pub(super) fn contradiction(&self, keys: &[&str]) -> Option<Problem> {
         if keys.contains(&"max_age") && keys.contains(&"max_age_s") {
             return Some("says max_age and max_age_s: remove one".to_owned());
@@ -113,7 +113,7 @@ pub(super) fn lines(rules: &[HistoryRule]) -> Vec<String> {
     lines
 }
 
-/// What is allowed but hardly meant.
+/// Warnings of settings that are allowed but hardly meant.
 pub(super) fn warnings(rules: &[HistoryRule]) -> Vec<String> {
     let mut warnings = Vec::new();
     for (at, rule) in rules.iter().enumerate() {

@@ -130,7 +130,7 @@ limits! {
     }
 }
 
-/// What is wrong between bounds.
+/// The contradiction between bounds, if there is one.
 pub(super) fn contradiction(limits: &Limits) -> Option<String> {
     if limits.max_packet_before_auth_bytes > limits.max_packet_bytes {
         return Some(format!(

@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::value::Problem;
 
-/// What a listener speaks.
+/// The protocols that a listener speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum ListenerKind {
     /// Everything on one port: HTTP, WebSocket, RawSocket and MQTT, told apart by the first byte.
@@ -21,7 +21,7 @@ impl ListenerKind {
     /// Every kind.
     pub const ALL: [ListenerKind; 4] = [ListenerKind::Auto, ListenerKind::Http, ListenerKind::Mqtt, ListenerKind::RawSocket];
 
-    /// How the configuration names it.
+    /// Its name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             ListenerKind::Auto => "auto",
@@ -61,7 +61,7 @@ impl ListenerKind {
 pub struct Listener {
     /// Address and port; port 0 lets the system choose.
     pub address: SocketAddr,
-    /// What it speaks.
+    /// The protocols that it speaks.
     pub kind: ListenerKind,
     /// The realm of MQTT clients that come in here; theirs to name if absent (MAPPING.md, Realms).
     pub realm: Option<String>,

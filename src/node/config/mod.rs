@@ -26,7 +26,7 @@ pub use flags::Flags;
 pub use history::HistoryRule;
 pub use listener::{Listener, ListenerKind};
 
-/// What one router process runs from: every value decided and checked.
+/// The settings that one router process runs from, every value decided and checked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
     /// Where to listen, at least one. Port 0 lets the system choose.
@@ -76,8 +76,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// Resolves the configuration of one process: reads the file that `--config` or `CORSAC_CONFIG` names, if any, and lays
-    /// `environment` (pairs of name and value; names that do not start with `CORSAC_` are passed over) and `flags` over it.
+    /// Resolves the configuration of one process. Reads the file that `--config` or `CORSAC_CONFIG` names, if any, and lays
+    /// `environment` and `flags` over it. `environment` is pairs of name and value; names that do not start with `CORSAC_` are
+    /// passed over.
     pub fn load(flags: &Flags, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Config, ConfigError> {
         let variables = environment::variables(environment)?;
         let mut settings = settings::Settings::default();
@@ -138,12 +139,12 @@ impl Config {
         lines.join("\n") + "\n"
     }
 
-    /// How long history is kept, for [`crate::store::Store::retain`]: every topic is under one of these.
+    /// The rules for how long history is kept, for [`crate::store::Store::retain`]: every topic is under one of these.
     pub fn retention(&self) -> Vec<Retention> {
         history::retention(&self.history)
     }
 
-    /// What is allowed but hardly meant, one sentence each.
+    /// Warnings of settings that are allowed but hardly meant, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.unknown_variables.clone();
         if !self.anonymous {

@@ -1,6 +1,6 @@
 //! Finds the known key that somebody most likely meant.
 
-/// What to do about an unknown `key`: write the most similar of `known`, or choose among all of them.
+/// Advice on an unknown `key`: write the most similar of `known`, or choose among all of them.
 pub(super) fn advice(key: &str, known: &[&str]) -> String {
     suggestion(key, known).unwrap_or_else(|| format!("known here: {}", known.join(", ")))
 }

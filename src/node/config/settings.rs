@@ -31,7 +31,7 @@ pub(super) const MQTT_KEYS: &[&str] = &["realm_from_user", "refused_filters", "s
 /// The keys of the table `[wamp]`.
 pub(super) const WAMP_KEYS: &[&str] = &["strict_request_ids"];
 
-/// What was set so far; `None` where the default depends on other keys.
+/// The values set so far; `None` where the default depends on other keys.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Settings {
     /// One sentence about each variable that looks like one of ours and is none.

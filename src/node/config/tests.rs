@@ -188,7 +188,7 @@ fn variables_that_are_unknown_or_wrong() {
     for name in ["CORSAC_LOCK_NAME", "CORSAC_LOCK_TOKEN", "CORSAC_URL"] {
         assert!(load(None, &[(name, "x")], Flags::default()).unwrap().warnings().is_empty(), "{name}");
     }
-    // What Kubernetes sets for a service called corsac is none of ours.
+    // The variables that Kubernetes sets for a service called corsac are none of ours.
     let kubernetes =
         [("CORSAC_PORT", "tcp://10.0.0.1:8080"), ("CORSAC_PORT_8080_TCP_ADDR", "10.0.0.1"), ("CORSAC_SERVICE_HOST", "10.0.0.1")];
     assert!(load(None, &kubernetes, Flags::default()).is_ok());

@@ -18,7 +18,7 @@ pub(super) enum Value {
     Other(&'static str),
 }
 
-/// What is wrong with the value of a key, and what to write instead; follows the name of the key in a sentence.
+/// The fault of a key's value, and the text to write instead; follows the name of the key in a sentence.
 pub(super) type Problem = String;
 
 impl Value {
@@ -115,7 +115,7 @@ fn parse_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*bytes)
 }
 
-/// A realm is a loose URI (WAMP: Basic, URIs): no whitespace, no `#`, no empty component; and no control character.
+/// A realm is a loose URI (WAMP: Basic, URIs): no whitespace, no `#`, no empty component, and no control character.
 pub(super) fn parse_realm(text: String) -> Result<String, Problem> {
     let bad = |c: char| c.is_whitespace() || is_unfit(c) || c == '#';
     if text.len() > 255 || text.contains(bad) || text.split('.').any(str::is_empty) {

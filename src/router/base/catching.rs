@@ -1,4 +1,4 @@
-//! How far a reader has come in the history, and the step from past events to live ones: each once, none left out.
+//! The progress of a reader in the history, and the step from past events to live ones: each once, none left out.
 use std::collections::VecDeque;
 
 use crate::model::query::Page;
@@ -10,7 +10,7 @@ pub const PAGE_EVENTS: usize = 256;
 /// Bytes of a page, and of live events that are held behind it.
 pub const PAGE_BYTES: usize = 256 * 1024;
 
-/// How far a subscription, or a session, has come in the history; `E` is what it holds of a live event.
+/// The progress of a subscription, or of a session, in the history; `E` is the form in which it holds a live event.
 #[derive(Debug)]
 pub struct Catching<E> {
     /// Up to here it has everything.
@@ -32,7 +32,7 @@ pub struct Catching<E> {
 pub enum LiveTurn {
     /// At once.
     Now,
-    /// It has been held, or is found in the history.
+    /// The event has been held, or is found in the history.
     Later,
 }
 
@@ -58,7 +58,7 @@ impl<E> Catching<E> {
         Catching { to_find: Some(count), find_before: last.and_then(EventId::next), ..Catching::after(None) }
     }
 
-    /// How many live events are held.
+    /// The number of live events that are held.
     #[cfg(test)]
     pub fn held(&self) -> usize {
         self.held.len()
@@ -94,10 +94,10 @@ impl<E> Catching<E> {
 
     /// Decides on a live event, and holds it if need be.
     pub fn turn_of(&mut self, id: Option<EventId>, weight: usize, held: impl FnOnce() -> E) -> LiveTurn {
-        // What is not stored has no event id.
+        // An event that is not stored has no event id.
         let Some(id) = id else { return LiveTurn::Now };
         if Some(id) <= self.cursor {
-            // It was there before, and only now is it to be seen.
+            // The event was there before, and only now is to be seen.
             return LiveTurn::Now;
         }
         if self.to_find.is_some() || self.until.is_none_or(|until| id.value() <= until) || self.is_overrun {

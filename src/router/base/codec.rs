@@ -1,8 +1,8 @@
-//! How the router's own records and pieces of state become bytes: records as JSON, pieces as MsgPack.
+//! The bytes of the router's own records and pieces of state: records as JSON, pieces as MsgPack.
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// What cannot be read: a later version wrote it, or it is damaged.
+/// Bytes that cannot be read: a later version wrote them, or they are damaged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Unreadable;
 
@@ -12,7 +12,7 @@ pub fn encode_record(change: &impl Serialize) -> Bytes {
     serde_json::to_vec(change).map(Bytes::from).unwrap_or_default()
 }
 
-/// What the body of a record says; `None` where a later version wrote what this one does not know.
+/// The content of a record's body; `None` where a later version wrote one that this version does not know.
 pub fn decode_record<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
     serde_json::from_slice(body).ok()
 }
@@ -23,7 +23,7 @@ pub fn encode(state: &impl Serialize) -> Bytes {
     rmp_serde::to_vec_named(state).map(Bytes::from).unwrap_or_default()
 }
 
-/// What the head of a piece says; `None` where a later version wrote what this one does not know.
+/// The content of a piece's head; `None` where a later version wrote one that this version does not know.
 pub fn decode<'a, T: Deserialize<'a>>(head: &'a [u8]) -> Option<T> {
     rmp_serde::from_slice(head).ok()
 }

@@ -1,4 +1,4 @@
-//! What every step of a realm may use: its time, bounds, chance and timers, and where it puts what is to be done.
+//! The context of every step of a realm: its time, bounds, chance and timers, and the place for what is to be done.
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use super::timers::Timers;
 use crate::model::command::PublishOptions;
 use crate::model::{Command, ConnectionId, Delivery, Limits, Publication, Reason, Topic};
 
-/// How long to wait before something that the disk refused is tried again.
+/// The time to wait before something that the disk refused is tried again.
 pub const RETRY_MS: u64 = 1_000;
 
-/// What a realm counts; read by the status page and `$SYS`.
+/// The counters of a realm, read by the status page and `$SYS`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
     /// Publications that clients have sent, those that are refused included.
@@ -45,33 +45,33 @@ impl Counters {
     }
 }
 
-/// What a flow leaves to be done above it; done in order, each with all that follows from it, before the next.
+/// A task that a flow leaves to be done above it. Tasks are done in order, each with all that follows from it, before the next.
 #[derive(Debug)]
 pub enum Consequence {
     /// The router ends the connection of a session; the session may stay.
     End(SessionKey, Reason),
     /// A command is carried out that was on its way into the history.
     Carry(SessionKey, ConnectionId, Command),
-    /// What a session published behind a ticket goes out, now that this has come back.
+    /// Publications of a session behind a ticket go out, now that this has come back.
     Follow(Option<SessionKey>, Vec<Follower>),
     /// Commands of a session that waited go on, as far as they need not wait again.
     Continue(SessionKey),
     /// A client that waited to be let in has what it waited for.
     Arrive(SessionKey, ConnectionId),
-    /// Whoever waits for a topic is looked at again.
+    /// The line of a topic is looked at again.
     Advance(Topic),
 }
 
 /// An unacknowledged publication that follows a stored one of its session.
 #[derive(Debug)]
 pub struct Follower {
-    /// What is published.
+    /// The message to publish.
     pub publication: Arc<Publication>,
-    /// How.
+    /// Its options.
     pub options: Option<Box<PublishOptions>>,
 }
 
-/// What every step of a realm may use.
+/// The context that every step of a realm may use.
 #[derive(Debug)]
 pub struct Context {
     /// Milliseconds since the Unix epoch, never running backwards.
@@ -80,15 +80,15 @@ pub struct Context {
     pub limits: Limits,
     /// All the chance that the realm has.
     pub random: Random,
-    /// What is due when.
+    /// The tasks that are due, by time.
     pub timers: Timers<Due>,
-    /// What the realm counts.
+    /// The counters of the realm.
     pub counters: Counters,
     /// The router stops: nobody may join any more.
     pub is_closed: bool,
     /// Every connection is told to end once nothing waits for its place in the history.
     pub is_stopping: bool,
-    /// What is to be done outside of the realm, in order.
+    /// Effects to be carried out outside of the realm, in order.
     pub effects: VecDeque<Effect>,
     consequences: Vec<Consequence>,
 }

@@ -1,8 +1,8 @@
-//! What timers are for.
+//! The purposes of timers.
 use crate::model::Topic;
 use crate::router::base::key::SessionKey;
 
-/// What a timer is for.
+/// The purpose of a timer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Due {
     /// The will of a session whose client is away.

@@ -1,4 +1,4 @@
-//! What a realm wants done outside of itself.
+//! The effects that a realm wants outside of itself.
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -35,17 +35,17 @@ pub enum ReadForm {
 /// A record before it has its place.
 #[derive(Debug)]
 pub struct Draft {
-    /// What it is.
+    /// Its content.
     pub body: DraftBody,
-    /// Who caused it.
+    /// The session and identity that caused it.
     pub author: Option<Publisher>,
-    /// What readers and a restart have to know of it.
+    /// Facts that readers and a restart have to know of it.
     pub flags: Flags,
-    /// What makes a repetition recognizable.
+    /// The key by which a repetition is recognized.
     pub dedup: Option<DedupKey>,
 }
 
-/// What a record holds.
+/// The content of a record.
 #[derive(Debug)]
 pub enum DraftBody {
     /// A publication, or an item of a queue.

@@ -15,7 +15,7 @@ pub struct NextValue {
     pub ticket: Ticket,
     /// The value.
     pub publication: Arc<Publication>,
-    /// Whose it is; the router's own have none.
+    /// The session that it comes from; the router's own have none.
     pub by: Option<SessionId>,
     /// By which connection; wills have none.
     pub connection: Option<ConnectionId>,

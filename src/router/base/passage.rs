@@ -1,10 +1,10 @@
-//! How one delivery of a publication differs from the next.
+//! The differences between deliveries of one publication.
 use smallvec::SmallVec;
 
 use crate::model::command::{Protocol, SubscribeOptions};
 use crate::model::{Filter, Qos, SubscriptionId};
 
-/// How one delivery differs from the next of the same publication.
+/// The part of one delivery in which it differs from the next of the same publication.
 #[derive(Clone, Debug)]
 pub struct Passage {
     /// QoS granted.

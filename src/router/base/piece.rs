@@ -1,8 +1,8 @@
-//! The state of a realm in pieces: what a snapshot holds, and what a restart begins with instead of the whole history.
+//! The state of a realm in pieces: the content of a snapshot, and the start of a restart instead of the whole history.
 //!
-//! A piece is a key, a head of its own form and, where something was published, a record. The router knows which pieces have changed
-//! since it was last asked, so that whoever keeps them need not write them all. What belongs to connections is in no piece but that
-//! of the queues, whose records are judged by it.
+//! A piece is a key, a head of its own form and, where something was published, a record. The router knows which pieces have
+//! changed since it was last asked, so that its keeper need not write them all. State of connections is in no piece but that of
+//! the queues, whose records are judged by it.
 use std::collections::HashSet;
 use std::hash::Hash;
 
@@ -18,7 +18,7 @@ pub enum PieceKey {
     Event(u64),
     /// The retained message of a topic.
     Retained(Topic),
-    /// Who holds a topic.
+    /// The holder of a topic.
     Holder(Topic),
     /// A grant whose publication follows.
     Grant(Topic),
@@ -28,7 +28,7 @@ pub enum PieceKey {
     Queues,
     /// An item of a queue.
     QueueItem(u64, u32),
-    /// What the connection of a session leaves behind.
+    /// The message that the connection of a session leaves behind.
     Will(u64),
 }
 
@@ -70,15 +70,15 @@ impl PieceKey {
     }
 }
 
-/// What records of pieces name for their realm, which whoever keeps them knows.
+/// The realm that records of pieces name, because their keeper knows the real one.
 pub const ITS_REALM: &str = "-";
 
-/// What a piece holds.
+/// The content of a piece.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Piece {
-    /// What is not published: MsgPack of the kind of piece.
+    /// The part that is not published: MsgPack of the kind of piece.
     pub head: Bytes,
-    /// What is.
+    /// The part that is published.
     pub record: Option<Record>,
 }
 
@@ -104,12 +104,12 @@ impl Changes {
         self.sessions += 1;
     }
 
-    /// How many retained messages are not what they were.
+    /// The number of retained messages that have changed.
     pub fn retained(&self) -> usize {
         self.retained.len()
     }
 
-    /// How many other pieces are not what they were, about.
+    /// The number of other pieces that have changed, about.
     pub fn others(&self) -> usize {
         self.keys.len() + self.sessions
     }

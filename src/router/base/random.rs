@@ -1,6 +1,6 @@
 //! A small deterministic generator: chance is an argument of the realm, given once as a seed.
 
-/// SplitMix64 (Steele, Lea, Flood 2014): full period, good enough for ids and for picking a callee; not for secrets.
+/// SplitMix64 (Steele, Lea, Flood 2014): full period, good enough for ids and for picking a callee, not for secrets.
 #[derive(Debug)]
 pub struct Random(u64);
 

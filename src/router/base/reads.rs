@@ -8,7 +8,7 @@ use crate::model::record::{Flags, Kind};
 use crate::model::{EventId, Record};
 use crate::router::base::key::{SelectionKey, SessionKey};
 
-/// What a page is read for.
+/// The purpose of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
     /// The call at the head of the session's line.
@@ -21,12 +21,12 @@ pub enum Purpose {
     Probe,
 }
 
-/// Who waits for a page.
+/// A session that waits for a page, and why.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader {
     /// Its session.
     pub session: SessionKey,
-    /// What for.
+    /// Its purpose.
     pub purpose: Purpose,
 }
 
@@ -52,7 +52,7 @@ impl Reads {
         ReadTicket(self.last)
     }
 
-    /// Who waits for this page, and waits no longer.
+    /// The reader that waits for this page, and waits no longer.
     pub fn take(&mut self, ticket: ReadTicket) -> Option<Reader> {
         self.waiting.remove(&ticket)
     }

@@ -1,4 +1,4 @@
-//! Who waits for the answer of a call, and what the answer is.
+//! The caller who waits for the answer of a call, and the answer.
 use crate::model::Topic;
 use crate::model::sentence::of_call;
 use bytes::Bytes;
@@ -16,7 +16,7 @@ pub fn json_args(value: &Value) -> Payload {
     Payload::Args { encoding: Encoding::Json, args, kwargs: Bytes::new() }
 }
 
-/// How a procedure of the router's answers.
+/// The answer of a procedure of the router's own.
 #[derive(Debug)]
 pub enum Reply {
     /// With these arguments, now.
@@ -35,7 +35,7 @@ impl From<Reason> for Reply {
     }
 }
 
-/// Who waits for an answer, and where.
+/// The one who waits for an answer, and where.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// The session; `None` once it has left a call that it wanted no answer for.
@@ -44,7 +44,7 @@ pub struct Caller {
     pub reply: ReplyTo,
     /// QoS of the call, and so of its answers.
     pub qos: Qos,
-    /// What was called, for refusals; `None` where that is too long to be kept.
+    /// The procedure that was called, for refusals; `None` where its name is too long to be kept.
     pub name: Option<Topic>,
     /// The lock that it asks about, as it spells that.
     pub lock: Option<Box<str>>,
@@ -53,15 +53,15 @@ pub struct Caller {
 /// Longest name that a call keeps while it is on its way, in bytes.
 const MAX_KEPT_NAME: usize = 256;
 
-/// What a call keeps of the name of what is called.
+/// The name of the procedure, if a call keeps it.
 pub fn kept_name(name: &Topic) -> Option<Topic> {
     (name.as_mqtt().len() <= MAX_KEPT_NAME).then(|| name.clone())
 }
 
-/// What a caller is told.
+/// An answer for a caller.
 #[derive(Debug)]
 pub struct Message {
-    /// What it is.
+    /// Result, progress or error.
     pub outcome: Outcome,
     /// The body.
     pub payload: Payload,
@@ -82,8 +82,8 @@ impl Caller {
         request_of(&self.reply)
     }
 
-    /// The arguments of an error of the router's own: a sentence with the name of what was called, as the caller spells it, and behind
-    /// it what a program can use.
+    /// The arguments of an error of the router's own. The first is a sentence with the name of the procedure, as the caller
+    /// spells it; behind it are values that a program can use.
     pub fn refusal(&self, reason: Reason) -> Payload {
         if let Some(lock) = &self.lock {
             return Payload::of_values(&[format!("the lock {lock}: {reason}").into()]);

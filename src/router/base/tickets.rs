@@ -1,4 +1,4 @@
-//! What a realm has on its way into the history, in the order in which it was sent there.
+//! The tickets of a realm on their way into the history, in the order in which they were sent there.
 use std::collections::VecDeque;
 
 use crate::model::record::Ticket;
@@ -45,7 +45,7 @@ impl<W> Tickets<W> {
         ticket >= self.first
     }
 
-    /// What comes of a ticket that has not come back.
+    /// The work that waits for a ticket which has not come back.
     pub fn at_mut(&mut self, ticket: Ticket) -> Option<&mut W> {
         let index = ticket.0.checked_sub(self.first.0)?;
         self.waiting.get_mut(usize::try_from(index).ok()?)

@@ -1,4 +1,4 @@
-//! What is due when: call timeouts, will delays, session expiries.
+//! The tasks that are due, by time: call timeouts, will delays, session expiries.
 use std::collections::BTreeMap;
 
 /// Ordered by time, then by the order of being set.

@@ -22,7 +22,7 @@ const CACHED_BYTES: usize = 64 * 1024 * 1024;
 /// Plans that are looked through when a subscription by pattern comes or goes.
 const MAX_SCANNED: usize = 1_024;
 
-/// Who has a subscription.
+/// The terms on which a session has a subscription.
 #[derive(Clone, Copy, Debug)]
 struct Member {
     options: SubscribeOptions,
@@ -45,7 +45,7 @@ struct Subscription {
 pub struct Group {
     /// Its members with what each asked for, in the order of joining.
     pub members: Vec<(SessionKey, SubscribeOptions)>,
-    /// Whose turn it is.
+    /// The member whose turn it is.
     pub turn: usize,
     /// Something waits in the line of a member, for whoever has room first.
     is_behind: bool,

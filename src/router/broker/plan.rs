@@ -7,7 +7,7 @@ use crate::router::base::key::{SelectionKey, SessionKey};
 /// One session that receives a topic, through one or more of its subscriptions.
 #[derive(Clone, Debug)]
 pub struct Receiver {
-    /// Who.
+    /// The session that receives.
     pub session: SessionKey,
     /// The highest QoS granted.
     pub qos: Qos,
@@ -17,9 +17,9 @@ pub struct Receiver {
     pub no_local: bool,
     /// All its subscriptions want changes of retained state only.
     pub retained_only: bool,
-    /// It selects what it gets; then through this subscription alone.
+    /// The one subscription through which it receives, if it selects its events.
     pub selection: Option<SelectionKey>,
-    /// It subscribed by pattern.
+    /// The session subscribed by pattern.
     pub by_pattern: bool,
     /// WAMP: the subscription. MQTT: the subscription identifiers.
     pub subscriptions: SmallVec<[u64; 2]>,

@@ -15,21 +15,21 @@ pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// A subscription that does not simply get what comes.
 #[derive(Debug)]
 pub struct SelectiveSubscription {
-    /// Whose.
+    /// The session that subscribed.
     pub session: SessionKey,
     /// Under which id.
     pub subscription: SubscriptionId,
     /// To what.
     pub filter: Filter,
-    /// How it is delivered.
+    /// The terms of delivery.
     pub options: SubscribeOptions,
-    /// What events must look like.
+    /// The pattern that events must fit.
     pub pattern: Option<Value>,
-    /// It ends with what there is.
+    /// The subscription ends after the events or values that exist.
     pub is_snapshot: bool,
     /// An earlier process had it, and the session reads what is behind this event otherwise.
     pub until: Option<EventId>,
-    /// How far it has come in the history, while it gets past events.
+    /// Its progress in the history, while it gets past events.
     pub catching: Option<Catching<Arc<Publication>>>,
 }
 
@@ -38,7 +38,7 @@ pub struct SelectiveSubscription {
 pub struct ParsedBody(Option<Option<Value>>);
 
 impl SelectiveSubscription {
-    /// What events must look like.
+    /// The pattern that events must fit.
     pub fn pattern(&self) -> Option<&Value> {
         self.pattern.as_ref()
     }
@@ -54,8 +54,8 @@ impl SelectiveSubscription {
     }
 }
 
-/// What an event says, as one value in the form that MQTT receivers get (MAPPING.md, Payloads); `None` where there is none, where it is
-/// too large or too deep, or no JSON.
+/// The body of an event as one value, in the form that MQTT receivers get (MAPPING.md, Payloads). `None` where there is none,
+/// where it is too large or too deep, or no JSON.
 pub fn body_of(publication: &Publication, to_args: crate::model::payload::ToArgs) -> Option<Value> {
     if publication.payload.len() > MAX_BODY_BYTES {
         return None;

@@ -16,9 +16,9 @@ use crate::router::dealer::remembered::Remembered;
 /// A call that a callee has and its caller waits for.
 #[derive(Debug)]
 pub struct Pending {
-    /// Who waits for the answer.
+    /// The caller, who waits for the answer.
     pub caller: Caller,
-    /// Who is to give it.
+    /// The callee, who is to give it.
     pub callee: SessionKey,
     /// The callee's number for it.
     pub invocation: InvocationId,
@@ -26,13 +26,13 @@ pub struct Pending {
     pub receive_progress: bool,
     /// Time to the first result and between results, in milliseconds; 0 = the router does not watch it.
     pub timeout_ms: u64,
-    /// What reminds of its end.
+    /// The timer of its end.
     pub timer: Option<TimerKey>,
     /// The callee was told to stop.
     pub is_interrupted: bool,
 }
 
-/// What one session has of calls, as caller and as callee.
+/// The calls of one session, as caller and as callee.
 #[derive(Debug, Default)]
 struct Side {
     /// Calls that wait for an answer, by request.
@@ -74,14 +74,14 @@ impl Calls {
         self.sides.entry(caller).or_default().reply_bytes += reply_bytes;
     }
 
-    /// It waits no longer.
+    /// The caller waits no longer.
     pub fn release_reply(&mut self, caller: SessionKey, reply_bytes: usize) {
         if let Some(side) = self.sides.get_mut(&caller) {
             side.reply_bytes = side.reply_bytes.saturating_sub(reply_bytes);
         }
     }
 
-    /// How many invocations a session has not answered.
+    /// The number of invocations that a session has not answered.
     pub fn unanswered(&self, callee: SessionKey) -> usize {
         self.sides.get(&callee).map_or(0, |side| side.invocations.len())
     }

@@ -20,20 +20,20 @@ struct Registration {
     filter: Filter,
     policy: InvokePolicy,
     callees: Vec<Callee>,
-    /// Whose turn it is (`InvokePolicy::RoundRobin`).
+    /// The callee whose turn it is (`InvokePolicy::RoundRobin`).
     turn: usize,
 }
 
 /// One session that serves a registration; it is connected.
 #[derive(Clone, Copy, Debug)]
 pub struct Callee {
-    /// Who.
+    /// The session that serves.
     pub session: SessionKey,
-    /// How it serves.
+    /// The terms of its service.
     pub options: RegisterOptions,
 }
 
-/// Who takes a call.
+/// The callee that takes a call, and through which registration.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice {
     /// The callee.
@@ -109,7 +109,7 @@ impl Dealer {
         self.registrations.get(*place as usize).map(|registration| &registration.filter)
     }
 
-    /// Who takes a call of `procedure`; `None` if nobody serves it.
+    /// The callee that takes a call of `procedure`; `None` if nobody serves it.
     pub fn choose(&mut self, procedure: &Topic, random: &mut Random) -> Option<Choice> {
         let place = self.matcher.best_match(procedure)?;
         let registration = self.registrations.get_mut(place as usize)?;

@@ -43,7 +43,7 @@ pub fn private_passage(qos: Qos, identifier: Option<u32>) -> Passage {
 /// Takes a publication's packet id into use; false if it is a repetition, which is answered here [MQTT-4.3.3-10],
 /// 3.1.1: [MQTT-4.3.3-2].
 ///
-/// What is sent again has DUP [MQTT-3.3.1-1]: without it, the second identical repetition on one connection is a client gone
+/// A repetition has DUP [MQTT-3.3.1-1]. A client that sends the second identical repetition without it on one connection has gone
 /// wrong.
 pub fn accept(realm: &mut Realm, key: SessionKey, connection: ConnectionId, acknowledge: Acknowledge, fingerprint: u64) -> bool {
     let (packet_id, is_repetition) = match acknowledge {
@@ -101,7 +101,7 @@ pub fn handle_release(realm: &mut Realm, key: SessionKey, connection: Connection
     realm.cx.tell(connection, Delivery::Completed(packet_id, outcome));
 }
 
-/// It has its place, or could not be stored.
+/// A change has its place, or could not be stored.
 pub fn finish_change(realm: &mut Realm, from: Option<SessionKey>) {
     if let Some(session) = append::author(realm, from).and_then(|key| realm.sessions.at_mut(key)) {
         session.inbound.note_changed();

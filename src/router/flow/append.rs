@@ -1,4 +1,4 @@
-//! What is asked of the history: places for records, and pages; a session's commands are counted while they wait for it.
+//! Requests to the history: places for records, and pages; a session's commands are counted while they wait for it.
 use crate::router::base::on_the_way::NextValue;
 use crate::router::session::record::HANDSHAKES;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::router::session::Session;
 use crate::router::waiting::{Published, Waiting, WaitingChange, WaitingCommand, WaitingDelivery, WaitingItem};
 
 impl Session {
-    /// What tells its connection that nothing it sent is on its way any more, if that is so.
+    /// The effect that tells its connection that nothing it sent is on its way any more, if that is so.
     pub fn settled(&self) -> Option<Effect> {
         self.connection.filter(|_| self.inbound.is_settled()).map(Effect::Settled)
     }
@@ -56,8 +56,8 @@ pub fn author(realm: &Realm, from: Option<SessionKey>) -> Option<SessionKey> {
     from.filter(|key| realm.sessions.at(*key).is_some())
 }
 
-/// What is acknowledged is in the history before, unless a rule says otherwise; what is retained is there too, whatever its QoS
-/// (MAPPING.md). Names of the router's own are not, but for items of queues, which always are.
+/// An acknowledged publication is in the history before its acknowledgement, unless a rule says otherwise. A retained one is
+/// there too, whatever its QoS (MAPPING.md). Those of the router's own names are not, but for items of queues, which always are.
 pub fn is_stored(realm: &Realm, publication: &Publication, acknowledge: Acknowledge) -> bool {
     let covers = |rule: &&StoreRule| rule.filter.as_ref().is_none_or(|filter| filter.covers(&publication.topic));
     let rule = realm.store_rules.iter().find(covers);
@@ -104,7 +104,7 @@ pub fn append_published(realm: &mut Realm, from: Option<SessionKey>, mut waiting
     waiting.by = from.filter(|_| waiting.publication.retain).and_then(|key| author_of(realm, key));
     let flags = flags_of(realm, from, &waiting);
     let dedup = waiting.key.take().map(|key| *key).or_else(|| dedup_key(realm, from, &waiting));
-    // What is put into a queue is no event for readers of history.
+    // An item that is put into a queue is no event for readers of history.
     let kind = if is_put(&waiting.publication) { Kind::QUEUE } else { Kind::PUBLICATION };
     let draft = Draft { flags, dedup, ..Draft::publication(kind, waiting.publication.clone(), author) };
     let ticket = send(realm, Waiting::Publication(waiting), draft);
@@ -175,7 +175,7 @@ fn flags_of(realm: &Realm, from: Option<SessionKey>, waiting: &Published) -> Fla
     ])
 }
 
-/// Sends an item that a call puts into a queue on its way into the history. It holds up nothing else of the session.
+/// Sends an item that a call puts into a queue on its way into the history. The item holds up nothing else of the session.
 pub fn append_put(realm: &mut Realm, key: SessionKey, publication: Arc<Publication>, caller: Caller) {
     let author = disclosed(realm, key);
     let from = Some(key);
@@ -198,8 +198,8 @@ pub fn append_will(realm: &mut Realm, session: SessionId, item: Option<Item>, dr
     send(realm, Waiting::Will(session, item.map(Box::new)), draft);
 }
 
-/// Sends a change of state on its way into the history: applied when it has its place. It does not hold up
-/// other commands of the session; changes keep their order among each other and with publications.
+/// Sends a change of state on its way into the history, to be applied when it has its place. The change does not hold up other
+/// commands of the session. Changes keep their order among each other and with publications.
 pub fn append_change(realm: &mut Realm, from: Option<SessionKey>, kind: Kind, body: Bytes, caller: Option<Caller>) {
     let author = from.and_then(|key| disclosed(realm, key));
     note_change(realm, from);
@@ -212,13 +212,13 @@ pub fn is_nothing(realm: &Realm, publication: &Publication) -> bool {
     publication.payload.is_empty() || publication.is_expired(realm.cx.now_ms)
 }
 
-/// Who retains what this session publishes.
+/// The author of the messages that this session retains.
 pub fn author_of(realm: &Realm, key: SessionKey) -> Option<Author> {
     realm.sessions.at(key)?.client_id.as_deref().map(Author::of)
 }
 
-/// Refuses what would be retained above the bounds. What is on its way into the history is not counted: the bounds of that way
-/// bound the excess.
+/// Refuses a publication that would be retained above the bounds. Those on their way into the history are not counted: the bounds
+/// of that way bound the excess.
 pub fn make_room_for(realm: &mut Realm, publication: &Publication) -> Result<(), Reason> {
     if retained_is_full(realm, publication) {
         realm.retained.purge_expired(realm.cx.now_ms, PURGE_STEPS);
@@ -246,7 +246,7 @@ pub fn is_kept_from_publisher(realm: &Realm, from: Option<SessionKey>, options: 
     options.map_or_else(is_wamp, |options| options.exclude_me)
 }
 
-/// What recognizes a publication that comes again: the key that its client chose, else its QoS 2 handshake.
+/// The key by which a publication that comes again is recognized: the one that its client chose, else its QoS 2 handshake.
 ///
 /// Where a QoS 2 publication has a key, a restart forgets its packet id. Sent again, it has the same key: it is answered and
 /// goes to nobody. Its PUBREL is answered 0x92, which "is not an error during recovery" (3.7.2.1).

@@ -77,7 +77,7 @@ pub fn pass_backlog(realm: &mut Realm, key: SessionKey, connection: ConnectionId
     }
 }
 
-/// What a session is owed of a record of the history, if anything.
+/// The delivery of a record of the history that a session is owed, if any.
 fn owed_of(realm: &Realm, key: SessionKey, record: &Record) -> Option<Outgoing> {
     let session = realm.sessions.at(key)?;
     let backlog = session.backlog.as_ref()?;
@@ -96,7 +96,7 @@ fn owed_of(realm: &Realm, key: SessionKey, record: &Record) -> Option<Outgoing> 
     Some(Outgoing { publication: Arc::new(publication), qos, retain, subscriptions, source: Source::Past, claim: None, again })
 }
 
-/// How an event of the history comes to a session, through its subscriptions that were there before.
+/// The passage of an event of the history to a session, through its subscriptions that were there before.
 fn passage_of(realm: &Realm, session: &Session, record: &Record, publication: &Publication) -> Option<Passage> {
     let is_own = record.item.origin.as_ref().is_some_and(|origin| origin.session == session.id);
     if is_own && record.item.flags.has(Flags::NOT_TO_ITSELF) {

@@ -61,12 +61,12 @@ pub fn deliver_to(realm: &mut Realm, key: SessionKey, publication: &Arc<Publicat
     let Passage { retain, by_pattern, subscriptions, source, .. } = passage;
     let connection = session.connection;
     let offered = if qos == Qos::AtMostOnce {
-        // Whatever the window holds [MQTT-3.3.4-10].
+        // QoS 0 goes out whatever the window holds [MQTT-3.3.4-10].
         let publication = publication.clone();
         Offered::Now(Event { publication, qos, retain, duplicate: false, by_pattern, packet_id: None, subscriptions })
     } else {
-        // At the start of the process: sessions whose client had not left may have been sent it (what comes through shared
-        // subscriptions; the rest is read again). What was sent as QoS 2 is on record with its packet id.
+        // At the start of the process, sessions whose client had not left may have been sent it. That is so for shared
+        // subscriptions; the rest is read again. A QoS 2 delivery that was sent is on record with its packet id.
         let again = session.is_replayed && session.left_ms.is_none() && qos == Qos::AtLeastOnce;
         let owed = Outgoing { publication: publication.clone(), qos, retain, subscriptions, source, claim: None, again };
         session.put_in_line(owed, &realm.cx.limits)
@@ -93,7 +93,7 @@ pub fn deliver_shared(realm: &mut Realm, group_key: u32, publication: &Arc<Publi
     true
 }
 
-/// What a member of a share group has no room for goes to whoever has room first.
+/// An event that a member of a share group has no room for goes to the first member that has.
 fn note_behind(realm: &mut Realm, group: u32, member: SessionKey) {
     if realm.sessions.at(member).is_some_and(|session| session.inflight.waiting() > 0) {
         realm.broker.note_behind(group, true);
@@ -200,7 +200,7 @@ pub fn pick_member(
     let is_admitted = |index: &usize| member(index).is_some_and(|session| admits(session, publication));
     let is_connected = |index: &usize| member(index).is_some_and(|session| session.connection.is_some());
     let limits = &realm.cx.limits;
-    // What waits is in one line, as far as it has room: so it goes out in its order.
+    // Waiting events stand in one line, as far as it has room, so that they go out in their order.
     let has_line =
         |index: &usize| member(index).is_some_and(|session| session.inflight.has_line(group_key, publication.weight(), limits));
     let has_room = |index: &usize| is_connected(index) && member(index).is_some_and(|session| session.inflight.is_next(limits));
@@ -222,7 +222,7 @@ pub fn admits(session: &Session, publication: &Publication) -> bool {
     publication.readers.as_ref().is_none_or(|readers| readers.admit(session.id, &session.principal))
 }
 
-/// What its share groups still owe, but for QoS 2 that has begun [MQTT-4.8.2-5], goes to their other members.
+/// Deliveries that its share groups still owe, but for QoS 2 that has begun [MQTT-4.8.2-5], go to their other members.
 pub fn redistribute(realm: &mut Realm, inflight: Inflight) {
     for (group, owed) in inflight.into_shared() {
         deal_in_turn(realm, group, &owed);
@@ -267,7 +267,7 @@ pub fn pass(realm: &mut Realm, selection: SelectionKey, publication: &Arc<Public
     }
 }
 
-/// How an event comes through a selective subscription, and to whom.
+/// The passage of an event through a selective subscription, and its session.
 pub fn passage_through(
     realm: &Realm,
     selection: SelectionKey,

@@ -1,4 +1,4 @@
-//! What is done when a timer fires.
+//! The work that is done when a timer fires.
 use crate::model::Reason;
 use crate::router::base::due::Due;
 use crate::router::flow::{call, locks, progress, queues, session, wills};

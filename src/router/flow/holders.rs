@@ -1,7 +1,7 @@
-//! Who holds a topic, from the grant to the end: release by token, time to live, the end of the session, the end of the process.
+//! The life of a holder from the grant to the end: release by token, time to live, the end of the session or of the process.
 //!
-//! A lock is the publication `when: null, watch: true, will: null, retain: true`, on the topic `$lock/<name>` where a procedure asked
-//! for it. What ends it is a publication too: the holder's will, or no value.
+//! A lock is the publication `when: null, watch: true, will: null, retain: true`, on the topic `$lock/<name>` where a procedure
+//! asked for it. Its end is a publication too: the holder's will, or no value.
 use crate::model::SessionId;
 use crate::router::base::on_the_way::NextValue;
 use std::sync::Arc;
@@ -27,8 +27,8 @@ use crate::router::lock::request::{By, LockGrant, Role};
 use crate::router::realm::Realm;
 use crate::router::waiting::Published;
 
-/// A publication has its place: it is a grant, the end of a holder, or a change that makes the holder's promise void. What is
-/// left of its acknowledgement.
+/// A publication has its place. The publication is a grant, the end of a holder, or a change that makes the holder's promise
+/// void. Gives the part of its acknowledgement that is left.
 pub fn apply_placed(
     realm: &mut Realm,
     place: Place,
@@ -65,7 +65,7 @@ pub fn apply_placed(
     acknowledge
 }
 
-/// What the holder changes itself keeps its promise; what anybody else changes makes it void.
+/// A change by the holder itself keeps its promise; a change by anybody else makes it void.
 fn note_value(realm: &mut Realm, publication: &Publication, by: By) {
     let holder = realm.locks.topics.get(&publication.topic).and_then(|cell| cell.holder.as_ref());
     let is_own = holder.is_some_and(|holder| holder.is_by(by.session, by.connection));
@@ -111,7 +111,7 @@ fn hold(realm: &mut Realm, place: Place, topic: &Topic, by: By, granted: &LockGr
     let mut holder = Holder { key, session, connection, is_parted, token, will, deadline_ms, told, leaving };
     match key {
         Some(key) => drop(realm.locks.sessions.entry(key).or_default().held.insert(topic.clone())),
-        // It had ended before it was granted.
+        // The session had ended before it was granted.
         None => holder.leave(holder.will.clone(), None),
     }
     realm.changes.note(|| PieceKey::Holder(topic.clone()));
@@ -273,7 +273,7 @@ pub fn release(realm: &mut Realm, topic: &Topic, token: u64, by: Option<SessionK
     }
 }
 
-/// Who holds `topic` by this token, unless it is ending.
+/// The holder of `topic` by this token, unless it is ending.
 pub fn held_by<'a>(realm: &'a mut Realm, topic: &Topic, token: u64) -> Option<&'a mut Holder> {
     let holder = realm.locks.topics.get_mut(topic)?.holder.as_mut()?;
     (holder.token.value() == token && holder.leaving.is_none()).then_some(holder)

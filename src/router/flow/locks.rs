@@ -1,8 +1,9 @@
 //! Publications under a condition: asked for in the order of ids, granted first come, first served, each grant its own publication.
 //!
-//! A condition has its place as a record of kind LOCK, and is judged there: against the topic's value, at that record's time. What
-//! fits is then published, with an id of its own: the token. So that it still fits at that id, it is published only if every change
-//! of the value that is on its way before it would let it fit too; else it stands in line until those have their places.
+//! A condition has its place as a record of kind LOCK, and is judged there against the topic's value at that record's time. A
+//! publication whose condition fits is then published with an id of its own: the token. So that the condition still holds at that
+//! id, every change of the value that is on its way before it must let it fit too. Else the request stands in line until those
+//! changes have their places.
 use crate::router::base::on_the_way::NextValue;
 use crate::router::base::reply::kept_name;
 use std::collections::BTreeSet;
@@ -269,7 +270,7 @@ pub fn refuse_untaken(realm: &mut Realm, request: Box<Request>, reason: Reason) 
     }
 }
 
-/// What a connection that is gone has asked for holds its session up no longer.
+/// A request of a connection that is gone holds its session up no longer.
 fn forget_owed(realm: &mut Realm, request: &Request) {
     if let Some(key) = append::author(realm, Some(request.from)).filter(|_| request.is_owed) {
         answer::decide(realm, key);
@@ -344,7 +345,7 @@ fn judge(realm: &Realm, request: &Request, current: &Reading) -> Judgement {
     Judgement::Fits
 }
 
-/// Publishes what fits. What its publisher promised for its end goes before it.
+/// Publishes a request that fits. The promise of its publisher for its end goes before it.
 fn grant(realm: &mut Realm, mut request: Request) {
     leave_line(realm, &mut request);
     let Request { from: key, session, connection, publication, options, will, ttl_ms, acknowledge, is_owed, .. } = request;
@@ -358,7 +359,7 @@ fn grant(realm: &mut Realm, mut request: Request) {
         append::append_change(realm, Some(key), Kind::LOCK, change.encode(), None);
     }
     if let Some(session) = realm.sessions.at_mut(key) {
-        // What was owed for the request is owed for its publication.
+        // The answer owed for the request is owed for its publication.
         session.inbound.note_granted(is_owed);
     }
     let granted = Box::new(LockGrant { connection, will, ttl_ms, asker, is_told, is_call });

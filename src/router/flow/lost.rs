@@ -1,4 +1,4 @@
-//! What is said to those who do not have a lock: to a holder that has lost it, at once; to a caller that is refused, in words.
+//! The messages to those who do not have a lock: to a holder that has lost it, at once, and to a caller that is refused, in words.
 use std::sync::Arc;
 
 use serde_json::json;
@@ -14,7 +14,7 @@ use crate::router::flow::{answer, route};
 use crate::router::lock::holder::Holder;
 use crate::router::realm::Realm;
 
-/// What ended a grant, where that was not its holder.
+/// The cause that ended a grant, where that was not its holder.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lost {
     /// The topic has another value, from this session.
@@ -35,7 +35,7 @@ impl Lost {
         }
     }
 
-    /// Who did it; `None` for time and for the router itself.
+    /// The session that did it; `None` for time and for the router itself.
     fn by(self) -> Option<SessionId> {
         match self {
             Lost::Changed(by) | Lost::Released(by) => by,
@@ -43,7 +43,7 @@ impl Lost {
         }
     }
 
-    /// What happened, in words; `topic` as its holder spells it.
+    /// The cause in words; `topic` as its holder spells it.
     fn sentence(self, topic: &str) -> String {
         let who = self.by().map_or("a session that has ended".to_owned(), |session| format!("session {session}"));
         match self {
@@ -65,7 +65,7 @@ pub struct Loser {
 }
 
 impl Loser {
-    /// What is needed to tell a holder of its loss.
+    /// The part of a holder that is needed to tell it of its loss.
     pub fn of(holder: &Holder) -> Self {
         Loser { key: holder.key, session: holder.session, token: holder.token, told: holder.told.clone() }
     }

@@ -1,7 +1,7 @@
 //! The order of one session's commands around what it has on its way into the history.
 //!
-//! What is stored goes on at once, and is answered in its turn; an unacknowledged publication follows the stored one before it;
-//! everything else waits until the session owes nothing.
+//! A publication that is stored goes on at once, and is answered in its turn. An unacknowledged one follows the stored one before
+//! it. Everything else waits until the session owes nothing.
 use crate::router::waiting::Waiting;
 use bytes::Bytes;
 
@@ -44,7 +44,7 @@ pub fn admit(realm: &mut Realm, key: SessionKey, connection: ConnectionId, comma
                     session.inbound.note_follower(publication.weight());
                     followers.push(Follower { publication, options });
                 }
-                // It follows nothing in particular: it waits for everything.
+                // A publication that follows nothing in particular waits for everything.
                 None => session.inbound.defer(connection, Command::Publish { publication, acknowledge, options }),
             }
             None
@@ -110,12 +110,12 @@ pub fn record_of(realm: &Realm, key: SessionKey, command: &Command) -> Option<(K
     }
 }
 
-/// The next of a session's commands that waited, if it need not wait again, with the connection that sent it. What comes of it is done
-/// before the one behind it is asked for.
+/// The next of a session's commands that waited, if it need not wait again, with the connection that sent it. All that follows
+/// from it is done before the one behind it is asked for.
 pub fn next_deferred(realm: &mut Realm, key: SessionKey) -> Option<(ConnectionId, Command)> {
     let session = realm.sessions.at_mut(key)?;
     while let Some((connection, command)) = session.inbound.next_deferred() {
-        // Whoever has taken the session over, or ended it, has put an end to these as well.
+        // A connection that has taken the session over, or ended it, has put an end to these as well.
         if session.is_of(connection) {
             return Some((connection, command));
         }

@@ -74,12 +74,12 @@ pub fn note_all_changed(realm: &mut Realm) {
     sessions.into_iter().for_each(|key| deliver::note_session_changed(realm, key));
 }
 
-/// How many retained messages have changed.
+/// The number of retained messages that have changed.
 pub fn changed_retained(realm: &Realm) -> usize {
     realm.changes.retained()
 }
 
-/// How many other pieces have changed, about.
+/// The number of other pieces that have changed, about.
 pub fn changed(realm: &Realm) -> usize {
     realm.changes.others() + realm.queues.changed()
 }
@@ -129,7 +129,7 @@ pub fn pieces(realm: &Realm) -> Vec<PieceKey> {
     keys
 }
 
-/// What a piece is now; `None` if there is none.
+/// The present content of a piece; `None` if there is none.
 pub fn piece(realm: &mut Realm, key: &PieceKey) -> Option<Piece> {
     let of_record = |record| Piece { head: Bytes::new(), record: Some(record) };
     let of_head = |head| Piece { head, record: None };
@@ -173,7 +173,7 @@ fn find_shared(realm: &Realm, id: PublicationId) -> Option<Arc<Publication>> {
 }
 
 fn session_state(realm: &mut Realm, key: SessionKey) -> Option<SessionState> {
-    // What its client acknowledged last may not be on record yet: it is true all the same.
+    // The last acknowledgements of its client may not be on record yet, but count all the same.
     let finished = realm.sessions.at(key)?.finished.history().to_vec();
     let Position { cursor, over, done } = progress::standing_of(realm, key, &finished)?;
     let session = realm.sessions.at(key).filter(|session| session.is_recorded)?;

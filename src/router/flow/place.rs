@@ -1,4 +1,4 @@
-//! What has its place in the history, or cannot have one: applied in the order of tickets, then answered.
+//! Records that have their place in the history, or cannot have one: applied in the order of tickets, then answered.
 use crate::router::base::context::Consequence;
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use crate::router::session::record::opens_session;
 use crate::router::waiting::{Published, Waiting, WaitingChange, WaitingCommand, WaitingDelivery, WaitingItem};
 use crate::router::waits::Waiter;
 
-/// What was asked for under this ticket is in the history as `id`, at `time_ms` (milliseconds since the Unix epoch). A
-/// duplicate was there before, under this id: it is acknowledged and goes to nobody. Tickets come back in their order.
+/// The record of this ticket is in the history as `id`, at `time_ms` (milliseconds since the Unix epoch). A duplicate was there
+/// before, under this id: it is acknowledged and goes to nobody. Tickets come back in their order.
 pub fn handle_appended(realm: &mut Realm, ticket: Ticket, id: EventId, time_ms: u64, is_duplicate: bool) {
     realm.cx.note_time(time_ms);
     let place = Place { id, time_ms };
@@ -53,10 +53,10 @@ fn go_on_behind(realm: &mut Realm, ticket: Ticket) {
 /// 1. Id: it gets that of its place, before anybody else sees it.
 /// 2. Value: if it is retained, it is the value of its topic from now on.
 /// 3. Receivers: it goes to everybody whose subscriptions cover its topic, or into its queue. A duplicate goes to nobody.
-/// 4. Holder: a grant is told its token; what changes the value of a topic that is held makes that void, or is its end.
+/// 4. Holder: a grant is told its token; a change of the value of a topic that is held makes that void, or is its end.
 /// 5. Answer: its publisher is acknowledged.
-/// 6. Followers: what its session published behind it, and was not to be stored, goes out.
-/// 7. Next in line: commands of its session that waited go on, then whoever waits for its topic is looked at.
+/// 6. Followers: publications of its session behind it that were not to be stored go out.
+/// 7. Next in line: commands of its session that waited go on, then the line of its topic is looked at.
 fn place_publication(realm: &mut Realm, place: Place, mut waiting: Published, is_duplicate: bool) {
     let from = append::author(realm, waiting.from);
     if let (Some(key), Acknowledge::ExactlyOnce(id) | Acknowledge::ExactlyOnceAgain(id)) = (from, waiting.acknowledge) {
@@ -105,7 +105,7 @@ fn place_change(realm: &mut Realm, place: Place, change: WaitingChange) {
     answer::finish_change(realm, from);
 }
 
-/// What was asked for under this ticket could not be stored: nobody gets it, and its publisher is told why.
+/// The record of this ticket could not be stored: nobody gets it, and its publisher is told why.
 pub fn handle_append_refused(realm: &mut Realm, ticket: Ticket, reason: Reason) {
     match append::take(realm, ticket) {
         Some(Waiting::Publication(published)) => refuse_publication(realm, published, reason),
@@ -162,7 +162,8 @@ fn finish_command(
 /// A command is on record, or cannot be.
 fn release_command(realm: &mut Realm, held: WaitingCommand, recorded: Result<(), Reason>) {
     let from = append::author(realm, Some(held.from));
-    // Whoever has taken the session over has put an end to it, but it is on record: it is carried out for nobody to hear.
+    // A connection that has taken the session over has put an end to it, but it is on record, so it is carried out for nobody to
+    // hear.
     if let Some(key) = from {
         deliver::note_session_changed(realm, key);
         match recorded {
@@ -189,7 +190,7 @@ fn refuse_command(realm: &mut Realm, key: SessionKey, connection: ConnectionId, 
     }
 }
 
-/// What came behind a ticket goes on.
+/// Publications that came behind a ticket go on.
 pub fn follow(realm: &mut Realm, from: Option<SessionKey>, followers: Vec<Follower>) {
     for follower in followers {
         if let Some(session) = from.and_then(|key| realm.sessions.at_mut(key)) {

@@ -1,4 +1,4 @@
-//! How far sessions that stay have come: counted as it happens, recorded in batches, which nobody waits for.
+//! The progress of sessions that stay: counted as it happens, recorded in batches, which nobody waits for.
 use crate::model::record::Kind;
 use crate::model::{EventId, PublicationId};
 use crate::router::base::codec::encode_record;
@@ -20,7 +20,7 @@ pub fn start_backlog(realm: &mut Realm, key: SessionKey) {
     }
 }
 
-/// What of the history is over for a session, by now: for the record.
+/// The part of the history that is over for a session by now, for the record.
 pub fn standing_of(realm: &mut Realm, key: SessionKey, finished: &[(u64, u64)]) -> Option<Position> {
     let cursor = cursor_of(realm, key)?;
     Some(realm.sessions.at_mut(key)?.backlog.as_mut()?.note(finished, cursor))
@@ -33,7 +33,7 @@ fn cursor_of(realm: &Realm, key: SessionKey) -> Option<u64> {
     let last = realm.reads.last_id().map_or(0, EventId::value);
     let number = |id: Option<EventId>| id.map_or(0, EventId::value);
     let reading = backlog.cursor().map(number);
-    // What it asked for when it subscribed comes first; what is live then is behind that.
+    // Past events that it asked for when it subscribed come first; live ones are behind those.
     let selected = session.selections.values().filter_map(|selection| realm.selections.get(*selection as usize));
     let selected = selected.filter_map(|selected| {
         let since = session.subscriptions.get(&(selected.filter.clone(), None)).map_or(0, |subscribed| subscribed.since);

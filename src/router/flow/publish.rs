@@ -11,7 +11,7 @@ use crate::router::base::key::SessionKey;
 use crate::router::flow::{answer, append, locks, queues, route};
 use crate::router::realm::Realm;
 
-/// What two publications have in common if one repeats the other.
+/// The number that two publications have in common if one repeats the other.
 fn fingerprint(publication: &Publication) -> u64 {
     let mut hasher = FixedState::default().build_hasher();
     publication.topic.hash(&mut hasher);

@@ -31,7 +31,7 @@ use crate::router::queue::item::{Grant, QueueEvent, Refused, Settings, weight_of
 use crate::router::realm::Realm;
 use crate::router::session::window::Outgoing;
 
-/// What a record answers.
+/// The reply for the outcome of a record.
 fn reply_of(outcome: Result<Option<Settings>, Refused>) -> Reply {
     match outcome {
         Ok(None) => Reply::Now(Vec::new()),
@@ -47,7 +47,7 @@ pub fn body_of(publication: &Publication) -> ItemBody {
     ItemBody { payload: publication.payload.clone(), properties }
 }
 
-/// How long an item rests, as its properties say.
+/// The time that an item rests, as its properties say.
 pub fn delay_of(properties: Option<&Properties>) -> Result<u64, Reason> {
     let said = properties.and_then(|properties| properties.user.iter().rev().find(|(name, _)| **name == *names::DELAY));
     said.map_or(Ok(0), |(_, delay_ms)| delay_ms.parse().map_err(|_| Reason::WrongValue("delay_ms", MustBe::WholeNumber)))
@@ -93,7 +93,7 @@ pub fn put_published(
     append::append(realm, Some(key), Some(connection), publication, acknowledge, options);
 }
 
-/// Refuses an item above the bounds of the realm. What is on its way into the history is not counted: the bounds of that way
+/// Refuses an item above the bounds of the realm. Items on their way into the history are not counted: the bounds of that way
 /// bound the excess.
 pub fn check_put(realm: &Realm, publication: &Publication) -> Result<(), Reason> {
     let (state, limits) = (&realm.queues.state, &realm.cx.limits);
@@ -145,7 +145,7 @@ pub fn apply_queue_change(realm: &mut Realm, place: Place, body: &[u8], from: Op
     set_queue_timer(realm);
 }
 
-/// A change could not be stored. What somebody asked for is refused; what follows from what has happened is tried again.
+/// A change could not be stored. A change that somebody asked for is refused; one that follows from an event is tried again.
 pub fn queue_change_refused(realm: &mut Realm, body: &[u8], is_asked: bool) {
     match Change::decode(body) {
         Some(Change::Take { queue, .. }) => note_asked(realm, &queue, false),
@@ -272,7 +272,7 @@ pub fn subscribe_queue(
     options: SubscribeOptions,
 ) -> Result<Granted, Reason> {
     if is_shared {
-        // Whoever takes from a queue shares it already.
+        // A session that takes from a queue shares it already.
         return Err(Reason::SharedSubscriptionInvalid);
     }
     if options.qos == Qos::AtMostOnce {
@@ -307,7 +307,7 @@ pub fn attach_again(realm: &mut Realm, key: SessionKey) {
     }
 }
 
-/// It takes no more; what it has stays with it until it is done with that, or ends.
+/// The session takes no more. Its items stay with it until it is done with them, or ends.
 pub fn unsubscribe_queue(realm: &mut Realm, key: SessionKey, queue: &Topic) -> Result<(), Reason> {
     let session = realm.sessions.at_mut(key).ok_or(Reason::ConnectionLost)?;
     session.queues.remove(queue).ok_or(Reason::NoSuchSubscription)?;
@@ -324,7 +324,7 @@ pub fn note_queue_user(realm: &mut Realm, key: SessionKey) -> Option<ConnectionI
     session.connection
 }
 
-/// The connection of a session has ended: nothing of a queue that it has is owed to it any more [MQTT-4.4.0-1] is about
+/// The connection of a session has ended. Items of queues that it has are owed to it no more: [MQTT-4.4.0-1] is about
 /// publications, and these go to others now.
 pub fn leave_queues(realm: &mut Realm, key: SessionKey) {
     let Some(session) = realm.sessions.at_mut(key) else { return };
@@ -361,7 +361,7 @@ pub fn deliver_item(realm: &mut Realm, to: ConnectionId, queue: Topic, grant: Gr
     }
 }
 
-/// What a connection has said about its items in one read. What it declines rests as long as a claim would last.
+/// Settles the items that a connection has answered in one read. A declined item rests as long as a claim would last.
 pub fn release_claims(realm: &mut Realm, key: SessionKey, claims: Vec<(Token, bool)>) {
     let of = |is_done: bool| claims.iter().filter(|claim| claim.1 == is_done).map(|claim| claim.0).collect::<Vec<_>>();
     let (done, declined) = (of(true), of(false));
@@ -392,7 +392,7 @@ pub fn hand_over(realm: &mut Realm, take: u64, items: Vec<Grant>) {
     }
 }
 
-/// Who waits by this record, if it is still there; it waits no longer.
+/// The caller that waits by this record, if it is still there; it waits no longer.
 pub fn take_caller(realm: &mut Realm, take: u64) -> Option<Caller> {
     let caller = realm.queues.remove_caller(take)?;
     let key = caller.session.filter(|key| realm.sessions.at(*key).is_some())?;

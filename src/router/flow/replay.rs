@@ -1,8 +1,9 @@
-//! What a new subscription gets of what there was before: retained messages and past events, in pages, as fast as its session reads.
+//! The past that a new subscription gets: retained messages and past events, in pages, as fast as its session reads.
 //!
-//! The history is read up to the last event of the realm. What is stored meanwhile is behind the end of that read: it is held back, a
-//! bounded number of events, and sent behind the last page, in one step with which the subscription becomes a live one. If more came
-//! than is held, that is let go and the history read on. What is not stored has no place in the order: it is sent at once.
+//! The history is read up to the last event of the realm. Events stored meanwhile are behind the end of that read. A bounded
+//! number of them is held back and sent behind the last page, in one step with which the subscription becomes a live one. If more
+//! came than is held, those are let go and the history is read on. Events that are not stored have no place in the order and are
+//! sent at once.
 use std::sync::Arc;
 
 use crate::model::command::{Past, Selection, SubscribeOptions};
@@ -51,7 +52,7 @@ pub fn unsubscribe_topic(realm: &mut Realm, key: SessionKey, filter: &Filter, sh
         return Err(Reason::NoSuchSubscription);
     }
     session.wildcards -= usize::from(!matches!(filter, Filter::Exact(_)));
-    // What waits in the window and behind it stays there [MQTT-3.10.4-3].
+    // Deliveries that wait in the window and behind it stay there [MQTT-3.10.4-3].
     realm.broker.unsubscribe(key, filter, share);
     if share.is_none() {
         stop_replays(realm, key, filter);
@@ -221,7 +222,7 @@ fn since_of(realm: &Realm, key: SessionKey, selection: SelectionKey) -> u64 {
     filter.zip(subscriptions).and_then(|(filter, all)| all.get(&(filter, None))).map_or(0, |subscribed| subscribed.since)
 }
 
-/// What a reader gets of a record, if it does.
+/// The event that a reader gets of a record, if any.
 fn past_event(realm: &Realm, key: SessionKey, selection: SelectionKey, record: &Record) -> Option<Publication> {
     let session = realm.sessions.at(key)?;
     let selected = realm.selections.get(selection as usize)?;
@@ -263,7 +264,7 @@ pub fn start_replay(
     if realm.retained.is_empty() && !is_own && selection.is_none() {
         return;
     }
-    // What is set while a snapshot is sent does not come otherwise.
+    // A value that is set while a snapshot is sent does not come otherwise.
     let is_snapshot = selected.is_some_and(|selected| selected.is_snapshot());
     let until = |store: &Retained| if is_snapshot { u64::MAX } else { store.latest() };
     let own_until = is_own.then(|| until(&realm.own_retained));
@@ -290,7 +291,7 @@ fn line_up(
     let last = realm.reads.last_id().map_or(0, EventId::value);
     let Some(session) = realm.sessions.at_mut(key) else { return };
     let until = session.inbound.asked_behind().unwrap_or(last);
-    // Who asks again before it was sent anything has asked once.
+    // A client that asks again before it was sent anything has asked once.
     let is_again = |replay: &Replay| replay.filter == *filter && !replay.has_begun();
     let given_up: Vec<u32> =
         session.replays.iter().filter(|replay| is_again(replay)).filter_map(|replay| replay.resumable).collect();
@@ -359,7 +360,7 @@ pub fn resume_replays(realm: &mut Realm, key: SessionKey) {
     }
 }
 
-/// What an earlier process had sent and no replay can bring any more is not to come.
+/// Values that an earlier process had sent, and no replay can bring any more, do not come.
 fn give_up_replayed(realm: &mut Realm, key: SessionKey) {
     if let Some(session) = realm.sessions.at_mut(key)
         && session.replays.iter().all(|replay| replay.resumable.is_none())
@@ -487,11 +488,11 @@ pub fn forget_selection(realm: &mut Realm, key: SessionKey, filter: &Filter) {
     realm.broker.select(key, filter, None);
 }
 
-/// What was before has been sent: a snapshot ends, any other subscription goes on with what comes.
+/// The past has been sent: a snapshot ends, any other subscription goes on with live events.
 pub fn complete(realm: &mut Realm, selection: SelectionKey) {
     let last = realm.reads.last_id().map_or(0, EventId::value);
     let Some(selected) = realm.selections.get_mut(selection as usize) else { return };
-    // Whatever the session reads besides, this subscription has had everything, unless an earlier process had it.
+    // This subscription has had everything, also what the session reads besides, unless an earlier process had it.
     let session = realm.sessions.at_mut(selected.session).filter(|session| !session.is_replayed && selected.until.is_none());
     let subscribed = session.and_then(|session| session.subscriptions.get_mut(&(selected.filter.clone(), None)));
     if let (Some(_), Some(subscribed)) = (selected.catching.take(), subscribed) {
@@ -506,8 +507,8 @@ pub fn complete(realm: &mut Realm, selection: SelectionKey) {
     }
 }
 
-/// Ends a subscription from this side. WAMP clients are told (WAMP: Advanced, Subscription Revocation). MQTT has no word for it: a
-/// client knows that it asked for a snapshot; if something went wrong its connection ends.
+/// Ends a subscription from this side. WAMP clients are told (WAMP: Advanced, Subscription Revocation). MQTT has no word for it.
+/// A client knows that it asked for a snapshot, and after a fault its connection ends.
 pub fn revoke(realm: &mut Realm, selection: SelectionKey, outcome: Result<(), Reason>) {
     let Some(selected) = realm.selections.get(selection as usize) else { return };
     let (key, subscription, filter) = (selected.session, selected.subscription, selected.filter.clone());

@@ -105,7 +105,7 @@ fn replay_checkpoint(realm: &mut Realm, checkpoint: Checkpoint) {
     if shared.is_empty() {
         return;
     }
-    // Who got what of a shared subscription is not on record before it is over.
+    // The receiver of each event of a shared subscription is not on record before it is over.
     let is_over = |id: PublicationId| shared.iter().any(|(first, last)| (*first..=*last).contains(&id.0));
     for member in fellows_of(realm, key) {
         deliver::note_session_changed(realm, member);
@@ -249,8 +249,8 @@ fn replay_subscription(realm: &mut Realm, change: SubscriptionChange) {
     }
 }
 
-/// Subscribes a session as it was subscribed. What it is owed of before that is begun again, as far as records behind do not say that
-/// it is over.
+/// Subscribes a session as it was subscribed. The replays that it is owed are begun again, as far as records behind do not say that
+/// they are over.
 pub fn replay_entry(realm: &mut Realm, key: SessionKey, entry: SubscribeEntry) -> Vec<OwedReplay> {
     let mut replays = Vec::new();
     match entry {

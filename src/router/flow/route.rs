@@ -39,7 +39,7 @@ pub fn publish(
     // The gate made it for this command and holds it no more: nothing is copied.
     let own = Arc::make_mut(&mut publication);
     (own.id, own.publisher) = (id, publisher);
-    // What clients retain goes through the history.
+    // Messages that clients retain go through the history.
     if publication.retain && publication.topic.is_reserved() {
         retain_own(realm, &publication, from.and_then(|key| append::author_of(realm, key)));
     }
@@ -62,14 +62,14 @@ pub fn publish_ordered(
         retain(realm, publication, by);
     }
     if publication.is_expired(realm.cx.now_ms) {
-        // It is acknowledged all the same [MQTT-4.3.3-13].
+        // The publication is acknowledged all the same [MQTT-4.3.3-13].
         return 0;
     }
     route(realm, from, publication, options)
 }
 
-/// Keeps the value of a topic in place of the one before [MQTT-3.3.1-5], or clears it with an empty one [MQTT-3.3.1-6], which
-/// is not kept [MQTT-3.3.1-7]. It is nobody's but the realm's: 3.1.1: [MQTT-3.1.2-7].
+/// Keeps the value of a topic in place of the one before [MQTT-3.3.1-5], or clears it with an empty one [MQTT-3.3.1-6], which is
+/// not kept [MQTT-3.3.1-7]. The value is nobody's but the realm's; 3.1.1: [MQTT-3.1.2-7].
 pub fn retain(realm: &mut Realm, publication: &Arc<Publication>, by: Option<Author>) {
     realm.changes.note_retained(&publication.topic);
     if append::is_nothing(realm, publication) {
@@ -101,7 +101,7 @@ pub fn route(
     let exclude_me = append::is_kept_from_publisher(realm, from, options);
     let is_stored = publication.id.event().is_some();
     let source = if is_stored { Source::Live } else { Source::Other };
-    // What is limited to sessions by their ids is not among the past events that subscriptions ask for.
+    // Events that are limited to sessions by their ids are not among the past events that subscriptions ask for.
     let is_history = is_stored && publication.readers.as_ref().is_none_or(|readers| readers.is_lasting());
     let (mut reached, mut body) = (0, ParsedBody::default());
     for receiver in &plan.receivers {

@@ -273,7 +273,7 @@ pub fn end(realm: &mut Realm, key: SessionKey, reason: Reason) {
     }
     clear_timers(realm, key);
     wills::publish_will(realm, key);
-    // What it had of its share groups goes to nobody else after a restart either.
+    // Deliveries of its share groups that it had go to nobody else after a restart either.
     progress::record_progress(realm, key);
     let Some(session) = remove_session(realm, key) else { return };
     progress::record_ended(realm, &session);

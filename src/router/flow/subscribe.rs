@@ -156,7 +156,7 @@ pub fn subscribe_selected(
     let mut retained = Vec::new();
     let granted = subscribe_topic(realm, key, filter.clone(), None, options, &mut retained)?;
     if has_past {
-        // What comes first is all that there is of it: an earlier subscription's place in the history is over.
+        // The replay that comes first is all that there is: an earlier subscription's place in the history is over.
         let last = realm.reads.last_id().map_or(0, EventId::value);
         let session = realm.sessions.at_mut(key).ok_or(Reason::ConnectionLost)?;
         let since = session.inbound.asked_behind().unwrap_or(last);
@@ -170,7 +170,8 @@ pub fn subscribe_selected(
     Ok(granted)
 }
 
-/// What is asked for must be in the history, and not ahead of it: such an id is that of another realm, or of another time.
+/// The event asked for must be in the history, and not ahead of it. An id ahead of it is that of another realm, or of another
+/// time.
 fn check_past(realm: &Realm, past: Past, history: Result<(), Reason>) -> Result<(), Reason> {
     let after = first_of(past);
     match history {
@@ -225,7 +226,7 @@ pub fn subscribe_topic(
     }
     let session = realm.sessions.at_mut(key).ok_or(Reason::ConnectionLost)?;
     // In place of an earlier one [MQTT-3.8.4-3]; deliveries that wait are none of it [MQTT-3.8.4-4], 3.1.1: [MQTT-3.8.4-3].
-    // What came with QoS 0 before is not owed.
+    // Events that came with QoS 0 before are not owed.
     let earlier = session.subscriptions.get(&name).filter(|earlier| earlier.options.qos > Qos::AtMostOnce);
     let since = earlier.map_or(last, |earlier| earlier.since);
     let had = earlier.map_or(0, |earlier| earlier.had);

@@ -1,7 +1,7 @@
 //! Wills: published when a session ends without goodbye, also when it is the process that ends.
 //!
-//! With a history a will is a record from CONNECT on, and another one says that it is void: published, given up, or replaced. What is
-//! left of an earlier process is published behind the record of its end, or when its session has been away for the delay.
+//! With a history a will is a record from CONNECT on, and another record says that it is void: published, given up, or replaced.
+//! Wills of an earlier process are published behind the record of its end, or when their session has been away for the delay.
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! Whose end gives a topic another value.
+//! The holder of a topic, whose end gives the topic another value.
 use std::collections::HashMap;
 
 use foldhash::fast::FixedState;
@@ -8,8 +8,8 @@ use crate::model::{ConnectionId, EventId, SessionId};
 use crate::router::base::key::SessionKey;
 use crate::router::base::reply::Caller;
 
-/// Whose end gives a topic another value: a session as long as it has this connection. A session that comes back is another life,
-/// with the same number.
+/// The one whose end gives a topic another value: a session as long as it has this connection. A session that comes back is
+/// another life, with the same number.
 #[derive(Debug)]
 pub struct Holder {
     /// `None` for those of an earlier process.
@@ -48,9 +48,9 @@ impl Ends {
 /// A holder that is about to end.
 #[derive(Debug)]
 pub struct Leaving {
-    /// What the topic gets.
+    /// The value that the topic gets.
     pub value: Value,
-    /// Who asked for it.
+    /// The caller that asked for it.
     pub asker: Option<Caller>,
     pub is_on_its_way: bool,
 }
@@ -77,7 +77,7 @@ impl Holder {
         self.deadline_ms.is_some_and(|at_ms| at_ms <= now_ms)
     }
 
-    /// Whose session it is.
+    /// The session of the holder.
     pub fn session(&self) -> SessionId {
         self.session
     }
@@ -87,7 +87,7 @@ impl Holder {
         self.token
     }
 
-    /// What the topic gets at its end.
+    /// The value that the topic gets at its end.
     pub fn will(&self) -> &Value {
         &self.will
     }
@@ -97,7 +97,7 @@ impl Holder {
         self.deadline_ms
     }
 
-    /// It ends, with this value; only the first end counts.
+    /// Ends it, with this value; only the first end counts.
     pub fn leave(&mut self, value: Value, asker: Option<Caller>) {
         self.leaving.get_or_insert(Leaving { value, asker, is_on_its_way: false });
     }

@@ -68,9 +68,9 @@ impl Conditions {
 /// A topic that somebody holds or waits for.
 #[derive(Debug, Default)]
 pub struct LockedTopic {
-    /// Whose end gives it another value.
+    /// The holder, whose end gives it another value.
     pub holder: Option<Holder>,
-    /// Who waits, in the order of ids.
+    /// The requests that wait, in the order of ids.
     pub line: VecDeque<Box<Request>>,
     /// Nobody in the line can be judged before this has its place.
     pub blocked_by: Option<Ticket>,
@@ -82,7 +82,7 @@ pub struct LockedTopic {
     pub retry_ms: Option<u64>,
 }
 
-/// What a session waits for and holds.
+/// The topics that a session waits for and holds.
 #[derive(Debug, Default)]
 pub struct SessionLocks {
     pub waiting: BTreeMap<Topic, usize>,
@@ -93,11 +93,11 @@ pub struct SessionLocks {
     pub held: BTreeSet<Topic>,
 }
 
-/// How a request stands.
+/// The standing of a request.
 pub enum Judgement {
     Fits,
     Unfit,
-    /// It depends on what has no place yet.
+    /// The judgement depends on a change that has no place yet.
     Blocked(Ticket),
 }
 

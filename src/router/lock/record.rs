@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::model::{EventId, SessionId, Topic};
 
-/// What a record of kind LOCK says. Topics are in MQTT spelling.
+/// The content of a record of kind LOCK. Topics are in MQTT spelling.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum LockChange {
@@ -13,15 +13,15 @@ pub enum LockChange {
     Ask {
         /// Its topic.
         topic: String,
-        /// What the value must fit.
+        /// The pattern that the value must fit.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
         when: Option<Value>,
-        /// It waits until it does.
+        /// The request waits until it does.
         watch: bool,
-        /// What the topic gets at the publisher's end.
+        /// The value that the topic gets at the publisher's end.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
         will: Option<Value>,
-        /// How long the grant lasts.
+        /// The time that the grant lasts.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ttl_ms: Option<u64>,
     },
@@ -29,12 +29,12 @@ pub enum LockChange {
     Grant {
         /// Its topic.
         topic: String,
-        /// Whose end gives the topic its will.
+        /// The session whose end gives the topic its will.
         session: u64,
         /// The value that it gets then; null = none.
         will: Value,
     },
-    /// Whoever knows the token gives the topic up.
+    /// Somebody who knows the token gives the topic up.
     Release {
         /// Its topic.
         topic: String,
@@ -83,12 +83,12 @@ impl LockChange {
         serde_json::to_vec(self).unwrap_or_default().into()
     }
 
-    /// What `body` says; `None` where a later version wrote what this one does not know.
+    /// The change in `body`; `None` where a later version wrote one that this version does not know.
     pub fn decode(body: &[u8]) -> Option<Self> {
         serde_json::from_slice(body).ok()
     }
 
-    /// What it is about.
+    /// The topic that it concerns.
     pub fn topic(&self) -> Option<Topic> {
         let (LockChange::Ask { topic, .. }
         | LockChange::Grant { topic, .. }

@@ -19,22 +19,22 @@ pub struct Request {
     pub connection: ConnectionId,
     pub publication: Arc<Publication>,
     pub options: Option<Box<PublishOptions>>,
-    /// What the topic's value must fit; `None` = whatever it is.
+    /// The pattern that the topic's value must fit; `None` fits any.
     pub when: Option<Value>,
-    /// It waits until it does.
+    /// The request waits until it does.
     pub watch: bool,
     /// The value that the topic gets at the publisher's end.
     pub will: Option<Value>,
-    /// How long the grant lasts.
+    /// The time that the grant lasts.
     pub ttl_ms: Option<u64>,
-    /// How long it waits.
+    /// The time that it waits.
     pub wait_ms: Option<u64>,
     pub acknowledge: Acknowledge,
-    /// Who is told the loss of what is granted.
+    /// The one who is told the loss of the grant.
     pub asker: Option<Caller>,
     /// The asker is told the token too, besides the acknowledgement.
     pub is_told: bool,
-    /// It is a call: the asker is told about a refusal too.
+    /// The request is a call: the asker is told about a refusal too.
     pub is_call: bool,
     /// Its session waits with what follows until this is decided.
     pub is_owed: bool,
@@ -44,19 +44,19 @@ pub struct Request {
     pub weight: usize,
 }
 
-/// What a publication does to whoever holds or waits for its topic.
+/// The effect of a publication on the holder of its topic, and on those who wait.
 #[derive(Debug, Default)]
 pub enum Role {
     /// Void, if it changes the value.
     #[default]
     Plain,
-    /// It is the grant of a request.
+    /// The grant of a request.
     Granted(Box<LockGrant>),
-    /// It is the value that the end of the holder gives.
+    /// The value that the end of the holder gives.
     Release,
 }
 
-/// Who changes a value.
+/// The one who changes a value.
 #[derive(Clone, Copy, Debug)]
 pub struct By {
     /// The session, while it lasts.
@@ -67,7 +67,7 @@ pub struct By {
     pub connection: Option<ConnectionId>,
 }
 
-/// What remains to be said and done once a grant has its id.
+/// The answers and work that remain once a grant has its id.
 #[derive(Debug)]
 pub struct LockGrant {
     pub connection: ConnectionId,

@@ -166,9 +166,9 @@ impl<K: Copy> LevelTree<K> {
 
     /// Calls `visit` with the key of every filter that covers `topic` until it breaks, and answers the number of nodes looked at.
     ///
-    /// A literal goes before `+`, `+` before `#`, at the first level where two filters differ. For filters that cover the same topic
-    /// this is WAMP's order by the longest portion of literal levels before each wildcard: up to that level their portions are
-    /// equal, and there one goes on with its portion while the other ends it.
+    /// A literal goes before `+`, and `+` before `#`, at the first level where two filters differ. For filters that cover the
+    /// same topic this is WAMP's order by the longest portion of literal levels before each wildcard. Up to that level their
+    /// portions are equal, and there one goes on with its portion while the other ends it.
     pub(super) fn walk<B>(&self, topic: &Topic, mut visit: impl FnMut(K) -> ControlFlow<B>) -> (u64, Option<B>) {
         let levels: SmallVec<[Symbol; 128]> = topic.levels().map(|level| self.symbols.find(level)).collect();
         let is_hidden = topic.is_hidden();
@@ -262,7 +262,7 @@ impl Literals {
 #[derive(Debug, Default)]
 struct Symbols {
     numbers: HashMap<Box<str>, Symbol, RandomState>,
-    /// How many edges of the tree use a number.
+    /// The number of edges of the tree that use a number.
     uses: Slab<usize>,
 }
 

@@ -63,7 +63,7 @@ impl<K: Copy> Matcher<K> {
         }
     }
 
-    /// How many filters there are.
+    /// The number of filters.
     pub fn len(&self) -> usize {
         self.exact.len() + self.levels.len() + self.prefixes.len()
     }
@@ -73,8 +73,9 @@ impl<K: Copy> Matcher<K> {
         self.len() == 0
     }
 
-    /// Calls `visit` once with the key of every filter that covers `topic`, never cut short: the exact one, then prefixes from short
-    /// to long, then patterns of levels from specific to general. Answers how many nodes were looked at, for metrics.
+    /// Calls `visit` once with the key of every filter that covers `topic`, never cut short. The exact one comes first, then
+    /// prefixes from short to long, then patterns of levels from specific to general. Answers the number of nodes that were
+    /// looked at, for metrics.
     pub fn match_topic(&self, topic: &Topic, mut visit: impl FnMut(K)) -> u64 {
         let mut visits = 1;
         if let Some(key) = self.exact.get(topic) {
@@ -93,9 +94,10 @@ impl<K: Copy> Matcher<K> {
         visits
     }
 
-    /// The one registration that a call of `topic` goes to: the exact one, else the longest prefix, else the pattern with the longest
-    /// portion of literal levels before its first wildcard, then before its second, and so on; `+` goes before `#`.
-    /// (WAMP: Advanced, Pattern-based Registrations, "Calls matching multiple registrations": the algorithm MUST be applied.)
+    /// The one registration that a call of `topic` goes to: the exact one, else the longest prefix, else the best pattern. That
+    /// is the one with the longest portion of literal levels before its first wildcard, then before its second, and so on; `+`
+    /// goes before `#`. (WAMP: Advanced, Pattern-based Registrations, "Calls matching multiple registrations": the algorithm MUST
+    /// be applied.)
     pub fn best_match(&self, topic: &Topic) -> Option<K> {
         if let Some(key) = self.exact.get(topic) {
             return Some(*key);

@@ -34,7 +34,7 @@ pub const MAX_LINE: usize = 64;
 /// Where the options stand if they are not named.
 const OPTIONS: usize = 1;
 
-/// What both procedures have in common: how many, in which direction, between which times.
+/// The part of a query that both procedures have in common: number, direction, and bounds of time.
 fn bounded_query(arguments: &Arguments) -> Result<Query, Reason> {
     let limit = match arguments.number_option(OPTIONS, "limit")? {
         None => DEFAULT_LIMIT,
@@ -143,7 +143,7 @@ fn disclose(about: &mut Map<String, Value>, publisher: &Publisher) {
     about.insert("publisher_authrole".to_owned(), (*publisher.principal.authrole).into());
 }
 
-/// What `EVENT.Details` said of it.
+/// The details that its `EVENT` had.
 fn details(publication: &Publication, by_pattern: bool) -> Map<String, Value> {
     let mut details = Map::new();
     if let Some(publisher) = &publication.publisher {

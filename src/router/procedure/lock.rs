@@ -1,4 +1,4 @@
-//! The procedures `corsac.lock.*`: locks by name, each the topic `$lock/<name>`; an error says what is wrong with which lock.
+//! The procedures `corsac.lock.*`: locks by name, each the topic `$lock/<name>`; an error names the fault and the lock.
 use serde_json::{Value, json};
 
 use crate::model::arguments::Arguments;
@@ -120,9 +120,9 @@ fn inspect_lock(realm: &Realm, key: SessionKey, named: &Named<'_>) -> Result<Rep
     })]))
 }
 
-/// Where the lock of this name stands: in the space of locks; or on the topic of that name, if a publication under a condition holds
-/// that (by `token`, where one is given). A topic with a value that nobody holds is no lock; what the value is, is said to those who
-/// may read it.
+/// The place of the lock of this name: in the space of locks, or on the topic of that name. The latter counts if a publication
+/// under a condition holds it (by `token`, where one is given). A topic with a value that nobody holds is no lock, and its value
+/// is said to those who may read it.
 fn standing_lock<'a>(realm: &Realm, key: SessionKey, named: &'a Named<'_>, token: Option<EventId>) -> Result<&'a Topic, Reply> {
     let Named { name, lock, plain } = named;
     let holder = |topic| realm.locks.topics.get(topic).and_then(|cell| cell.holder.as_ref());

@@ -49,8 +49,8 @@ pub fn handle_call(realm: &mut Realm, key: SessionKey, connection: ConnectionId,
     answer::acknowledge(realm, key, connection, acknowledge, outcome);
 }
 
-/// Passes a call on; how many callees have it. What is wrong with the call itself is said to its reply address:
-/// the PUBLISH that carried it was fine.
+/// Passes a call on; how many callees have it. A fault of the call itself is said to its reply address: the PUBLISH that carried
+/// it was fine.
 fn take_call(realm: &mut Realm, key: SessionKey, mut call: Call) -> Result<usize, Reason> {
     if !answer::is_reply_allowed(realm, &call.reply) {
         return Err(Reason::NotAuthorized);

@@ -42,7 +42,7 @@ fn visibility(arguments: &Arguments) -> Result<Option<u64>, Reason> {
     }
 }
 
-/// What a call puts, as a publication of its queue.
+/// The item that a call puts, as a publication of its queue.
 fn item_of(call: &Call, arguments: &Arguments) -> Result<Publication, Reason> {
     let queue = queue_of(arguments.text(0, "name")?)?;
     let mut properties = without_addresses(call.properties.clone());

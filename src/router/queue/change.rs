@@ -1,4 +1,4 @@
-//! What the records of queues say, and the names that stand in them: queues, items, claims.
+//! The records of queues, and the names that stand in them: queues, items, claims.
 use crate::router::base::claim::Token;
 
 use bytes::Bytes;
@@ -29,7 +29,7 @@ pub enum Change {
     Declare {
         /// Which, as MQTT spells its topic.
         queue: Box<str>,
-        /// How long a claim lasts.
+        /// The time that a claim lasts.
         visibility_ms: Option<u64>,
         /// Deliveries of an item before it is a dead letter; 0 = any number.
         max_deliveries: Option<u32>,
@@ -42,9 +42,9 @@ pub enum Change {
     Take {
         /// From which queue, as MQTT spells its topic.
         queue: Box<str>,
-        /// How many at the most.
+        /// The most items.
         max: u32,
-        /// How long it waits for the first.
+        /// The time that it waits for the first.
         wait_ms: u64,
         /// The connection that asks.
         by: u64,
@@ -63,7 +63,7 @@ pub enum Change {
     Nack {
         /// Their claims.
         tokens: Vec<Token>,
-        /// How long they rest; `None` = as long as a claim would last.
+        /// The time that they rest; `None` = as long as a claim would last.
         delay_ms: Option<u64>,
     },
     /// Items never reached whom they were meant for: as if they had not been claimed.
@@ -87,7 +87,7 @@ pub enum Change {
         /// Items of all queues that it may hold at a time.
         window: u32,
     },
-    /// It takes no more; what it has stays claimed.
+    /// The connection takes no more; its items stay claimed.
     Detach {
         /// From which queue.
         queue: Box<str>,
@@ -109,7 +109,7 @@ impl Change {
         encode_record(self)
     }
 
-    /// What the body of a record says; `None` if it says nothing that is known here.
+    /// The change in the body of a record; `None` if it is not known here.
     pub fn decode(body: &[u8]) -> Option<Self> {
         decode_record(body)
     }

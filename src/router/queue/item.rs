@@ -1,4 +1,4 @@
-//! What queues hold and tell: items, settings, figures, and what those who wait are given.
+//! The content of queues: items, settings, figures, and the grants to those who wait.
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -7,15 +7,15 @@ use crate::model::properties::Properties;
 use crate::model::{Payload, Topic};
 use crate::router::base::claim::Token;
 
-/// How long a claim lasts where nobody has said it. Part of the meaning of records: never changed.
+/// The time that a claim lasts where nobody has said it. Part of the meaning of records: never changed.
 pub const DEFAULT_VISIBILITY_MS: u64 = 30_000;
 
-/// What an item says, as it was put.
+/// The body of an item, as it was put.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ItemBody {
     /// As it arrived.
     pub payload: Payload,
-    /// What travels with it.
+    /// Properties that travel with it.
     pub properties: Option<Arc<Properties>>,
 }
 
@@ -26,15 +26,15 @@ impl ItemBody {
     }
 }
 
-/// What an item that says this would weigh.
+/// The weight of an item with this body.
 pub fn weight_of(payload: &Payload, properties: Option<&Properties>) -> usize {
     256 + payload.len() + properties.map_or(0, Properties::text_bytes)
 }
 
-/// How a queue treats its items.
+/// The settings of a queue.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Settings {
-    /// How long a claim lasts.
+    /// The time that a claim lasts.
     pub visibility_ms: u64,
     /// Deliveries of an item before it is a dead letter; 0 = any number.
     pub max_deliveries: u32,
@@ -50,7 +50,7 @@ impl Default for Settings {
     }
 }
 
-/// What has happened to the items of a queue.
+/// The counts of everything that has happened to the items of a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// Items put.
@@ -93,18 +93,18 @@ pub struct Grant {
     pub id: u64,
     /// Which delivery this is, counting from 1.
     pub delivery_count: u32,
-    /// What it says.
+    /// The body of the item.
     pub body: ItemBody,
 }
 
-/// What follows from a record for those who wait.
+/// An event that follows from a record for those who wait.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum QueueEvent {
     /// The call that asked by this record gets these; none if its wait is over.
     Items {
         /// The record.
         take: u64,
-        /// What it gets.
+        /// The items that it gets.
         items: Vec<Grant>,
     },
     /// The call that asked by this record waits no longer, as it wished, or because its connection has ended.
@@ -135,11 +135,11 @@ pub enum Refused {
 /// Sizes and counts of one queue.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
-    /// It is there, or has been in the life of this process.
+    /// The queue is there, or has been in the life of this process.
     pub is_known: bool,
     /// Somebody has declared it.
     pub is_declared: bool,
-    /// How it treats its items.
+    /// Its settings.
     pub settings: Settings,
     /// Items that the next taker gets.
     pub ready: u64,
@@ -153,6 +153,6 @@ pub struct Stats {
     pub waiting: usize,
     /// Connections that take what comes.
     pub subscribers: usize,
-    /// What has happened.
+    /// Its counts.
     pub counts: Counts,
 }

@@ -1,46 +1,19 @@
 //! The queues of a realm as pieces of its state: one for each item, and one for all that is about them.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::Queues;
+use super::changed::Rank;
 use super::item::{Counts, ItemBody, Settings};
 use super::line::{Consumer, Line, Taker};
-use super::state::{Claim, Item, Queue, QueueDue, QueueState, Rank, Standing};
+use super::state::{Claim, Item, Queue, QueueDue, QueueState, Standing};
 use crate::model::record::Kind;
 use crate::model::{EventId, Item as RecordItem, Record, Topic};
 use crate::router::base::claim::Token;
 use crate::router::base::codec::{decode, encode};
 use crate::router::base::piece::{ITS_REALM, Piece, PieceKey};
-
-/// Which pieces have changed. Two states of queues are equal whatever is in it.
-#[derive(Clone, Debug, Default)]
-pub struct Changed {
-    is_tracked: bool,
-    items: BTreeSet<Rank>,
-    rest: bool,
-}
-
-impl PartialEq for Changed {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Changed {}
-
-impl Changed {
-    pub fn note_item(&mut self, rank: Rank) {
-        if self.is_tracked {
-            self.items.insert(rank);
-        }
-    }
-
-    pub fn note_rest(&mut self) {
-        self.rest = self.is_tracked;
-    }
-}
 
 /// Everything but items, and what follows from them.
 #[derive(Serialize, Deserialize)]
@@ -59,7 +32,7 @@ struct QueuePiece {
     counts: Counts,
 }
 
-/// What is not in the record of an item.
+/// The state of an item that is not in its record.
 #[derive(Serialize, Deserialize)]
 struct ItemPiece {
     id: u64,
@@ -69,7 +42,7 @@ struct ItemPiece {
 
 impl Queues {
     pub fn track_changes(&mut self) {
-        self.state.changed.is_tracked = true;
+        self.state.changed.track();
     }
 
     pub fn note_changed(&mut self, key: &PieceKey) {
@@ -80,13 +53,12 @@ impl Queues {
     }
 
     pub fn changed(&self) -> usize {
-        self.state.changed.items.len() + usize::from(self.state.changed.rest)
+        self.state.changed.count()
     }
 
     pub fn take_changes(&mut self) -> Vec<PieceKey> {
-        let changed = &mut self.state.changed;
-        let rest = std::mem::take(&mut changed.rest).then_some(PieceKey::Queues);
-        rest.into_iter().chain(std::mem::take(&mut changed.items).into_iter().map(key_of)).collect()
+        let (items, rest) = self.state.changed.take();
+        rest.then_some(PieceKey::Queues).into_iter().chain(items.into_iter().map(key_of)).collect()
     }
 
     pub fn pieces(&self) -> impl Iterator<Item = PieceKey> {

@@ -1,4 +1,4 @@
-//! Who waits for the items of a queue, and what each connection has of them.
+//! The line of those who wait for the items of a queue, and the items that each connection has.
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ pub enum Taker {
     Connection(u64),
 }
 
-/// The line of one queue: first come, first served; a connection that was served comes last again.
+/// The line of one queue: first come, first served. A connection that was served comes last again.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Line {
     takers: BTreeMap<u64, Taker>,
@@ -60,7 +60,7 @@ impl Line {
         self.subscribers.insert(by);
     }
 
-    /// It takes no more.
+    /// The connection takes no more.
     pub fn forget_subscriber(&mut self, by: u64) {
         self.subscribers.remove(&by);
     }
@@ -86,7 +86,7 @@ impl Line {
     }
 }
 
-/// What a connection waits for and has.
+/// The waiting and the claims of a connection.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Consumer {
     /// Items that it may hold at a time.

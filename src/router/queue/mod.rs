@@ -1,8 +1,8 @@
 //! Queues: items that one taker each gets, again if it was not done with them (MAPPING.md, Queues).
 //!
-//! Everything that happens to them is a record in the history ([`change`]), evaluated when it has its place ([`state`]). This file
-//! asks for those records, answers who asked, and keeps the bounds of the realm, which are looked at when something is asked for:
-//! the same records lead to the same queues whatever the bounds are by then.
+//! Everything that happens to them is a record in the history ([`change`]), evaluated when it has its place ([`state`]). This
+//! file asks for those records, answers the callers, and keeps the bounds of the realm. The bounds are looked at when something
+//! is asked for, so the same records lead to the same queues whatever the bounds are by then.
 //!
 //! | | |
 //! |---|---|
@@ -19,6 +19,7 @@
 //! | lifetime (MQTT 5 message expiry) | the item is gone with it, unless it is claimed and acknowledged |
 //! | `corsac-delay`, `delay_ms` | milliseconds before it can be taken |
 pub mod change;
+mod changed;
 pub mod item;
 mod kept;
 mod line;
@@ -66,7 +67,7 @@ impl Queues {
         self.callers.insert(take, caller);
     }
 
-    /// It waits no longer.
+    /// The caller waits no longer.
     pub fn remove_caller(&mut self, take: u64) -> Option<Caller> {
         let caller = self.callers.remove(&take)?;
         if let Some(name) = name_of(&caller) {
@@ -87,7 +88,7 @@ impl Queues {
     }
 }
 
-/// What CANCEL names a call by.
+/// The name by which CANCEL finds a call.
 fn name_of(caller: &Caller) -> Option<(SessionKey, RequestId)> {
     caller.session.zip(caller.request())
 }

@@ -1,4 +1,4 @@
-//! What has happened to queues that are no more: their counts live as long as the process.
+//! The counts of queues that are no more; they live as long as the process.
 use std::collections::{BTreeMap, VecDeque};
 
 use super::item::Counts;

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::change::Change;
+use super::changed::{Changed, Rank};
 use super::item::{Counts, DEFAULT_VISIBILITY_MS, ItemBody, QueueEvent, Refused, Settings, Stats};
-use super::kept::Changed;
 use super::line::{Consumer, Line, Taker};
 use super::past::Past;
 use crate::model::Topic;
@@ -18,12 +18,8 @@ use crate::router::base::place::Place;
 /// Items that one call takes at the most.
 pub const MAX_TAKE: u32 = 1_000;
 
-/// What one record settles of that which is due; the next goes on.
+/// Due tasks that one record settles at most; the next goes on.
 pub const MAX_DUE: usize = 10_000;
-
-/// Where an item stands in its queue: the id of the record that brought it there, and which of those that came with it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-pub struct Rank(pub u64, pub u32);
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Item {
@@ -111,7 +107,7 @@ pub struct QueueState {
     pub due: BTreeSet<(u64, QueueDue)>,
     pub bytes: usize,
     pub(super) past: Past,
-    /// What has changed, for whoever keeps the state.
+    /// The changes, for the keeper of the state.
     pub changed: Changed,
 }
 
@@ -352,8 +348,8 @@ impl QueueState {
         Some(claim)
     }
 
-    /// A claim ends and its item stays; `None` rests as long as a claim would last. What does not count (`is_counted`) is as if it
-    /// had not been. False if there is no such claim.
+    /// A claim ends and its item stays; `None` rests as long as a claim would last. A delivery that does not count (`is_counted`)
+    /// is as if it had not been. False if there is no such claim.
     pub fn put_back(&mut self, token: Token, delay_ms: Option<u64>, is_counted: bool, step: &mut Step) -> bool {
         let Some(Claim { item: rank, .. }) = self.end_claim(token, step) else { return false };
         self.changed.note_item(rank);

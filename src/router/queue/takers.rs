@@ -88,7 +88,7 @@ impl QueueState {
         }
     }
 
-    /// What a connection has returns.
+    /// The items of a connection return.
     pub fn give_back(&mut self, by: u64, step: &mut Step) {
         let tokens: Vec<Token> = self.holders.get(&by).map(|holder| holder.claims.iter().copied().collect()).unwrap_or_default();
         for token in tokens {

@@ -110,7 +110,7 @@ impl Bench {
     }
 }
 
-/// Who got what: `Ok` = the call that asked by this record, `Err` = a connection.
+/// The receiver of each item: `Ok` = the call that asked by this record, `Err` = a connection.
 fn grants(told: &QueueEvent) -> Vec<(Result<u64, u64>, Grant)> {
     match told {
         QueueEvent::Items { take, items } => items.iter().map(|grant| (Ok(*take), grant.clone())).collect(),
@@ -330,7 +330,7 @@ fn connections_get_one_after_the_other_as_many_as_they_have_room_for() {
     // The claims are named by the puts that led to them. They do not end by time.
     assert!(bench.tick(u64::from(u32::MAX)).is_empty());
     assert_eq!(told(&bench.change(Change::Ack { tokens: vec![Token(4, 0)] })), ["->2:e"]);
-    // What the second had comes again, oldest first; whoever has room gets it.
+    // The items of the second come again, oldest first, to a connection that has room.
     assert_eq!(told(&bench.change(Change::Gone { by: 2 })), Vec::<String>::new());
     assert_eq!(bench.stats("q").ready, 3);
     assert_eq!(told(&bench.change(Change::Ack { tokens: vec![Token(3, 0), Token(5, 0)] })), ["->1:d", "->1:e"]);
@@ -394,7 +394,7 @@ fn one_call_gets_no_more_bytes_than_an_answer_should_have() {
     }
 }
 
-/// What may happen in a schedule.
+/// An event of a schedule.
 #[derive(Clone, Debug)]
 enum Act {
     Put(usize, u64),
@@ -426,7 +426,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// What is known from outside.
+/// The state as it is known from outside.
 #[derive(Default)]
 struct World {
     bench: Bench,
@@ -475,7 +475,7 @@ impl World {
             }
             Act::Detach(queue, by) => Entry::Change(Change::Detach { queue: path(NAMES[queue]), by }),
             Act::Gone(by) => {
-                // What was due before may still come.
+                // Events that were due before may still come.
                 let (_, told) = self.bench.record(Entry::Change(Change::Gone { by }));
                 self.look(&told);
                 self.attached.remove(&by);

@@ -15,14 +15,14 @@ use crate::model::{EventId, Filter, Publication, Topic};
 use crate::router::base::catching::PAGE_BYTES;
 use crate::router::retained::scan::{Scan, Verdict};
 
-/// A topic's MQTT spelling with NUL, which no topic holds, for `/`: byte order is then the order by levels, and all that lies
-/// below a topic follows it directly.
+/// A topic's MQTT spelling with NUL, which no topic holds, for `/`. So byte order is the order by levels, and all that lies below
+/// a topic follows it directly.
 type LevelKey = SmallVec<[u8; 120]>;
 
 /// Bytes that divide levels in a key.
 const DIVIDER: u8 = 0;
 
-/// Retained publications by topic. Who may retain how much is the caller's to decide; [`Retained::len`] and [`Retained::bytes`] tell.
+/// Retained publications by topic. The caller decides who may retain how much; [`Retained::len`] and [`Retained::bytes`] tell.
 #[derive(Debug, Default)]
 pub struct Retained {
     by_levels: BTreeMap<Box<[u8]>, RetainedValue>,
@@ -136,7 +136,7 @@ impl Retained {
         self.by_levels.values().map(|value| &value.publication.topic)
     }
 
-    /// How many there are; expired ones count until they are purged.
+    /// The number of values; expired ones count until they are purged.
     pub fn len(&self) -> usize {
         self.by_levels.len()
     }
@@ -151,7 +151,7 @@ impl Retained {
         self.payload_bytes
     }
 
-    /// What all weigh together ([`Publication::weight`]).
+    /// The weight of all together ([`Publication::weight`]).
     pub fn bytes(&self) -> usize {
         self.bytes
     }

@@ -3,14 +3,14 @@ use crate::model::filter::mqtt_prefix;
 use crate::model::{Filter, Topic};
 use crate::router::retained::{DIVIDER, divided};
 
-/// What a scan does behind one key.
+/// The next step of a scan behind one key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// The topic is one of them; look at the next.
     Covered,
-    /// It is not; look at the next.
+    /// The key is not covered; look at the next.
     Next,
-    /// It is not, and none before the key that was put into `seek` is.
+    /// The key is not covered, and none before the key that was put into `seek` is.
     Seek,
     /// No topic from here on is.
     End,
@@ -23,7 +23,7 @@ pub enum Scan<'a> {
         filter: &'a Filter,
         /// Bytes of the prefix in WAMP spelling.
         len: usize,
-        /// What every key begins with, and whether that is enough.
+        /// The bytes that every key begins with, and whether they are enough.
         start: Vec<u8>,
         is_enough: bool,
     },

@@ -1,8 +1,9 @@
-//! What a session that stays is owed of the history: how far it has come, and no copy of what is behind that.
+//! The history that a session which stays is owed: its progress, and no copy of the events behind that.
 //!
-//! As long as its client keeps up, events go from the realm into its window. What does not fit into a short line, or comes while the
-//! client is away, is left where it is: the session is behind, and reads on in the history when it has room. What is over is a cursor
-//! (everything up to it) and the few events that were over before older ones. A restart needs no more than that.
+//! As long as its client keeps up, events go from the realm into its window. Events that do not fit into a short line, or come
+//! while the client is away, are left where they are: the session is behind, and reads on in the history when it has room. A
+//! cursor (everything up to it is over) and the few events that were over before older ones tell the progress. A restart needs no
+//! more than that.
 use crate::model::query::Page;
 use crate::model::query::ReadTicket;
 use crate::model::{EventId, Limits};
@@ -24,7 +25,7 @@ pub const AWAY_EVENTS: usize = 64;
 
 pub const AWAY_BYTES: usize = 64 * 1024;
 
-/// How far a session has come in the history.
+/// The progress of a session in the history.
 #[derive(Debug, Default)]
 pub struct Backlog {
     /// Where it goes on reading, if it is behind.
@@ -39,7 +40,7 @@ pub struct Backlog {
     has_gap: bool,
     /// Up to here events may have been sent by an earlier process.
     sent_until: Option<EventId>,
-    /// What it is owed of before its subscriptions.
+    /// The replays of what there was before its subscriptions.
     replays: Resumables,
 }
 
@@ -48,13 +49,13 @@ pub struct Backlog {
 pub struct Passed {
     /// Up to where it has read.
     pub cursor: Option<EventId>,
-    /// It is behind no more.
+    /// The session is behind no more.
     pub is_live: bool,
     /// Live events that came behind the page.
     pub held: VecDeque<Outgoing>,
 }
 
-/// What is said of it in a record.
+/// The progress as a record says it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Position {
     /// Up to here everything is over, by number.
@@ -105,7 +106,7 @@ impl Backlog {
         Backlog { catching: Some(Catching::after(after)), ..Backlog::default() }
     }
 
-    /// What it is owed of before its subscriptions.
+    /// The replays of what there was before its subscriptions.
     pub fn replays(&mut self) -> &mut Resumables {
         &mut self.replays
     }
@@ -153,14 +154,15 @@ impl Backlog {
         Some(passed)
     }
 
-    /// It is behind no more, with so many events that are not over: how many it has missed, if it is to be told of a gap.
+    /// The session is behind no more, with so many events that are not over. Gives the number that it has missed, if it is to be
+    /// told of a gap.
     pub fn note_live(&mut self, unfinished: usize) -> Option<u64> {
         let missed = self.routed.saturating_sub(self.done).saturating_sub(unfinished as u64);
         self.done += missed;
         (std::mem::take(&mut self.has_gap) && missed > 0).then_some(missed)
     }
 
-    /// What it was to read is not kept any more up to this event.
+    /// The events that it was to read are not kept any more up to this one.
     pub fn skip_to(&mut self, resumed: Option<EventId>) {
         self.has_gap = true;
         self.catching = Some(Catching::after(resumed));
@@ -207,7 +209,7 @@ impl Backlog {
         Position { cursor, over: self.over.0.clone(), done: self.done }
     }
 
-    /// What an earlier process has said of it.
+    /// Takes over the progress that an earlier process has recorded.
     pub fn restore(&mut self, standing: Position) {
         self.over = Ranges(standing.over);
         self.done = standing.done;
@@ -233,7 +235,7 @@ impl Backlog {
     /// An event is over.
     pub fn note_done(&mut self, id: EventId) {
         self.done += 1;
-        // What an earlier process sent may be over before it is read again.
+        // An event that an earlier process sent may be over before it is read again.
         if self.catching.as_ref().is_some_and(|catching| Some(id) > catching.cursor()) {
             self.over.add(&[(id.value(), id.value())]);
         }
@@ -249,7 +251,7 @@ impl Backlog {
         self.routed
     }
 
-    /// What is known of it besides where it stands.
+    /// Takes over the counts besides the progress.
     pub fn restore_routed(&mut self, routed: u64, sent_until: Option<EventId>) {
         self.routed = routed;
         self.sent_until = sent_until;
@@ -272,7 +274,7 @@ impl Session {
     pub fn put_in_line(&mut self, owed: Outgoing, limits: &Limits) -> Offered {
         let is_connected = self.connection.is_some();
         if self.is_replayed && owed.source != Source::Live {
-            // What was acknowledged is taken out of the line later than it came in.
+            // An acknowledged event is taken out of the line later than it came in.
             self.inflight.wait(owed);
             return Offered::Waits;
         }
@@ -289,7 +291,7 @@ impl Session {
     }
 }
 
-/// What a session has been acknowledged since its last checkpoint, as ranges of ids.
+/// The events that were acknowledged to a session since its last checkpoint, as ranges of ids.
 #[derive(Debug, Default)]
 pub struct Finished {
     history: Vec<(u64, u64)>,

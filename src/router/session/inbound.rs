@@ -1,4 +1,4 @@
-//! What a session has on its way into the history, what waits behind it, and the QoS 2 ids under which its client publishes.
+//! The inbound side of a session: records on their way into the history, commands behind them, and the QoS 2 ids of its client.
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::model::command::{Acknowledge, Call, SubscribeEntry, Yield};
@@ -9,22 +9,22 @@ use crate::model::{Command, ConnectionId, PacketId, RequestId};
 /// A SUBSCRIBE that waits for the history.
 #[derive(Debug)]
 pub struct Probing {
-    /// Who is answered.
+    /// The connection that is answered.
     pub connection: ConnectionId,
-    /// What is answered.
+    /// The request that is answered.
     pub request: RequestId,
-    /// What is asked for.
+    /// The subscriptions asked for.
     pub entries: Vec<SubscribeEntry>,
     /// The number of the last event before it.
     pub since: u64,
 }
 
-/// What becomes of a packet id under which something came as QoS 2.
+/// The fate of a packet id under which something came as QoS 2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PacketUse {
-    /// It is in use from now on.
+    /// The id is in use from now on.
     New,
-    /// It is in use already: what came repeats what was taken under it.
+    /// The id is in use already: this publication repeats the one taken under it.
     Repeated,
     /// The client repeats itself without DUP, again and again.
     Violation,
@@ -43,14 +43,14 @@ struct Repeats {
     is_placed: bool,
 }
 
-/// How a session stands towards the history.
+/// The standing of a session towards the history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Turn {
-    /// It owes nothing: what it sends is handled at once.
+    /// The session owes nothing: its commands are handled at once.
     Now,
-    /// What is stored goes on, and what is not follows this ticket.
+    /// A publication that is stored goes on, and one that is not follows this ticket.
     Behind(Ticket),
-    /// What it sends waits.
+    /// Its commands wait.
     Later,
     /// The history is asked on its behalf: everything waits.
     Probing,
@@ -77,7 +77,7 @@ pub struct Inbound {
     held_bytes: usize,
     /// QoS 2 ids that were published and not released [MQTT-4.3.3-10].
     unreleased: BTreeMap<PacketId, Repeats>,
-    /// How many QoS 2 ids were used, ever.
+    /// The number of QoS 2 ids that were used, ever.
     uses: u64,
 }
 
@@ -92,7 +92,7 @@ impl Inbound {
         self.held_bytes > MAX_HELD_BYTES
     }
 
-    /// How what comes next stands to what is on its way.
+    /// The standing of the next command to those on their way.
     pub fn turn(&self) -> Turn {
         match self.tickets {
             0 => Turn::Now,
@@ -107,12 +107,12 @@ impl Inbound {
         self.tickets += 1;
     }
 
-    /// It has this ticket.
+    /// The record has this ticket.
     pub fn note_sent(&mut self, ticket: Ticket) {
         self.last = ticket;
     }
 
-    /// It has come back.
+    /// The record has come back.
     pub fn note_back(&mut self) {
         self.tickets = self.tickets.saturating_sub(1);
     }
@@ -122,7 +122,7 @@ impl Inbound {
         self.changes += 1;
     }
 
-    /// It has come back.
+    /// The change has come back.
     pub fn note_changed(&mut self) {
         self.changes = self.changes.saturating_sub(1);
     }
@@ -133,12 +133,12 @@ impl Inbound {
         self.undecided += 1;
     }
 
-    /// It is decided, or the session need not wait for that.
+    /// The condition is decided, or the session need not wait for that.
     pub fn note_decided(&mut self) {
         self.undecided = self.undecided.saturating_sub(1);
     }
 
-    /// What was owed for a condition (`is_owed`) is owed for its publication from now on; else that is owed anew.
+    /// The answer owed for a condition (`is_owed`) is owed for its publication from now on; else that one is owed anew.
     pub fn note_granted(&mut self, is_owed: bool) {
         match is_owed {
             true => self.note_decided(),
@@ -165,7 +165,7 @@ impl Inbound {
         self.asked_behind
     }
 
-    /// It is carried out.
+    /// The SUBSCRIBE is carried out.
     pub fn note_answered(&mut self) {
         self.asked_behind = None;
     }
@@ -191,13 +191,13 @@ impl Inbound {
         self.held_bytes += bytes;
     }
 
-    /// It has gone out.
+    /// The follower has gone out.
     pub fn note_followed(&mut self, bytes: usize) {
         self.held_bytes = self.held_bytes.saturating_sub(bytes);
     }
 
-    /// Takes a packet id into use. What is sent again has DUP [MQTT-3.3.1-1]: without it, the second identical repetition on one
-    /// connection is a client gone wrong. `max`: ids that the client may have in use.
+    /// Takes a packet id into use. A repetition has DUP [MQTT-3.3.1-1]. A client that sends the second identical repetition
+    /// without it on one connection has gone wrong. `max` is the number of ids that the client may have in use.
     pub fn take_packet_id(&mut self, id: PacketId, has_dup: bool, fingerprint: u64, max: Option<u16>) -> PacketUse {
         if let Some(repeats) = self.unreleased.get_mut(&id) {
             let is_same = repeats.fingerprint == fingerprint;
@@ -230,7 +230,7 @@ impl Inbound {
         self.unreleased.remove(&id).is_some()
     }
 
-    /// What came under an id has its place.
+    /// The publication under an id has its place.
     pub fn note_placed(&mut self, id: PacketId) {
         if let Some(repeats) = self.unreleased.get_mut(&id) {
             repeats.is_placed = true;
@@ -248,12 +248,13 @@ impl Inbound {
         self.uses
     }
 
-    /// How many ids were used, ever.
+    /// The number of ids that were used, ever.
     pub fn uses(&self) -> u64 {
         self.uses
     }
 
-    /// Ids in use under which something has its place. What has none yet may never have one: then its repetition is the first.
+    /// Ids in use under which something has its place. A publication without a place may never have one: then its repetition is
+    /// the first.
     pub fn placed_ids(&self) -> impl Iterator<Item = PacketId> {
         self.unreleased.iter().filter(|(_, repeats)| repeats.is_placed).map(|(id, _)| *id)
     }

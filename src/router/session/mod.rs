@@ -29,7 +29,7 @@ use crate::router::session::window::Inflight;
 /// A subscription as its session asked for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Subscribed {
-    /// How.
+    /// Its options.
     pub options: SubscribeOptions,
     /// The number of the last event before it.
     pub since: u64,
@@ -84,27 +84,27 @@ pub struct Session {
     pub arriving: Option<Arriving>,
     /// The next ticket by the time that its last connection ended.
     pub left_at: Option<Ticket>,
-    /// What its client speaks.
+    /// The protocol of its client.
     pub protocol: Protocol,
-    /// How its client is (or was last) connected.
+    /// The transport by which its client is (or was last) connected.
     pub transport: Transport,
-    /// Who it is.
+    /// The identity of its client.
     pub principal: Arc<Principal>,
     /// MQTT's client id, by which the session is found [MQTT-3.1.3-2].
     pub client_id: Option<Box<str>>,
     /// Seconds it outlives its connection.
     pub expiry_s: u32,
-    /// What is published if it ends without goodbye [MQTT-3.1.2-7]; 3.1.1: nothing if there is none [MQTT-3.1.2-12].
+    /// The will that is published if it ends without goodbye [MQTT-3.1.2-7]; nothing if there is none, 3.1.1: [MQTT-3.1.2-12].
     pub will: Option<Will>,
     /// Seconds that its will waits for it to come back, also where that is not here but on record.
     pub will_delay_s: u32,
-    /// What the client announced.
+    /// The features that the client announced.
     pub features: Features,
     /// Subscriptions, by name; WAMP sessions too.
     pub subscriptions: HashMap<SubscriptionName, Subscribed, RandomState>,
     /// Those that select what they get.
     pub selections: HashMap<Filter, SelectionKey, RandomState>,
-    /// How many of them have wildcards.
+    /// The number of them that have wildcards.
     pub wildcards: usize,
     /// Procedures served; registered again when the session resumes.
     pub procedures: HashMap<(Filter, CalleeForm), RegisterOptions, RandomState>,
@@ -116,9 +116,9 @@ pub struct Session {
     pub queue_user: Option<ConnectionId>,
     /// Outgoing QoS > 0.
     pub inflight: Inflight,
-    /// It is on record: it outlives the process.
+    /// The session is on record: it outlives the process.
     pub is_recorded: bool,
-    /// It was kept as a piece, which may tell of steps of QoS 2 that no record tells of: they were on their way at the end.
+    /// The session was kept as a piece. That may tell of steps of QoS 2 that no record tells of: they were on their way at the end.
     pub is_from_piece: bool,
     /// The records are being read, and it is in them.
     pub is_replayed: bool,
@@ -128,11 +128,11 @@ pub struct Session {
     pub is_changed: bool,
     /// Events that were for it when its piece was kept.
     pub kept_routed: u64,
-    /// How far it has come in the history, if it stays and there is one.
+    /// Its progress in the history, if it stays and there is one.
     pub backlog: Option<Box<Backlog>>,
-    /// What its client has acknowledged since the last checkpoint.
+    /// The events that its client has acknowledged since the last checkpoint.
     pub finished: Finished,
-    /// What comes from its client, as far as it is not over.
+    /// The input from its client, as far as it is not over.
     pub inbound: Inbound,
     /// Deliveries to it that are on record before they are said.
     pub saying: Saying,
@@ -229,7 +229,7 @@ impl Session {
     }
 }
 
-/// All sessions of a realm, with their indexes. What clients name is hashed with a seed they cannot know (LIMITS.md).
+/// All sessions of a realm, with their indexes. Names that clients choose are hashed with a seed they cannot know (LIMITS.md).
 #[derive(Debug, Default)]
 pub struct Sessions {
     /// With the age of each: how many sessions there had been when it began.

@@ -3,7 +3,7 @@ use crate::model::SubscriptionId;
 use crate::model::query::Query;
 use crate::router::base::reply::Caller;
 
-/// What an answer looks like.
+/// The form of an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Form {
     /// Of `corsac.history.read`.
@@ -16,7 +16,7 @@ pub enum Form {
 #[derive(Debug)]
 pub struct HistoryCall {
     pub caller: Caller,
-    /// What is still to be read.
+    /// The query for the rest that is to be read.
     pub query: Query,
     pub form: Form,
     /// The events found, as JSON with commas between.

@@ -1,8 +1,8 @@
 //! Records and pieces from which an MQTT session survives a restart.
 //!
-//! A session that stays after its connection is recorded when it is opened, left and ended; its subscriptions and the ends of its
-//! QoS 2 ids are records before they are answered; what its client has acknowledged is recorded in batches, which nobody waits
-//! for. What it is owed is read in the history again, behind its cursor ([`super::backlog`]).
+//! A session that stays after its connection is recorded when it is opened, left and ended. Its subscriptions and the ends of its
+//! QoS 2 ids are records before they are answered. Acknowledgements of its client are recorded in batches, which nobody waits
+//! for. Events that it is owed are read in the history again, behind its cursor ([`super::backlog`]).
 use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use crate::router::session::Session;
 use crate::router::session::resumable::{ReplayProgress, ReplayState};
 use crate::router::session::window::Begun;
 
-/// How long what was acknowledged may wait for its record.
+/// The time that acknowledgements may wait for their record.
 pub const CHECKPOINT_MS: u64 = 200;
 
 /// The owner of the keys of a client's QoS 2 handshakes is this and the client id.
@@ -40,7 +40,7 @@ pub enum SessionChange {
     },
     /// Its client has gone: it expires so many seconds after this record. Nothing behind event `sent` was sent to it.
     Left { client: Box<str>, expiry_s: u32, sent: u64 },
-    /// It is over.
+    /// The session is over.
     Ended { client: Box<str> },
 }
 
@@ -62,7 +62,7 @@ pub struct Entry {
     pub form: u8,
     #[serde(default)]
     pub qos: u8,
-    /// 1 no local, 2 retain as published, 4 retained only; of a procedure: 1 shared in turn.
+    /// 1 no local, 2 retain as published, 4 retained only; for a procedure 1 shared in turn.
     #[serde(default)]
     pub flags: u8,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,7 +79,7 @@ pub struct Entry {
     /// So many past events first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<u64>,
-    /// It ends behind these.
+    /// The subscription ends behind these.
     #[serde(default, skip_serializing_if = "is_false")]
     pub snapshot: bool,
 }
@@ -119,15 +119,15 @@ pub struct Checkpoint {
     /// So is this behind it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub over: Vec<(u64, u64)>,
-    /// How many events were over for it, ever.
+    /// The number of events that were over for it, ever.
     pub done: u64,
-    /// What came through shared subscriptions and was over since the checkpoint before.
+    /// Events that came through shared subscriptions and were over since the checkpoint before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shared: Vec<(u64, u64)>,
     /// The same of what came in replays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replayed: Vec<(u64, u64)>,
-    /// How far it has come in those that have changed.
+    /// The progress of the session in the replays that have changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replays: Vec<ReplayProgress>,
 }

@@ -16,7 +16,7 @@ pub struct Replay {
     pub selection: Option<SelectionKey>,
     /// The page of the history that is being read for it.
     pub reading: Option<ReadTicket>,
-    /// It waits for room in its receiver's window.
+    /// The replay waits for room in its receiver's window.
     pub is_held_up: bool,
     /// Its subscription has ended; it only keeps the place of what follows until its page has left the outbox.
     pub is_over: bool,

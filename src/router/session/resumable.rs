@@ -20,7 +20,7 @@ pub struct ReplayName {
     pub until: u64,
 }
 
-/// How far a client has come in a replay.
+/// The progress of a client in a replay.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Reached {
     /// Everything up to this topic is over: retained values come in the order of topics.
@@ -243,7 +243,7 @@ impl Resumables {
         !self.ended.is_empty() || self.all.iter().any(|one| one.is_changed)
     }
 
-    /// What a record has to tell since the last one.
+    /// The changes that a record has to tell since the last one.
     pub fn take_changes(&mut self) -> Vec<ReplayProgress> {
         let ended = std::mem::take(&mut self.ended).into_iter().map(|name| ReplayProgress { name, reached: None });
         let mut all: Vec<_> = ended.collect();

@@ -15,7 +15,7 @@ use crate::router::session::Owed;
 /// A delivery that is owed until it is acknowledged.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
-    /// What is delivered.
+    /// The publication that is delivered.
     pub publication: Arc<Publication>,
     /// 1 or 2.
     pub qos: Qos,
@@ -25,26 +25,26 @@ pub struct Outgoing {
     pub subscriptions: SmallVec<[u64; 2]>,
     /// Where it comes from, and so what becomes of it after the session or the process.
     pub source: Source,
-    /// It may have been sent by an earlier process: DUP [MQTT-3.3.1-1].
+    /// An earlier process may have sent it: DUP [MQTT-3.3.1-1].
     pub again: bool,
     /// The claim of the item of a queue that it is: it goes to somebody else if this connection ends.
     pub claim: Option<Token>,
 }
 
-/// What becomes of a delivery that is offered to a session.
+/// The fate of a delivery that is offered to a session.
 #[derive(Debug)]
 pub enum Offered {
-    /// It is to be sent now.
+    /// The delivery is to be sent now.
     Now(Event),
-    /// It waits in the session.
+    /// The delivery waits in the session.
     Waits,
-    /// It is left to the history, where the session reads it in its turn.
+    /// The delivery is left to the history, where the session reads it in its turn.
     InHistory,
-    /// It is lost: the session's line is full.
+    /// The delivery is lost: the session's line is full.
     Dropped,
 }
 
-/// What becomes of an acknowledgement.
+/// The effect of an acknowledgement.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Progress {
     /// The delivery of this publication is over.
@@ -64,7 +64,7 @@ enum Slot {
     Free,
     Sent(Outgoing),
     Released(PublicationId, Source),
-    /// An earlier process sent this event under this id, as QoS 2. It is being read again, or comes in the replay that goes on.
+    /// An earlier process sent this event under this id, as QoS 2. The event is being read again, or comes in the replay that goes on.
     Awaited(EventId, Source),
 }
 
@@ -123,7 +123,7 @@ pub struct Inflight {
     older: Option<Box<Older>>,
     /// Slots from the front that were sent on the connection of now; those behind wait for room in its window.
     sent: usize,
-    /// How many of `slots[..sent]` are not over.
+    /// The number of `slots[..sent]` that are not over.
     active: usize,
     active_bytes: usize,
     queue: VecDeque<Outgoing>,
@@ -222,8 +222,8 @@ impl Inflight {
         self.queue_bytes
     }
 
-    /// The next thing to send, if the window has room: first what is owed again after a reconnect, in its first order and with
-    /// the same packet ids [MQTT-4.4.0-1], then what waits; expired messages are skipped [MQTT-3.3.2-5].
+    /// The next thing to send, if the window has room. First come deliveries owed again after a reconnect, in their first order
+    /// and with the same packet ids [MQTT-4.4.0-1], then those that wait. Expired messages are skipped [MQTT-3.3.2-5].
     pub fn poll_next(&mut self, now_ms: u64, limits: &Limits) -> Option<Next> {
         while self.has_room(limits) {
             let (packet_id, slot) = match self.older.as_mut().and_then(|older| older.poll_again()) {
@@ -304,7 +304,7 @@ impl Inflight {
     pub fn handle_acknowledgement(&mut self, acknowledgement: Acknowledgement) -> Progress {
         let id = acknowledgement.packet_id;
         let index = self.index_of(id);
-        // What was not sent on this connection cannot be acknowledged on it.
+        // A delivery that was not sent on this connection cannot be acknowledged on it.
         let recent = self.slots.get_mut(index).filter(|slot| index < self.sent && !matches!(slot, Slot::Free));
         let is_recent = recent.is_some();
         let older = self.older.as_mut().filter(|_| !is_recent).and_then(|older| older.sent_mut(id));
@@ -450,7 +450,7 @@ impl Inflight {
         (usize::from(packet_id.value()) + IDS - usize::from(self.first)) % IDS
     }
 
-    /// What is owed through shared subscriptions, with the packet id of QoS 2 that was sent.
+    /// The deliveries owed through shared subscriptions, with the packet id of QoS 2 that was sent.
     pub fn shared(&self) -> impl Iterator<Item = (Option<PacketId>, &Outgoing)> {
         let sent = self.with_ids().filter_map(|(id, slot)| match slot {
             Slot::Sent(owed) => Some((Some(id).filter(|_| owed.qos == Qos::ExactlyOnce), owed)),
@@ -560,7 +560,7 @@ impl Inflight {
         None
     }
 
-    /// What an earlier process sent up to this event cannot be read any more: with PUBREL both sides forget it.
+    /// Deliveries that an earlier process sent up to this event cannot be read any more: with PUBREL both sides forget them.
     pub fn give_up_awaited(&mut self, until: EventId) {
         self.give_up(|event, source| source.is_history() && event <= until);
     }
@@ -744,7 +744,7 @@ impl Older {
     }
 }
 
-/// How far a QoS 2 delivery has come.
+/// The progress of a QoS 2 delivery.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub enum Begun {
     /// PUBLISH was sent.
@@ -988,7 +988,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever is acknowledged in whatever order, over reconnects: no id twice, nothing lost, no standstill.
+        /// Acknowledgements in any order, over reconnects, lead to no id twice, nothing lost and no standstill.
         #[test]
         fn any_order_of_acknowledgements(
             window in 1_u16..400,

@@ -18,7 +18,7 @@ struct World {
     subscriber: Option<ConnectionId>,
     window: u16,
     qos: Qos,
-    /// What came, in the order of first copies, and how often without DUP.
+    /// The events that came, in the order of first copies, and how often without DUP.
     seen: BTreeMap<u64, usize>,
     order: Vec<u64>,
     held: Vec<(PacketId, AcknowledgeStep)>,
@@ -193,7 +193,7 @@ fn numbers(events: Vec<Delivery>) -> Vec<u64> {
         .collect()
 }
 
-/// What waits for a client that is away is a number, not a copy of each event.
+/// A client that is away is owed a number, not a copy of each event.
 #[test]
 fn nothing_is_copied_for_a_client_that_is_away() {
     let mut world = World::start(Qos::AtLeastOnce, 1_024);

@@ -72,7 +72,7 @@ fn a_retry_is_answered_as_the_first_and_goes_to_nobody() {
     let retry = named(&mut realm, "anonymous-3");
     realm.send(retry, publish("t", "a", request(1), "k"));
     assert_eq!(published(&mut realm, retry), id);
-    // What the topic has got since is not touched.
+    // The value that the topic has got since is not touched.
     let topic = Topic::from_mqtt("t").unwrap();
     let value = realm.router.realm.retained.find(&topic, realm.now_ms).map(|value| value.payload.clone());
     assert_eq!(value, Some(Payload::Bytes("b".into())));
@@ -90,7 +90,7 @@ fn a_retry_waits_for_the_first_copy_and_its_own_turn() {
     let id = published(&mut realm, client);
     assert_eq!(published(&mut realm, client), id);
     assert!(!realm.router.is_owed(client));
-    // What was not stored was never there.
+    // A publication that was not stored was never there.
     realm.send(client, publish("t", "b", request(3), "refused"));
     realm.refuse_append(Reason::NoSpace);
     assert!(matches!(realm.next(client), Delivery::Published(_, Err(Reason::NoSpace))));

@@ -48,7 +48,7 @@ fn answered(realm: &mut Realm, from: ConnectionId) -> Result<(Value, Value), Err
     }
 }
 
-/// What the events of `get_events` say.
+/// The texts of the events of `get_events`.
 fn events(realm: &mut Realm, from: ConnectionId, subscription: u64, named: Value) -> Result<Vec<String>, ErrorUri> {
     call(realm, from, "wamp.subscription.get_events", json!([subscription]), named);
     let (args, _) = answered(realm, from)?;

@@ -24,7 +24,7 @@ const NAMES: [&str; 2] = ["a", "b"];
 /// Where locks stand that publications make, and those of the same names that procedures make.
 const TOPICS: [&str; 4] = ["a", "b", "$lock/a", "$lock/b"];
 
-/// What a client has asked for and been told.
+/// The requests of a client and their answers.
 #[derive(Default)]
 struct Client {
     connection: Option<ConnectionId>,
@@ -156,7 +156,7 @@ impl History {
         }
     }
 
-    /// What everybody is told.
+    /// Takes in the deliveries to everybody.
     fn listen(&mut self) {
         for client in &mut self.clients {
             let Some(connection) = client.connection else { continue };
@@ -266,7 +266,7 @@ impl History {
                 Some((holder.token, holder.session, holder.leaving.is_some()))
             };
             match (holder(&realm.router), holder(&self.realm.router)) {
-                // It is leaving because the disk has refused the record of its grant.
+                // The holder is leaving because the disk has refused the record of its grant.
                 (None, Some((_, _, true))) => {}
                 (replayed, live) => assert_eq!(replayed.map(|(token, ..)| token), live.map(|(token, ..)| token), "{name}"),
             }

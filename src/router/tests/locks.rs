@@ -108,7 +108,7 @@ fn failure(realm: &mut Realm, connection: ConnectionId) -> (Reason, String) {
     }
 }
 
-/// What the holder of a lock is told of its loss: cause, token, who.
+/// The message to the holder of a lock about its loss: cause, token, who.
 fn lost(realm: &mut Realm, connection: ConnectionId) -> (String, u64, Option<u64>) {
     let event = realm.event(connection);
     let Payload::Args { args, .. } = &event.publication.payload else { panic!("{event:?}") };
@@ -203,7 +203,7 @@ fn a_session_keeps_its_order_around_a_condition() {
     assert_eq!((published(&mut realm, a), published(&mut realm, a)), (Ok(2), Ok(3)));
     let ids: Vec<_> = (0..2).map(|_| realm.event(subscriber).publication.id.0).collect();
     assert_eq!(ids, [2, 3]);
-    // What waits in line holds nothing back.
+    // A request that waits in line holds nothing back.
     realm.send(a, publish_if("4", request(3), lock()));
     realm.append();
     realm.send(a, publish("", 4));

@@ -52,7 +52,7 @@ pub struct Realm {
     /// Connections so far: sessions are numbered by them.
     pub connections: u64,
     requests: u64,
-    /// What the realm has on its disk, in the order of ids; the records of changes of state too.
+    /// The records that the realm has on its disk, in the order of ids; those of changes of state too.
     pub records: Vec<Record>,
     /// Ids up to this one are not kept any more.
     pub trimmed: u64,
@@ -74,7 +74,7 @@ pub struct Realm {
     pub trace: text::Trace,
 }
 
-/// What a callee announces that can do everything.
+/// The features of a callee that can do everything.
 pub const ALL_FEATURES: Features = Features { callee_canceling: true, callee_progress: true, callee_timeout: true };
 
 impl Default for Realm {
@@ -288,7 +288,7 @@ impl Realm {
         }
     }
 
-    /// How much is on its way into the history.
+    /// The number of records on their way into the history.
     pub fn on_their_way(&self) -> usize {
         self.tickets.len()
     }
@@ -305,13 +305,13 @@ impl Realm {
         self.router.handle_history(ticket, page);
     }
 
-    /// What the outbox of this connection held has been sent.
+    /// The outbox of this connection has been emptied.
     pub fn drain(&mut self, connection: ConnectionId) {
         self.router.handle_outbox_drained(connection);
         self.collect();
     }
 
-    /// What a log would answer, in few words.
+    /// The answer that a log would give, in few words.
     fn read(&self, query: &Query, form: ReadForm) -> Result<Page, Reason> {
         let after = query.after.map_or(0, EventId::value);
         let before = query.before.map_or(u64::MAX, EventId::value);
@@ -415,7 +415,7 @@ impl Realm {
         let request = RequestId(self.requests);
         self.send(connection, Command::Subscribe { request, entries: vec![entry] });
         let is_answer = |told: &Delivery| matches!(told, Delivery::Subscribed(answered, _) if *answered == request);
-        // What a session that stays asks for is on record before it is answered.
+        // Subscriptions of a session that stays are on record before they are answered.
         while !self.inboxes.get(&connection).is_some_and(|inbox| inbox.iter().any(is_answer)) && !self.tickets.is_empty() {
             self.append();
         }
@@ -534,7 +534,7 @@ fn in_form(record: &Record, form: ReadForm) -> Record {
     record
 }
 
-/// What opens a session of this protocol.
+/// The command that opens a session of this protocol.
 pub fn open(protocol: Protocol) -> Open {
     Open {
         session: SessionId(0),
@@ -550,7 +550,7 @@ pub fn open(protocol: Protocol) -> Open {
     }
 }
 
-/// What opens an MQTT session that ends with its connection.
+/// The command that opens an MQTT session that ends with its connection.
 pub fn mqtt_open(protocol: Protocol, client_id: &str) -> Open {
     Open { client_id: Some(client_id.into()), ..open(protocol) }
 }

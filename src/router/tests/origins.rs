@@ -5,9 +5,10 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::model::command::{
-    Acknowledge, AcknowledgeStep, Acknowledgement, Audience, Condition, Open, Past, PublishOptions, Readers, Selection,
-    SubscribeEntry, SubscribeOptions, Will,
+    Acknowledge, AcknowledgeStep, Acknowledgement, Condition, Open, Past, PublishOptions, Selection, SubscribeEntry,
+    SubscribeOptions, Will,
 };
+use crate::model::readers::{Audience, Readers};
 use crate::model::{Command, ConnectionId, Delivery, Filter, Payload, Publication, Qos, RequestId, SessionId, Topic};
 use crate::router::base::piece::Piece;
 use crate::router::tests::{Realm, packet, persistent_open};
@@ -348,7 +349,7 @@ fn no_value_is_lost_for_want_of_room() {
     assert_eq!(receiver.done.len(), 100);
 }
 
-/// What the client has given up is not owed, in this life or the next.
+/// Values that the client has given up are not owed, in this life or the next.
 #[test]
 fn an_unsubscribed_replay_is_over() {
     let (mut realm, _, _) = realm_with(30);

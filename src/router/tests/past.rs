@@ -36,7 +36,7 @@ fn publish_with(
     realm.send(from, Command::Publish { publication, acknowledge, options: options.map(Box::new) });
 }
 
-/// What will be in the history.
+/// Publishes an event that will be in the history.
 fn store(realm: &mut Realm, from: ConnectionId, topic: &str, text: &str) {
     publish_with(realm, from, topic, text, Acknowledge::Request(RequestId(1)), None);
 }
@@ -54,7 +54,7 @@ fn last(count: u64) -> Selection {
     Selection { past: Some(Past::Last(count)), ..Selection::default() }
 }
 
-/// What a connection was told, in short: events by their text, answers and ends by name.
+/// The deliveries to a connection, in short: events by their text, answers and ends by name.
 fn told(realm: &mut Realm, connection: ConnectionId) -> Vec<String> {
     let text = |delivery| match delivery {
         Delivery::Event(event) => match &event.publication.payload {
@@ -136,7 +136,7 @@ fn the_last_events_come_first() {
     while !realm.reads.is_empty() {
         realm.page();
     }
-    // What came after it subscribed is live: there is no end of counting it.
+    // Events after it subscribed are live: there is no end of counting them.
     assert_eq!(drained(&mut realm, subscriber), ["subscribed", "1", "2", "3"]);
 }
 
@@ -219,7 +219,7 @@ fn what_is_not_kept_is_refused_with_what_is() {
     assert_eq!(realm.ask(subscriber, selected("t", Qos::AtMostOnce, last(1))), Err(Reason::NoHistory));
 }
 
-/// What is trimmed while a slow reader is at it cannot be sent: the reader must know.
+/// Events that are trimmed while a slow reader is at them cannot be sent: the reader must know.
 #[test]
 fn what_is_trimmed_on_the_way_ends_the_subscription() {
     for is_mqtt in [false, true] {
@@ -435,7 +435,7 @@ fn acknowledged_deliveries_are_paced_by_the_window_and_outlast_the_connection() 
         }
         assert!(steps.len() <= 3);
         if round == 20 || round == 40 {
-            // What is not acknowledged now comes again with the next connection.
+            // Events that are not acknowledged now come again with the next connection.
             realm.lose(subscriber);
             store(&mut realm, publisher, "t", "more");
             subscriber = realm.open(open());

@@ -75,7 +75,7 @@ struct World {
     locks: BTreeMap<usize, u64>,
     kept: BTreeMap<Vec<u8>, Piece>,
     kept_records: usize,
-    /// What the client of each connection has not acknowledged.
+    /// The deliveries that the client of each connection has not acknowledged.
     held: [Vec<Acknowledgement>; 3],
     /// State is kept when all that was acknowledged is on record.
     is_exact: bool,
@@ -173,7 +173,7 @@ impl World {
 
     fn subscribe(&mut self, client: usize, filter: usize, qos: u8) {
         let connection = self.client(client);
-        // What went to a member with QoS 0 is on no record: records alone know less than pieces then.
+        // An event that went to a member with QoS 0 is on no record: records alone know less than pieces then.
         let qos = Qos::from_bits(if filter == 3 { qos.max(1) } else { qos }).unwrap();
         let options = SubscribeOptions { qos, ..SubscribeOptions::default() };
         let share = (filter == 3).then(|| "g".into());
@@ -236,7 +236,7 @@ impl World {
         }
     }
 
-    /// What anybody can see of the realm after a restart.
+    /// The state of the realm that anybody can see after a restart.
     fn look(&mut self) -> (Vec<String>, BTreeSet<(usize, u64)>) {
         let router = &mut self.realm.router;
         let mut seen = Vec::new();

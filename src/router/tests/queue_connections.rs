@@ -154,7 +154,7 @@ fn a_persistent_session_takes_again_and_is_sent_nothing_twice() {
     realm.lose(a);
     put(&mut realm, publisher, "2");
     let a = realm.persistent("a");
-    // What was sent of the topic is owed [MQTT-4.4.0-1]; items begin anew.
+    // Events of the topic that were sent are owed [MQTT-4.4.0-1]; items begin anew.
     let event = realm.event(a);
     assert_eq!((text(&event), event.duplicate), ("event".into(), true));
     let items = [realm.event(a), realm.event(a)];
@@ -237,7 +237,7 @@ fn a_full_realm_refuses_in_turn_and_a_bad_delay_too() {
     assert_eq!(text(&realm.event(taker)), "");
 }
 
-/// What follows from what has happened gets its place when there is room again.
+/// A change that follows from an event gets its place when there is room again.
 #[test]
 fn what_could_not_be_stored_is_tried_again() {
     let mut realm = Realm::new();

@@ -1,4 +1,4 @@
-//! Who may receive a publication is asked wherever it is sent: live, kept, and read again.
+//! The readers of a publication are checked wherever it is sent: live, kept, and read again.
 use std::sync::Arc;
 
 use serde_json::json;

@@ -195,7 +195,7 @@ fn a_persistent_session_registers_again_when_it_resumes() {
     realm.call_with(other, wamp_call(2, "taken"));
     assert_eq!(realm.event(callee).publication.topic.as_mqtt(), "$callee/kept");
     realm.nothing(callee);
-    // What it lost to another is not its own any more.
+    // The registration that it lost to another is not its own any more.
     let name = Filter::from_mqtt("taken").unwrap();
     let entry = UnsubscribeEntry::Procedure { filter: name, form: CalleeForm::Publication };
     assert_eq!(realm.give_up(callee, entry), Err(Reason::NoSuchRegistration));

@@ -21,7 +21,7 @@ fn events(told: Vec<Delivery>) -> usize {
     told.iter().filter(|told| matches!(told, Delivery::Event(_))).count()
 }
 
-/// What else comes as the outbox is emptied again and again.
+/// The number of events that still come as the outbox is emptied again and again.
 fn drained(realm: &mut Realm, connection: ConnectionId) -> usize {
     let mut count = 0;
     for _ in 0..10 {

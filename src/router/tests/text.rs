@@ -27,7 +27,7 @@ impl Default for Trace {
 }
 
 impl Trace {
-    /// What was noted so far, as one number.
+    /// The notes so far, as one number.
     pub fn hash(&self) -> u32 {
         (self.hash ^ (self.hash >> 32)) as u32
     }

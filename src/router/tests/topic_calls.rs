@@ -400,7 +400,7 @@ fn what_waits_for_a_callee_that_left_is_not_sent_when_it_returns() {
     realm.lose(callee);
     assert_eq!([realm.error(caller).0, realm.error(caller).0], [1, 2]);
     let callee = realm.open(open());
-    // What was sent is owed [MQTT-4.4.0-1].
+    // An invocation that was sent is owed [MQTT-4.4.0-1].
     assert!(realm.event(callee).duplicate);
     realm.nothing(callee);
     realm.answer_with(callee, 1, Outcome::Result, "late");

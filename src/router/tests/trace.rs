@@ -9,7 +9,7 @@ use std::path::Path;
 use super::world::World;
 use super::{Realm, text::Trace};
 
-/// What is done to a realm before it is played in.
+/// The changes to a realm before it is played in.
 pub type Prepare<'a> = &'a dyn Fn(&mut Realm);
 
 /// A world: its name, its seeds, and what plays it in a realm whose trace is given.

@@ -22,7 +22,7 @@ const TOPICS: [&str; 6] = ["a", "a/b", "a/b/c", "v", "$queue/q", "$SYS/x"];
 const FILTERS: [&str; 9] = ["a", "a/b", "a/#", "+/b", "#", "v", "$queue/q", "$reply/#", "$cancel/+"];
 const PROCEDURES: [&str; 3] = ["p", "p.q", "p.r"];
 
-/// What a client has and knows.
+/// The state and the knowledge of a client.
 #[derive(Default)]
 struct Client {
     connection: Option<ConnectionId>,
