@@ -14,8 +14,9 @@ use crate::router::base::key::SessionKey;
 use crate::router::flow::{append, queues};
 use crate::router::queue::is_put;
 use crate::router::realm::Realm;
+use crate::router::session::entry::Entry;
 use crate::router::session::inbound::Turn;
-use crate::router::session::record::{Entry, Handshake, SubscriptionChange};
+use crate::router::session::record::{Handshake, SubscriptionChange};
 use crate::router::waits::Waiter;
 
 /// True for what is judged as a condition.

@@ -23,7 +23,8 @@ use crate::router::lock::holder::Holder;
 use crate::router::realm::Realm;
 use crate::router::session::Session;
 use crate::router::session::backlog::Position;
-use crate::router::session::record::{Entry, SessionState, SharedState, level_of, protocol_of};
+use crate::router::session::entry::Entry;
+use crate::router::session::record::{SessionState, SharedState, level_of, protocol_of};
 use crate::router::session::window::Outgoing;
 
 /// Of [`PieceKey::Holder`]

@@ -22,7 +22,7 @@ use crate::router::flow::queues::queue_named;
 use crate::router::flow::{append, deliver, progress, queues};
 use crate::router::realm::Realm;
 use crate::router::retained::{Author, Cursor, Retained, Wanted};
-use crate::router::session::record::Entry;
+use crate::router::session::entry::Entry;
 use crate::router::session::replay::{Replay, ReplaySource};
 use crate::router::session::window::Outgoing;
 

@@ -20,7 +20,8 @@ use crate::router::lock::record::LockChange;
 use crate::router::realm::Realm;
 use crate::router::session::Session;
 use crate::router::session::backlog::{Backlog, Position};
-use crate::router::session::record::{Checkpoint, Entry, Handshake, SessionChange, SubscriptionChange, protocol_of};
+use crate::router::session::entry::Entry;
+use crate::router::session::record::{Checkpoint, Handshake, SessionChange, SubscriptionChange, protocol_of};
 use crate::router::session::resumable::ReplayState;
 use crate::router::session::window::Outgoing;
 

@@ -17,8 +17,9 @@ use crate::router::flow::replay::is_private_filter;
 use crate::router::flow::{append, queues, replay, window};
 use crate::router::realm::Realm;
 use crate::router::session::Subscribed;
+use crate::router::session::entry::Entry;
 use crate::router::session::inbound::Probing;
-use crate::router::session::record::{Entry, SubscriptionChange};
+use crate::router::session::record::SubscriptionChange;
 
 /// A replay owed after the answer: SUBACK comes first.
 #[derive(Debug)]

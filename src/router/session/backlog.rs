@@ -10,6 +10,7 @@ use crate::model::{EventId, Limits};
 use crate::router::base::catching::{Catching, LiveTurn};
 use crate::router::base::passage::Source;
 use crate::router::session::Session;
+use crate::router::session::ranges::Ranges;
 use crate::router::session::resumable::{ReplayState, Resumables};
 use crate::router::session::window::Offered;
 use crate::router::session::window::{Inflight, Outgoing};
@@ -64,40 +65,6 @@ pub struct Position {
     pub over: Vec<(u64, u64)>,
     /// Events that were over, ever.
     pub done: u64,
-}
-
-/// Sets of numbers, as ranges that neither touch nor overlap, in order; both ends are included.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Ranges(Vec<(u64, u64)>);
-
-impl Ranges {
-    pub fn has(&self, number: u64) -> bool {
-        let at = self.0.partition_point(|(_, last)| *last < number);
-        self.0.get(at).is_some_and(|(first, _)| *first <= number)
-    }
-
-    pub fn add(&mut self, more: &[(u64, u64)]) {
-        let mut all = std::mem::take(&mut self.0);
-        all.extend_from_slice(more);
-        all.sort_unstable();
-        for (first, last) in all {
-            match self.0.last_mut() {
-                Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
-                _ => self.0.push((first, last)),
-            }
-        }
-    }
-
-    pub fn into_vec(self) -> Vec<(u64, u64)> {
-        self.0
-    }
-
-    pub fn forget_until(&mut self, number: u64) {
-        self.0.retain(|(_, last)| *last > number);
-        if let Some((first, _)) = self.0.first_mut() {
-            *first = (*first).max(number.saturating_add(1));
-        }
-    }
 }
 
 impl Backlog {
@@ -206,12 +173,12 @@ impl Backlog {
     pub fn note(&mut self, finished: &[(u64, u64)], cursor: u64) -> Position {
         self.over.add(finished);
         self.over.forget_until(cursor);
-        Position { cursor, over: self.over.0.clone(), done: self.done }
+        Position { cursor, over: self.over.clone().into_vec(), done: self.done }
     }
 
     /// Takes over the progress that an earlier process has recorded.
     pub fn restore(&mut self, standing: Position) {
-        self.over = Ranges(standing.over);
+        self.over = Ranges::of(standing.over);
         self.done = standing.done;
         let cursor = EventId::new(standing.cursor);
         self.catching = Some(Catching::after(cursor));
@@ -223,7 +190,7 @@ impl Backlog {
     pub fn restore_said(&mut self, said: Position) {
         let known = self.catching.as_ref().and_then(Catching::cursor).map_or(0, EventId::value);
         self.over.add(&said.over);
-        let (over, done) = (std::mem::take(&mut self.over).0, said.done.max(self.done));
+        let (over, done) = (std::mem::take(&mut self.over).into_vec(), said.done.max(self.done));
         self.restore(Position { cursor: said.cursor.max(known), over, done });
     }
 

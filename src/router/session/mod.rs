@@ -1,6 +1,8 @@
 //! A realm's record of its sessions; an MQTT session may outlive its connection.
 pub mod backlog;
+pub mod entry;
 pub mod inbound;
+mod ranges;
 pub mod reading;
 pub mod record;
 pub mod replay;

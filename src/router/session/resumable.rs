@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::command::Past;
 use crate::model::{EventId, Topic};
 use crate::router::retained::is_before;
-use crate::router::session::backlog::Ranges;
-use crate::router::session::record::Entry;
+use crate::router::session::entry::Entry;
+use crate::router::session::ranges::Ranges;
 
 /// Names a replay of a session: its filter, and the number of the last event before its SUBSCRIBE.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
