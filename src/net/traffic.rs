@@ -70,7 +70,8 @@ impl Traffic {
             let (name, character) = (shown(topic.as_mqtt()), unfit_in(topic.as_mqtt()).unwrap_or_default());
             tracing::warn!(
                 "messages of the topic {name} are withheld from MQTT clients, which cannot be sent U+{:04X}: \
-                 it is from before such names were refused; publish under another name",
+                 it is from before such names were refused; publish under another name, and remove the retained value, \
+                 if there is one, by an empty retained PUBLISH over MQTT",
                 u32::from(character)
             );
         }

@@ -40,7 +40,7 @@ impl MqttGate {
     ) -> Result<(), Error> {
         let known = wire::publish_name(frame).and_then(|name| self.topics.find(name));
         let known_name = known.as_ref().map(Topic::as_mqtt);
-        let publish = wire::decode_publish(frame, self.version, Peer::Client, Characters::Strict, known_name);
+        let publish = decode_publish(frame, self.version, known_name);
         let publish = publish.as_ref().map_err(|error| *error)?;
         output.received += 1;
         let topic = match self.topics.resolve(publish.topic, known.as_ref(), publish.properties.topic_alias) {
@@ -50,6 +50,9 @@ impl MqttGate {
                 return Ok(());
             }
         };
+        if topic.is_unfit() && !is_removal(publish) {
+            return Err(Error::DiscouragedCharacter);
+        }
         let acknowledge = acknowledge(publish);
         if publish.check_payload_format().is_err() {
             return self.refuse_publish(acknowledge, Reason::PayloadFormatInvalid, output);
@@ -221,6 +224,20 @@ impl MqttGate {
     }
 }
 
+/// A PUBLISH without discouraged characters; or one that has them in its topic name alone, and only removes what is retained there. Such
+/// a value is from before these names were refused.
+fn decode_publish<'a>(frame: &'a [u8], version: Version, known: Option<&'a str>) -> Result<Publish<'a>, Error> {
+    let publish = wire::decode_publish(frame, version, Peer::Client, Characters::Strict, known);
+    let Err(Error::DiscouragedCharacter) = publish else { return publish };
+    let lenient = wire::decode_publish(frame, version, Peer::Client, Characters::Any, known)?;
+    if is_removal(&lenient) { Ok(lenient) } else { publish }
+}
+
+/// True for a PUBLISH that removes the retained value of its topic and says nothing else.
+fn is_removal(publish: &Publish<'_>) -> bool {
+    publish.retain && publish.payload.is_empty() && publish.properties == PublishProperties::default()
+}
+
 /// The answer that the QoS asks for [MQTT-3.3.4-1].
 fn acknowledge(publish: &Publish<'_>) -> Acknowledge {
     match (publish.qos, publish.packet_id) {
@@ -352,6 +369,32 @@ fn unsubscribe_entry(filter: &str, is_v5: bool) -> UnsubscribeEntry {
 mod tests {
     use super::*;
     use crate::gate::mqtt::tests::{CONNECT_V4, CONNECT_V5, opened};
+
+    #[test]
+    fn under_an_unfit_name_a_value_can_be_removed_and_nothing_else_done() {
+        let removal = (&b"\x31\x05\0\x03a\x01b"[..], &b"\x31\x06\0\x03a\x01b\0"[..]);
+        let value = (&b"\x31\x06\0\x03a\x01bx"[..], &b"\x31\x07\0\x03a\x01b\0x"[..]);
+        let event = (&b"\x30\x05\0\x03a\x01b"[..], &b"\x30\x06\0\x03a\x01b\0"[..]);
+        let described = &b"\x31\x0D\0\x03a\x01b\x07\x26\0\x01k\0\x01v"[..];
+        for (connect, removal, others) in
+            [(CONNECT_V4, removal.0, vec![value.0, event.0]), (CONNECT_V5, removal.1, vec![value.1, event.1, described])]
+        {
+            for other in others {
+                for is_known in [false, true] {
+                    let (mut gate, mut output) = (opened(connect), Output::default());
+                    if is_known {
+                        gate.handle_bytes(removal, 0, &mut output);
+                        assert!(matches!(&output.commands[..], [Command::Publish { .. }]) && !output.close, "{output:?}");
+                    }
+                    gate.handle_bytes(other, 0, &mut output);
+                    assert!(
+                        output.close && matches!(output.commands.last(), Some(Command::Lost(Reason::Malformed))),
+                        "{output:?}"
+                    );
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_call_without_an_address_for_its_answer_is_made_and_noted() {

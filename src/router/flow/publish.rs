@@ -6,7 +6,8 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 
 use crate::model::command::{Acknowledge, PublishOptions};
-use crate::model::{ConnectionId, Delivery, Payload, Publication, Reason};
+use crate::model::text::unfit_in;
+use crate::model::{ConnectionId, Delivery, Payload, Publication, Reason, Topic};
 use crate::router::base::key::SessionKey;
 use crate::router::flow::{answer, append, locks, queues, route};
 use crate::router::realm::Realm;
@@ -19,6 +20,12 @@ fn fingerprint(publication: &Publication) -> u64 {
         bytes.hash(&mut hasher);
     }
     hasher.finish()
+}
+
+/// The character for which a name is refused. A value that is retained under such a name, from before, can be removed.
+fn unfit_without_value(realm: &Realm, topic: &Topic) -> Option<char> {
+    let character = if topic.is_unfit() { unfit_in(topic.as_mqtt()) } else { None };
+    character.filter(|_| realm.retained.find(topic, realm.cx.now_ms).is_none())
 }
 
 pub fn handle_publish(
@@ -41,6 +48,10 @@ pub fn handle_publish(
     }
     let outcome = if let Some(root) = publication.topic.root() {
         let reason = Reason::ReservedName(root);
+        realm.cx.tell(connection, Delivery::Denied(publication.topic.clone(), reason));
+        Err(reason)
+    } else if let Some(character) = unfit_without_value(realm, &publication.topic) {
+        let reason = Reason::UnfitCharacter(character);
         realm.cx.tell(connection, Delivery::Denied(publication.topic.clone(), reason));
         Err(reason)
     } else if let Some(options) = options.take_if(|options| options.condition.is_some()) {

@@ -2,10 +2,10 @@
 use std::sync::Arc;
 
 use crate::model::command::{Acknowledge, UnsubscribeEntry};
-use crate::model::{Command, ConnectionId, Delivery, Filter, Publication, Qos, Topic};
+use crate::model::{Command, ConnectionId, Delivery, Filter, Payload, Publication, Qos, Reason, Topic};
 use crate::router::flow::replay::PAGE_STEPS;
 
-use super::{Realm, payload};
+use super::{Realm, packet, payload};
 
 /// A realm with this many retained messages below `name/`.
 fn retain(realm: &mut Realm, publisher: ConnectionId, name: &str, count: usize) {
@@ -50,6 +50,29 @@ fn nothing_retained_comes_behind_the_end_of_its_subscription() {
     // The next one is sent whole.
     realm.subscribe(b, "x/#", Qos::AtMostOnce).unwrap();
     assert_eq!(events(realm.inbox(b)) + drained(&mut realm, b), 2 * PAGE_STEPS);
+}
+
+/// A name that no MQTT client can be sent has a value from before such names were refused.
+#[test]
+fn a_value_under_an_unfit_name_can_be_removed_once() {
+    let mut realm = Realm::new();
+    let a = realm.mqtt("a");
+    let topic = Topic::from_mqtt("x/\u{1}").unwrap();
+    let older = Publication { retain: true, ..Publication::new(topic.clone(), payload("x"), Qos::AtLeastOnce) };
+    realm.router.realm.retained.set(Arc::new(older), None);
+    let removal = Publication { retain: true, ..Publication::new(topic, Payload::empty(), Qos::AtLeastOnce) };
+    for expected in [Ok(()), Err(Reason::UnfitCharacter('\u{1}'))] {
+        let acknowledge = Acknowledge::AtLeastOnce(packet(1));
+        let publication = Arc::new(removal.clone());
+        realm.send(a, Command::Publish { publication, acknowledge, options: None });
+        let told = realm.inbox(a);
+        let answered = told.iter().find_map(|told| match told {
+            Delivery::Acknowledged(_, taken) => Some(taken.as_ref().map(drop).map_err(|reason| *reason)),
+            _ => None,
+        });
+        assert_eq!(answered, Some(expected), "{told:?}");
+        assert!(realm.router.realm.retained.is_empty());
+    }
 }
 
 #[test]
