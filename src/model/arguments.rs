@@ -61,6 +61,11 @@ pub fn integer(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_f64().and_then(whole))
 }
 
+/// The integer from 0 that `text` spells, in digits or as JSON: the value of a user property.
+pub fn integer_of_text(text: &str) -> Option<u64> {
+    text.parse().ok().or_else(|| integer(&serde_json::from_str(text).ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -81,6 +86,12 @@ mod tests {
         for other in [json!(-1), json!(-1.0), json!(0.5), json!(1e300), json!("7"), json!([7])] {
             assert_eq!(integer(&other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_text_spells_an_integer_in_digits_or_as_json() {
+        assert_eq!(["7", "007", "7.0", " 7 ", "1e3"].map(integer_of_text), [Some(7), Some(7), Some(7), Some(7), Some(1_000)]);
+        assert_eq!(["", "-1", "0.5", "7x", "\"7\"", "1e300"].map(integer_of_text), [None; 6]);
     }
 
     #[test]

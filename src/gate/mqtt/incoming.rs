@@ -11,6 +11,7 @@ use crate::gate::dedup;
 use crate::gate::report::Ending;
 use crate::gate::selection::{self, Asked};
 use crate::gate::{Arrived, Output};
+use crate::model::arguments::integer_of_text;
 use crate::model::command::{
     Acknowledge, Call, Close, InvokePolicy, PublishOptions, RegisterOptions, ReplyTo, RetainHandling, SubscribeEntry,
     SubscribeOptions, UnsubscribeEntry, Yield,
@@ -300,7 +301,7 @@ fn call(
 ) -> Result<Command, Reason> {
     let option = |name| properties.as_deref().and_then(|properties| user_property(properties, name));
     let timeout_ms = match option(reserved::TIMEOUT_MS) {
-        Some(text) => text.parse().map_err(|_| Reason::WrongValue(reserved::TIMEOUT_MS, MustBe::WholeNumber))?,
+        Some(text) => integer_of_text(text).ok_or(Reason::WrongValue(reserved::TIMEOUT_MS, MustBe::WholeNumber))?,
         None => 0,
     };
     let receive_progress = option(reserved::RECEIVE_PROGRESS).is_some_and(is_true);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::model::arguments::integer_of_text;
 use crate::model::command::{Acknowledge, PublishOptions, SubscribeOptions};
 use crate::model::delivery::Granted;
 use crate::model::outcome::Outcome;
@@ -50,7 +51,7 @@ pub fn body_of(publication: &Publication) -> ItemBody {
 /// The time that an item rests, as its properties say.
 pub fn delay_of(properties: Option<&Properties>) -> Result<u64, Reason> {
     let said = properties.and_then(|properties| properties.user.iter().rev().find(|(name, _)| **name == *names::DELAY));
-    said.map_or(Ok(0), |(_, delay_ms)| delay_ms.parse().map_err(|_| Reason::WrongValue("delay_ms", MustBe::WholeNumber)))
+    said.map_or(Ok(0), |(_, delay_ms)| integer_of_text(delay_ms).ok_or(Reason::WrongValue("delay_ms", MustBe::WholeNumber)))
 }
 
 /// Queues that a connection may take from at a time: when it has room again it comes last in the line of each.
