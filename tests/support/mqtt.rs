@@ -68,6 +68,10 @@ impl Mqtt {
         let version = packet::version_of(&bytes::words(connect)).unwrap();
         let mut client = Mqtt { wire: Wire::try_tcp(address)?, version };
         let answer = client.try_ask(connect)?;
+        // Server unavailable: a router that stops lets nobody in.
+        if answer[0] == "CONNACK" && answer.contains(&if version == 5 { "rc=88" } else { "rc=03" }.to_owned()) {
+            return Err(Ended);
+        }
         assert!(answer[0] == "CONNACK" && answer.contains(&"rc=00".to_owned()), "{answer:?}");
         Ok((client, answer[1] == "present"))
     }

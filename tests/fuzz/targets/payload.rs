@@ -112,12 +112,14 @@ fn check_arguments(payload: &Payload) {
         assert!(matches!(&args, Payload::Args { encoding, .. } if *encoding == target));
         assert!(!is_sound_source || is_sound(&args), "{args:?}");
         let body = to_bytes_in(payload, target);
-        if is_sound_source && body.content_type.is_some() {
-            let encoding = match body.content_type {
-                Some("application/msgpack") => Encoding::MsgPack,
-                Some("application/cbor") => Encoding::Cbor,
-                _ => Encoding::Json,
-            };
+        let encoding = match body.content_type {
+            Some(JSON_TYPE) => Some(Encoding::Json),
+            Some("application/msgpack") => Some(Encoding::MsgPack),
+            Some("application/cbor") => Some(Encoding::Cbor),
+            // A lone binary goes as it is.
+            _ => None,
+        };
+        if let Some(encoding) = encoding.filter(|_| is_sound_source) {
             assert_ne!(is_well_formed(&body.bytes, encoding), Some(false), "{body:?}");
         }
         if body.is_utf8 {
