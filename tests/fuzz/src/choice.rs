@@ -2,12 +2,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use corsac::model::command::{Acknowledge, AcknowledgeStep, Acknowledgement, Call, CalleeForm, CancelMode, Close, Condition, FailedRequest, Features, InvokePolicy, Open, Protocol, PublishOptions, RegisterOptions, ReplyTo, RetainHandling, SubscribeEntry, SubscribeOptions, Transport, UnsubscribeEntry, Will, Yield};
-use corsac::model::readers::{Audience, Readers};
-use corsac::model::outcome::{Outcome};
+use corsac::model::command::{
+    Acknowledge, AcknowledgeStep, Acknowledgement, Call, CalleeForm, CancelMode, Close, Condition, FailedRequest, Features,
+    InvokePolicy, Open, Protocol, PublishOptions, RegisterOptions, ReplyTo, RetainHandling, SubscribeEntry, SubscribeOptions,
+    Transport, UnsubscribeEntry, Will, Yield,
+};
 use corsac::model::delivery::{Answer, Event, Granted, Invocation, Taken};
-use corsac::model::publication::{Publisher};
+use corsac::model::outcome::Outcome;
 use corsac::model::properties::{Passthru, Properties};
+use corsac::model::publication::Publisher;
+use corsac::model::readers::{Audience, Readers};
 use corsac::model::{
     Command, Delivery, Encoding, ErrorUri, Filter, InvocationId, MatchPolicy, PacketId, Payload, Principal, Publication,
     PublicationId, Qos, Reason, RegistrationId, RequestId, SessionId, SubscriptionId, Topic,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use corsac::model::command::{ReplyTo, SubscribeEntry};
-use corsac::model::outcome::{Outcome};
+use corsac::model::outcome::Outcome;
 use corsac::model::record::Ticket;
 use corsac::model::{
     Command, ConnectionId, Delivery, EventId, Filter, InvocationId, Limits, PacketId, Principal, Qos, Reason, RequestId,
