@@ -1,10 +1,12 @@
 //! A client's stream comes to the same commands, bytes and end wherever the network cuts it.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#[path = "support/gate.rs"]
+mod gate;
+
 use std::num::{NonZeroU16, NonZeroU32};
-use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use corsac::gate::{Arrived, Gate, Origin, Output, Settings};
+use corsac::gate::{Arrived, Gate, Origin, Output};
 use corsac::model::{Command, Delivery, Encoding, Limits, SessionId};
 use corsac::wire::mqtt::{
     Ack, AckProperties, Connect, ConnectProperties, Disconnect, DisconnectProperties, Filters, Packet, Publish,
@@ -13,25 +15,11 @@ use corsac::wire::mqtt::{
 };
 use corsac::wire::wamp::rawsocket::{FrameHead, FrameKind, Handshake};
 use corsac::wire::wamp::{decode, encode};
+use gate::settings;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
 
 const NOW_MS: u64 = 1_700_000_000_000;
-
-fn settings() -> Arc<Settings> {
-    Arc::new(Settings {
-        limits: Limits::default(),
-        default_realm: "realm1".into(),
-        named_realms: Arc::default(),
-        realm_from_user: false,
-        listener_realm: None,
-        allow_anonymous: true,
-        refused_filters: Vec::new(),
-        server_reference: None,
-        has_history: true,
-        request_ids: Default::default(),
-    })
-}
 
 fn origin() -> Origin {
     Origin { peer: "127.0.0.1:1".into(), transport: "tcp", random: [1 << 40, 2] }
@@ -253,7 +241,7 @@ proptest! {
         // The second publication makes the alias known that the third uses alone.
         stream.extend_from_slice(&packets[2]);
         chosen.iter().for_each(|at| stream.extend_from_slice(&packets[*at]));
-        let said = check_splits(|| Gate::mqtt(settings(), origin(), NOW_MS), &stream, &cuts);
+        let said = check_splits(|| Gate::mqtt(settings(Limits::default()), origin(), NOW_MS), &stream, &cuts);
         prop_assert_eq!(said.commands.len(), 2 + chosen.len(), "{:?}", said);
         prop_assert_eq!(said.is_closed, chosen.contains(&12));
     }
@@ -270,7 +258,7 @@ proptest! {
             chosen.push(8);
         }
         let stream = rawsocket(encoding, &chosen);
-        let said = check_splits(|| Gate::rawsocket(settings(), origin(), NOW_MS), &stream, &cuts);
+        let said = check_splits(|| Gate::rawsocket(settings(Limits::default()), origin(), NOW_MS), &stream, &cuts);
         // HELLO and GOODBYE, and the PING.
         prop_assert_eq!(said.commands.len(), 3 + chosen.len(), "{:?}", said);
         prop_assert!(said.is_closed);

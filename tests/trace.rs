@@ -10,10 +10,9 @@ mod support;
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use ::bytes::{Bytes, BytesMut};
-use corsac::gate::{Arrived, Gate, Origin, Output, Settings};
+use corsac::gate::{Arrived, Gate, Origin, Output};
 use corsac::model::delivery::Granted;
 use corsac::model::query::{Page, ReadTicket};
 use corsac::model::record::{Kind, Ticket};
@@ -22,6 +21,7 @@ use corsac::router::{Effect, ReadForm, Router};
 use corsac::store::{Memory, Query, Store, codec};
 use corsac::wire::payload;
 use corsac::wire::wamp::{decode, encode};
+use support::gate::settings;
 use support::{bytes, packet};
 
 const SEEDS: u64 = 200;
@@ -204,21 +204,6 @@ fn limits() -> Limits {
     Limits { max_session_queue: 20, max_pending_calls_per_session: 6, ..Limits::default() }
 }
 
-fn settings() -> Arc<Settings> {
-    Arc::new(Settings {
-        limits: limits(),
-        default_realm: REALM.into(),
-        named_realms: Arc::default(),
-        realm_from_user: false,
-        listener_realm: None,
-        allow_anonymous: true,
-        refused_filters: Vec::new(),
-        server_reference: None,
-        has_history: true,
-        request_ids: Default::default(),
-    })
-}
-
 fn new_router(seed: u64) -> Router {
     let mut router = Router::new(limits(), seed);
     router.keep_history();
@@ -285,12 +270,12 @@ impl World {
         client.unused.clear();
         let hello = match client.encoding() {
             Some(encoding) => {
-                client.gate = Some(Gate::wamp(settings(), origin, encoding, self.now_ms));
+                client.gate = Some(Gate::wamp(settings(limits()), origin, encoding, self.now_ms));
                 let roles = r#"{"publisher":{},"subscriber":{},"caller":{},"callee":{"features":{"call_canceling":true,"progressive_call_results":true}}}"#;
                 in_encoding(&format!(r#"[1,"{REALM}",{{"roles":{roles}}}]"#), encoding)
             }
             None => {
-                client.gate = Some(Gate::mqtt(settings(), origin, self.now_ms));
+                client.gate = Some(Gate::mqtt(settings(limits()), origin, self.now_ms));
                 packet::encode(&bytes::words(client.kind), client.version())
             }
         };

@@ -57,9 +57,9 @@ fn is_off(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.to_string() == "no power")
 }
 
-/// The records that a start reads: the whole realm, page by page.
-fn read_back(log: &Log<SimulatedDisk>) -> Result<Vec<Record>, Error> {
-    let (mut query, mut all) = (Query { limit: 7, ..Query::new(REALM) }, Vec::new());
+/// The records that a start reads: the whole realm, in pages of so many records.
+pub fn read_back(log: &Log<SimulatedDisk>, limit: usize) -> Result<Vec<Record>, Error> {
+    let (mut query, mut all) = (Query { limit, ..Query::new(REALM) }, Vec::new());
     loop {
         let page = log.read(&query)?;
         query = query.behind(&page);
@@ -259,7 +259,7 @@ impl World {
                 Err(error) => return Err(format!("OPEN: {error}")),
             }
         };
-        let records = match read_back(&self.log) {
+        let records = match read_back(&self.log, 7) {
             Ok(records) => records,
             Err(error) if is_off(&error) => return self.restart(),
             Err(error) => return Err(format!("READ: {error}")),
@@ -365,7 +365,7 @@ impl World {
         if self.poll()? || self.disk.syncs() != syncs || self.solo.room().bytes != self.limits.window_bytes {
             return Err("IDLE: an idle solo is not idle".into());
         }
-        let records = read_back(&self.log).map_err(|error| format!("READ: {error}"))?;
+        let records = read_back(&self.log, 7).map_err(|error| format!("READ: {error}"))?;
         self.check(records)?;
         Ok((self.trace.0 as u64, self))
     }

@@ -3,6 +3,7 @@
 pub mod bytes;
 pub mod data;
 pub mod fields;
+pub mod gate;
 pub mod mqtt;
 pub mod packet;
 pub mod router;

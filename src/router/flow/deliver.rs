@@ -1,9 +1,5 @@
 //! One event to one session: at once, into its window, behind what is not on record yet, or nowhere.
-use crate::router::session::window::Inflight;
-use crate::router::session::window::Offered;
 use std::sync::Arc;
-
-use smallvec::SmallVec;
 
 use crate::model::command::SubscribeOptions;
 use crate::model::delivery::Event;
@@ -17,11 +13,10 @@ use crate::router::broker::selection::ParsedBody;
 use crate::router::flow::append;
 use crate::router::realm::Realm;
 use crate::router::session::record::Handshake;
-use crate::router::session::window::Outgoing;
+use crate::router::session::window::{Inflight, Offered, Outgoing};
 use crate::router::session::{Session, Subscribed};
 use crate::router::waiting::Waiting;
 
-/// True if the session is in all lists that are present (`all`), or in any of them.
 /// Says something to a session behind what it is told next, if that is not on record yet: events keep their order
 /// [MQTT-4.6.0-6].
 pub fn say_behind(realm: &mut Realm, key: SessionKey, connection: ConnectionId, delivery: Delivery) {
@@ -84,12 +79,8 @@ pub fn deliver_to(realm: &mut Realm, key: SessionKey, publication: &Arc<Publicat
 /// One member of a share group gets it: in turn among those that are connected and have room, else whoever has room first.
 pub fn deliver_shared(realm: &mut Realm, group_key: u32, publication: &Arc<Publication>) -> bool {
     let Some((session, options)) = pick_member(realm, group_key, publication, publication.qos) else { return false };
-    let mut subscriptions = SmallVec::new();
-    subscriptions.extend(options.identifier.map(u64::from)); // [MQTT-3.3.4-5]
     let retain = options.retain_as_published && publication.retain;
-    let source = Source::Shared(group_key);
-    deliver_to(realm, session, publication, Passage { qos: options.qos, retain, by_pattern: true, subscriptions, source });
-    note_behind(realm, group_key, session);
+    deal(realm, group_key, session, options, (publication, retain));
     true
 }
 
@@ -119,7 +110,7 @@ pub fn take_from_fellows(realm: &mut Realm, key: SessionKey) {
         while has_room(realm, key)
             && let Some(owed) = take_waiting(realm, group, key)
         {
-            deal(realm, group, key, options, &owed);
+            deal(realm, group, key, options, (&owed.publication, owed.retain));
         }
     }
 }
@@ -169,19 +160,24 @@ pub fn give_to_fellows(realm: &mut Realm, key: SessionKey) {
     }
 }
 
-/// Gives a member of a share group what another was owed.
-fn deal(realm: &mut Realm, group: u32, member: SessionKey, options: SubscribeOptions, owed: &Outgoing) {
-    let subscriptions = options.identifier.map(u64::from).into_iter().collect();
-    let passage =
-        Passage { qos: options.qos, retain: owed.retain, by_pattern: true, subscriptions, source: Source::Shared(group) };
-    deliver_to(realm, member, &owed.publication, passage);
+/// Gives a member of a share group a publication, with RETAIN as it is said, in its turn or in place of another member.
+fn deal(
+    realm: &mut Realm,
+    group: u32,
+    member: SessionKey,
+    options: SubscribeOptions,
+    (publication, retain): (&Arc<Publication>, bool),
+) {
+    let subscriptions = options.identifier.map(u64::from).into_iter().collect(); // [MQTT-3.3.4-5]
+    let passage = Passage { qos: options.qos, retain, by_pattern: true, subscriptions, source: Source::Shared(group) };
+    deliver_to(realm, member, publication, passage);
     note_behind(realm, group, member);
 }
 
 /// The same, to the member whose turn it is.
 fn deal_in_turn(realm: &mut Realm, group: u32, owed: &Outgoing) {
     if let Some((member, options)) = pick_member(realm, group, &owed.publication, owed.qos) {
-        deal(realm, group, member, options, owed);
+        deal(realm, group, member, options, (&owed.publication, owed.retain));
     }
 }
 

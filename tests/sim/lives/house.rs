@@ -11,6 +11,7 @@ use crate::model::{Command, ConnectionId, Delivery, EventId, Item, Limits, Paylo
 use crate::random::Random;
 use crate::router::{Effect, Piece, PieceKey, Router};
 use crate::simulated_disk::{SimulatedDisk, SimulatedFile};
+use crate::solo::read_back;
 use crate::store::log::{Config, Durability, Options, SyncJob};
 use crate::store::{Error, Log, Store};
 
@@ -104,7 +105,7 @@ impl Disk {
             }
             let Ok(log) = Disk::open(&self.disk) else { continue };
             self.log = log;
-            let Ok(records) = read_back(&self.log) else { continue };
+            let Ok(records) = read_back(&self.log, 1_000) else { continue };
             let mut restored = Restored::new(SeenLimits::default());
             records.iter().for_each(|record| restored.handle_record(record).unwrap());
             self.solo = solo(restored);
@@ -115,18 +116,6 @@ impl Disk {
 
 fn gone(time_ms: u64) -> Item {
     Item::of_kind(Kind::GONE, REALM.into(), time_ms, Payload::empty())
-}
-
-fn read_back(log: &Log<SimulatedDisk>) -> Result<Vec<Record>, Error> {
-    let (mut query, mut all) = (Query::new(REALM), Vec::new());
-    loop {
-        let page = log.read(&query)?;
-        query = query.behind(&page);
-        all.extend(page.records);
-        if page.is_end {
-            return Ok(all);
-        }
-    }
 }
 
 pub struct House {
