@@ -4,7 +4,7 @@
 //! [`router`] (one realm), [`cluster`] (the order of records), [`store`] (durability), [`net`] (sockets), [`node`] (composition).
 //! None imports upward; `tests/tidy.rs` holds it.
 //!
-//! Of `cluster` one process uses `solo` alone; entry, ndb and sync of several processes are tested in simulation and not wired.
+//! One process uses `solo` alone of `cluster`. Entry, ndb and sync of several processes are tested in simulation and not wired.
 pub mod cluster;
 pub mod gate;
 pub mod model;

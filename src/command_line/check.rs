@@ -1,4 +1,4 @@
-//! `corsac check`: validates the configuration and prints what it comes to; with `--ports` also whether a start would find its places.
+//! `corsac check` validates the configuration, prints it as resolved, and with `--ports` tries the addresses and the data directory.
 use corsac::node::config::Flags;
 use corsac::node::places;
 

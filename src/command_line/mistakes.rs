@@ -75,7 +75,7 @@ fn unknown_command(name: &str) -> String {
     format!("there is no command {name:?}; {advice}")
 }
 
-/// Of an option that has a similar one, clap says enough.
+/// The suggestion of clap is enough for an option that has a similar one.
 fn unknown_flag(error: &clap::Error, flag: &str, arguments: &[String]) -> Option<String> {
     let name = flag.split('=').next().unwrap_or(flag);
     if let Some((_, instead)) = FLAGS.iter().find(|(names, _)| names.contains(&name)) {

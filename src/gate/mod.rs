@@ -1,4 +1,4 @@
-//! The protocol machine of one connection, without socket or clock: bytes in, commands out; deliveries in, bytes out.
+//! The protocol machine of one connection, without socket or clock: it makes commands of bytes, and bytes of deliveries.
 pub mod arguments;
 pub mod condition;
 pub mod dedup;
